@@ -1,0 +1,34 @@
+# The commands of the course. Everything below `.venv` is `scalelab`; without make, the README shows the same by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: course lab book test clean lock
+
+course: $(STAMP)
+	@$(BIN)/scalelab course
+
+lab: $(STAMP)
+	@$(BIN)/scalelab lab
+
+book: $(STAMP)
+	@$(BIN)/scalelab book
+
+test: $(STAMP)
+	@$(BIN)/scalelab test
+
+clean:
+	@rm -rf _build .venv
+
+# uv installs the lock in seconds; its own pinned line, hashes included, is taken from the same lock.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	@$(BIN)/uv pip install --require-hashes --compile-bytecode -r requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+lock: $(STAMP)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra test \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.lock

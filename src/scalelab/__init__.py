@@ -1,0 +1,3 @@
+"""The instruments of *Scalable Python, Measured*: what chapters and exercises import."""
+
+__version__ = "0.1.0"

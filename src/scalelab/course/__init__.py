@@ -1,0 +1,1 @@
+"""Find, generate, check, build and serve the parts of the course."""

@@ -1,0 +1,121 @@
+"""Where the parts of the course are, and what each chapter's front matter says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scalelab.errors import ScalelabError
+
+MARKERS = ("_config.yml", "_toc.yml", "chapters")
+FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+REQUIRED = ("title", "principle", "minutes", "prerequisites", "objectives")
+
+
+class CourseNotFound(ScalelabError):
+    """No folder from the start upwards holds the course."""
+
+
+class FrontMatterError(ScalelabError):
+    """A chapter's front matter is missing, is no YAML, or lacks a key."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The folders of one checkout of the course."""
+
+    root: Path
+
+    @property
+    def chapters(self) -> Path:
+        return self.root / "chapters"
+
+    @property
+    def exercises(self) -> Path:
+        return self.root / "exercises"
+
+    @property
+    def solutions(self) -> Path:
+        return self.root / "solutions"
+
+    @property
+    def build(self) -> Path:
+        return self.root / "_build"
+
+    @property
+    def html(self) -> Path:
+        return self.build / "html"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter; `minutes` is the reading and running time its author plans for."""
+
+    path: Path
+    title: str
+    principle: str
+    minutes: int
+    prerequisites: tuple[str, ...]
+    objectives: tuple[str, ...]
+
+    @property
+    def slug(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        return self.slug.split("_")[0]
+
+
+def find_course(start: Path | None = None) -> Course:
+    """Return the course whose folder is `start` (default: the working directory) or one above it.
+
+    Raises CourseNotFound.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if all((folder / marker).exists() for marker in MARKERS):
+            return Course(folder)
+    raise CourseNotFound(
+        f"No course at {here} or above it: expected a folder with {', '.join(MARKERS)}. "
+        "Change into a checkout of the course, or name one with --course DIR."
+    )
+
+
+def front_matter(path: Path) -> dict[str, Any]:
+    """Return the YAML header of a text notebook. Raises FrontMatterError."""
+    match = FRONT_MATTER.match(path.read_text(encoding="utf-8"))
+    if match is None:
+        raise FrontMatterError(f"{path}: no front matter; begin the file with a YAML block between two '---' lines.")
+    try:
+        data = yaml.safe_load(match.group(1))
+    except yaml.YAMLError as error:
+        raise FrontMatterError(f"{path}: the front matter is no valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise FrontMatterError(f"{path}: the front matter must be a mapping, not {type(data).__name__}.")
+    return data
+
+
+def chapters(course: Course) -> list[Chapter]:
+    """Return every chapter, in the order of their numbers. Raises FrontMatterError."""
+    return [read_chapter(path) for path in sorted(course.chapters.glob("[0-9][0-9]_*.md"))]
+
+
+def read_chapter(path: Path) -> Chapter:
+    """Return the chapter at `path`. Raises FrontMatterError."""
+    data = front_matter(path)
+    missing = [key for key in REQUIRED if key not in data]
+    if missing:
+        raise FrontMatterError(f"{path}: the front matter lacks {', '.join(missing)}.")
+    return Chapter(
+        path=path,
+        title=str(data["title"]),
+        principle=str(data["principle"]),
+        minutes=int(data["minutes"]),
+        prerequisites=tuple(data["prerequisites"]),
+        objectives=tuple(data["objectives"]),
+    )
