@@ -1,0 +1,114 @@
+"""Claims: sentences of the book that the build holds against what was measured."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from IPython.display import display
+
+from scalelab.errors import ScalelabError
+
+
+class ClaimFailed(ScalelabError):
+    """A claim does not hold on this machine, in this run."""
+
+
+class ClaimError(ScalelabError):
+    """A claim was written in a way that cannot be judged."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A judged claim. `value` is what was measured, in `unit`; a bound that was not given is None."""
+
+    id: str
+    text: str
+    value: float
+    unit: str
+    at_least: float | None
+    at_most: float | None
+    exactly: float | None
+
+    @property
+    def holds(self) -> bool:
+        if math.isnan(self.value):
+            return False
+        return (
+            (self.at_least is None or self.value >= self.at_least)
+            and (self.at_most is None or self.value <= self.at_most)
+            and (self.exactly is None or self.value == self.exactly)
+        )
+
+    @property
+    def bound(self) -> str:
+        """The bounds in words, e.g. `at least 5×`."""
+        bounds = (("at least", self.at_least), ("at most", self.at_most), ("exactly", self.exactly))
+        return " and ".join(f"{word} {number(bound)}{self.unit}" for word, bound in bounds if bound is not None)
+
+    @property
+    def measured(self) -> str:
+        """The measured value with its unit, e.g. `37.2×`."""
+        return f"{number(self.value)}{self.unit}"
+
+
+def claim(
+    text: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    exactly: float | None = None,
+    unit: str = "",
+) -> None:
+    """Print one stable line that says the claim holds, or raise ClaimFailed.
+
+    text: the claim as a sentence without measured numbers; it must read the same in every run. value: the measurement:
+    a ratio or a count, never an absolute time. unit: what follows the number: give `"×"` or, with its leading
+    space, `" requests"`. The measured value is shown beside the line and kept in the output's metadata, from which the
+    book's list of claims is made. Raises ClaimError when no bound is given.
+    """
+    if at_least is None and at_most is None and exactly is None:
+        raise ClaimError(f"The claim {text!r} has no bound: give at_least, at_most or exactly.")
+    judged = Claim(_slug(text), text, float(value), unit, at_least, at_most, exactly)
+    if not judged.holds:
+        raise ClaimFailed(
+            f"This claim does not hold here: {text}. Measured {judged.measured}, expected {judged.bound}. "
+            "Run the experiment's cells again; if it fails again, your machine has something to teach: "
+            "read “Why yours may differ”."
+        )
+    display(  # type: ignore[no-untyped-call]
+        {"text/plain": f"✓ {text}", "text/html": _html(judged)},
+        raw=True,
+        metadata={"scalelab": {"kind": "claim", **asdict(judged), "holds": True}},
+    )
+
+
+def number(value: float) -> str:
+    """Return a number as a person writes it: integers whole, others to three significant digits."""
+    if math.isnan(value) or math.isinf(value):
+        return str(value)
+    if value == int(value) or abs(value) >= 1000:  # noqa: PLR2004
+        return f"{round(value):,}"
+    return f"{value:.3g}"
+
+
+def _slug(text: str) -> str:
+    return "claim-" + "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:60].strip("-")
+
+
+def _html(judged: Claim) -> str:
+    return (
+        f'<p class="sl-claim" id="{judged.id}"><span aria-hidden="true">✓</span> '
+        f'<span class="sl-claim-text">{html.escape(judged.text)}</span> '
+        f'<span class="sl-claim-value">measured {html.escape(judged.measured)} · '
+        f"claimed {html.escape(judged.bound)}</span></p>"
+    )
+
+
+def as_row(judged: dict[str, Any]) -> Claim:
+    """Return the claim that an output's metadata (`{"kind": "claim", …}`) describes."""
+    return Claim(**{key: judged[key] for key in Claim.__dataclass_fields__})

@@ -1,0 +1,48 @@
+"""Run one function in a new interpreter, so that nothing of the notebook is in its memory."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from scalelab.errors import ScalelabError
+
+PROGRAM = """
+import asyncio, inspect, json, sys
+{source}
+result = {name}(*json.loads(sys.argv[1]))
+if inspect.iscoroutine(result):
+    result = asyncio.run(result)
+print(json.dumps(result))
+"""
+
+
+class FreshProcessError(ScalelabError):
+    """The function failed, or took too long, in its own process."""
+
+
+def run_fresh(function: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> Any:
+    """Return what `function(*arguments)` returns when a new Python process runs it.
+
+    function: a function or coroutine function that imports what it needs itself; only its source goes along, so it may
+    be defined in a notebook cell (where multiprocessing's spawn could not import it). arguments and result: what JSON
+    can hold. timeout: seconds. Raises FreshProcessError with the process's own last words.
+    """
+    program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
+    command = [sys.executable, "-c", program, json.dumps(arguments)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise FreshProcessError(
+            f"{function.__name__}{arguments} did not end within {timeout} s: pass smaller arguments, or a longer timeout."
+        ) from error
+    if done.returncode != 0:
+        raise FreshProcessError(
+            f"{function.__name__}{arguments} failed in its own process (it must import all that it uses):\n{done.stderr}"
+        )
+    return json.loads(done.stdout.splitlines()[-1])

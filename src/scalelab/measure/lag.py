@@ -1,0 +1,41 @@
+"""How late an event loop comes back to its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class LoopLag:
+    """Asks the running loop to wake it every `interval` seconds, and records by how much it was late.
+
+    Use as `async with LoopLag() as lag:`; afterwards `lag.late` holds one lateness in seconds per wake-up, and
+    `lag.worst` the largest.
+    """
+
+    def __init__(self, interval: float = 0.005) -> None:
+        self.interval = interval
+        self.late: list[float] = []
+
+    @property
+    def worst(self) -> float:
+        return max(self.late, default=0.0)
+
+    async def __aenter__(self) -> LoopLag:
+        self._task = asyncio.create_task(self._watch())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.sleep(self.interval)  # a block that never gave the loop a turn is seen by this last wake-up
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self.interval
+            await asyncio.sleep(self.interval)
+            self.late.append(max(0.0, loop.time() - due))

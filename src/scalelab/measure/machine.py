@@ -1,0 +1,69 @@
+"""The machine's card: what a result was measured on."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True)
+class MachineCard:
+    """Rows of name and value, shown under every published result; names no host and no user."""
+
+    rows: Mapping[str, str]
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        text = "\n".join(f"{name}: {value}" for name, value in self.rows.items())
+        table = "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+            for name, value in self.rows.items()
+        )
+        page = f'<details class="sl-machine"><summary>Measured on this machine</summary><table>{table}</table></details>'
+        metadata = {"scalelab": {"kind": "machine", "card": dict(self.rows)}}
+        return {"text/plain": text, "text/html": page}, metadata
+
+
+def machine_card(*packages: str) -> MachineCard:
+    """Return the card of this machine, with the versions of the named packages.
+
+    Cores come three ways, because programs trip over the difference: what the machine has, what this process may use
+    (CPU affinity), and the share a container's cgroup allows.
+    """
+    rows = {
+        "processor": platform.machine() or "unknown",
+        "cores": str(os.cpu_count()),
+        "usable cores": str(usable_cores()),
+        "cgroup quota": _cgroup_quota(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": platform.system(),
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "GIL": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
+    }
+    rows.update({package: version(package) for package in packages})
+    return MachineCard(rows)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on: its CPU affinity where the system has one, else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cgroup_quota() -> str:
+    try:
+        quota, period = CGROUP_CPU.read_text().split()
+    except (OSError, ValueError):
+        return "none found"
+    return "none" if quota == "max" else f"{int(quota) / int(period):.2g} cores"

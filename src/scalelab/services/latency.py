@@ -1,0 +1,95 @@
+"""A dependency that makes its callers wait: an aiohttp server with seeded latencies, in its own process."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from scalelab.services.process import ServiceError, python_server
+
+STATS_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """What the server itself counted since it started or was last reset.
+
+    requests: requests that reached it; most_in_flight: most that it was working on at one moment; connections: TCP
+    connections that carried them; answered: answers it finished; refused: answers 503 because it was full;
+    abandoned: requests whose caller went away before the answer.
+    """
+
+    requests: int
+    most_in_flight: int
+    in_flight: int
+    connections: int
+    answered: int
+    refused: int
+    abandoned: int
+
+
+@dataclass(frozen=True)
+class LatencyServer:
+    """A running server; `url` is its address, `latency` its mean latency in seconds."""
+
+    url: str
+    latency: float
+
+    def item(self, i: int) -> str:
+        """Return the URL of item `i`."""
+        return f"{self.url}/item/{i}"
+
+    def items(self, n: int) -> list[str]:
+        """Return the URLs of items 0 … n−1."""
+        return [self.item(i) for i in range(n)]
+
+    def stats(self) -> ServerStats:
+        """Return what the server counted. Raises ServiceError when it is gone."""
+        return ServerStats(**self._ask("stats"))
+
+    def reset(self) -> None:
+        """Set the counters to zero. Raises ServiceError when the server is gone."""
+        self._ask("reset")
+
+    def _ask(self, what: str) -> dict[str, int]:
+        try:
+            with urllib.request.urlopen(f"{self.url}/{what}", timeout=STATS_TIMEOUT_S) as answer:
+                data: dict[str, int] = json.load(answer)
+                return data
+        except OSError as error:
+            raise ServiceError(
+                f"The server at {self.url} does not answer ({error}). It lives only inside its `with` block: "
+                "run the cell that opens it again."
+            ) from error
+
+
+@contextmanager
+def latency_server(
+    latency: float = 0.05,
+    *,
+    spread: float = 0.2,
+    seed: int = 8,
+    capacity: int | None = None,
+    fail_every: int | None = None,
+    hang_every: int | None = None,
+) -> Iterator[LatencyServer]:
+    """Run a server that answers `GET /item/<i>` with a JSON object after that item's own latency.
+
+    latency: mean, in seconds. spread: an item's latency is uniform in latency·(1 ± spread), drawn from `seed` and the
+    item's number, so every client meets the same latencies. capacity: answers 503 at once while that many requests are
+    in flight. fail_every: every so-many-th item (the last of each run of that length) answers 500. hang_every: such an
+    item is never answered. Raises ServiceError when the server cannot start.
+    """
+    options = {
+        "latency": latency,
+        "spread": spread,
+        "seed": seed,
+        "capacity": capacity,
+        "fail_every": fail_every,
+        "hang_every": hang_every,
+    }
+    with python_server("scalelab.services._latency_app", options) as ready:
+        yield LatencyServer(url=f"http://127.0.0.1:{ready['port']}", latency=latency)

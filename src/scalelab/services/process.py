@@ -1,0 +1,74 @@
+"""Start a server of ours in its own process, and end it whatever happens to the caller."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from scalelab.errors import ScalelabError
+
+START_S = 30.0
+STOP_S = 5.0
+LAST_LINES = 20
+
+
+class ServiceError(ScalelabError):
+    """A server did not start, or went away."""
+
+
+@contextmanager
+def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Run `python -m module`, yield the JSON object that it prints on its first line, then end it.
+
+    The server reads its `options` as JSON from its first argument. It must exit when its standard input closes: the
+    operating system closes that when this process ends in any way, so no server outlives a killed notebook.
+    Raises ServiceError with the server's own last lines.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    errors: list[str] = []
+    reader = threading.Thread(target=_keep_last_lines, args=(process.stderr, errors), daemon=True)
+    reader.start()
+    give_up = threading.Timer(START_S, process.kill)
+    give_up.start()
+    try:
+        first_line = process.stdout.readline()
+        give_up.cancel()
+        if not first_line:
+            process.wait()
+            reader.join()
+            raise ServiceError(
+                f"{module} ended before it was ready (exit status {process.returncode}). Its last lines:\n"
+                + "".join(errors[-LAST_LINES:])
+                + "Run the cell again; if it fails again, the lines above say why."
+            )
+        yield json.loads(first_line)
+    finally:
+        give_up.cancel()
+        process.stdin.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reader.join()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _keep_last_lines(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line)
+        del lines[:-LAST_LINES]
