@@ -37,7 +37,9 @@ def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str,
         text=True,
         encoding="utf-8",
     )
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     errors: list[str] = []
     reader = threading.Thread(target=_keep_last_lines, args=(process.stderr, errors), daemon=True)
     reader.start()

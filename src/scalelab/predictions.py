@@ -1,0 +1,143 @@
+"""Predictions: the reader commits an answer before a run, and sees it beside what was measured.
+
+In JupyterLab the answer lives in the kernel; on the published page the same cell's output is a form, and the answer
+stays in the reader's browser.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import display
+
+from scalelab.claims import number
+from scalelab.errors import ScalelabError
+
+
+class PredictionError(ScalelabError):
+    """A prediction was asked for in a way that no reader could answer."""
+
+
+class Prediction:
+    """A question and, once the reader has committed it, the answer.
+
+    `number` is the committed number, or None; `choice` the committed choice, or None.
+    """
+
+    def __init__(self, key: str, question: str, unit: str, choices: Sequence[str]) -> None:
+        self.key, self.question, self.unit, self.choices = key, question, unit, tuple(choices)
+        self.number: float | None = None
+        self.choice: str | None = None
+
+    @property
+    def numeric(self) -> bool:
+        return not self.choices
+
+    @property
+    def committed(self) -> str | None:
+        """The reader's answer in words, or None."""
+        if self.numeric:
+            return None if self.number is None else f"{number(self.number)} {self.unit}".strip()
+        return self.choice
+
+    def outcome_html(self, outcome: float | str | None) -> str:
+        """Return the sentence that sets the measured `outcome` beside the reader's prediction."""
+        parts = []
+        if outcome is not None:
+            seen = outcome if isinstance(outcome, str) else f"{number(outcome)} {self.unit}".strip()
+            parts.append(f"Measured: <b>{html.escape(seen)}</b>.")
+        said = f"You predicted {html.escape(self.committed)}." if self.committed else ""
+        parts.append(f'<span class="sl-predicted" data-shows-prediction="{html.escape(self.key)}">{said}</span>')
+        return " ".join(parts)
+
+    def show_outcome(self, outcome: float | str) -> None:
+        """Display what was measured beside the prediction, for a run whose result is no chart."""
+        display(  # type: ignore[no-untyped-call]
+            {
+                "text/plain": f"Measured: {outcome if isinstance(outcome, str) else number(outcome)} {self.unit}".strip(),
+                "text/html": f'<p class="sl-outcome">{self.outcome_html(outcome)}</p>',
+            },
+            raw=True,
+            metadata={"scalelab": {"kind": "outcome", "prediction": self.key}},
+        )
+
+    def commit(self, answer: float | str) -> None:
+        """Keep the reader's answer. Raises PredictionError when it is not one of the choices, or no number."""
+        if self.numeric:
+            try:
+                self.number = float(answer)
+            except ValueError as error:
+                raise PredictionError(f"Expected a number of {self.unit or 'something countable'}; got {answer!r}.") from error
+        elif answer in self.choices:
+            self.choice = str(answer)
+        else:
+            raise PredictionError(f"Expected one of {', '.join(self.choices)}; got {answer!r}.")
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        box = _widget(self)
+        bundle = {"text/plain": f"Predict: {self.question}", "text/html": _form(self)}
+        bundle.update(box._repr_mimebundle_() or {})
+        bundle["text/plain"] = f"Predict: {self.question}"
+        return bundle, {"scalelab": {"kind": "prediction", "key": self.key, "question": self.question}}
+
+
+def predict(key: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> Prediction:
+    """Ask the reader to commit an answer; display it by ending the cell with the returned prediction.
+
+    key: unique in the book, e.g. "08-knee"; the browser keeps the answer under it. unit: of the number asked for.
+    choices: the answers to choose from, for a question that no number answers. Raises PredictionError.
+    """
+    if len(choices) == 1:
+        raise PredictionError(f"The question {question!r} has one choice only: give two or more, or none for a number.")
+    prediction = Prediction(key, question, unit, choices)
+    display(prediction)  # type: ignore[no-untyped-call]
+    return prediction
+
+
+def _widget(prediction: Prediction) -> widgets.Widget:
+    """Return the form for a reader with a kernel."""
+    question = widgets.HTML(f"<b>Predict:</b> {html.escape(prediction.question)}")
+    if prediction.numeric:
+        answer: Any = widgets.FloatText(description="Your number", style={"description_width": "initial"})
+    else:
+        answer = widgets.RadioButtons(options=prediction.choices, value=None, layout={"width": "max-content"})
+    unit = widgets.Label(prediction.unit)
+    button = widgets.Button(description="Commit", button_style="primary")
+    said = widgets.Label()
+
+    def keep(_: object) -> None:
+        if answer.value is None:
+            said.value = "Choose one first."
+            return
+        prediction.commit(answer.value)
+        said.value = f"Kept: {prediction.committed}. Now run the next cells."
+
+    button.on_click(keep)
+    row = [answer, unit, button, said] if prediction.numeric else [answer, widgets.HBox([button, said])]
+    return widgets.VBox([question, widgets.HBox(row) if prediction.numeric else widgets.VBox(row)])
+
+
+def _form(prediction: Prediction) -> str:
+    """Return the same form for a page without a kernel; `predict.js` of the site keeps the answer."""
+    key = html.escape(prediction.key)
+    if prediction.numeric:
+        fields = (
+            f'<label>Your number <input type="number" name="answer" step="any" inputmode="decimal" required></label> '
+            f"<span>{html.escape(prediction.unit)}</span>"
+        )
+    else:
+        fields = "".join(
+            f'<label><input type="radio" name="answer" value="{html.escape(choice)}" required> {html.escape(choice)}</label>'
+            for choice in prediction.choices
+        )
+    return (
+        f'<form class="sl-predict" data-prediction="{key}" data-unit="{html.escape(prediction.unit)}" '
+        f"data-kind={json.dumps('number' if prediction.numeric else 'choice')}>"
+        f"<fieldset><legend><strong>Predict.</strong> {html.escape(prediction.question)}</legend>"
+        f'<div class="sl-predict-answer">{fields} <button type="submit">Commit</button></div>'
+        f'<p class="sl-predict-said" role="status"></p></fieldset></form>'
+    )
