@@ -1,0 +1,30 @@
+"""The kernel of chapters, exercises and JupyterLab: this environment's Python, whatever else a machine has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import zmq
+
+JUPYTER = Path(__file__).parent / "jupyter"
+"""Our Jupyter files: `kernels/python3` (its `python` is the Python that starts it) and `config` (settings of Lab)."""
+
+KERNEL_NAME = "python3"
+
+
+def jupyter_environment(base: dict[str, str] | None = None) -> dict[str, str]:
+    """Return `base` (default: this process's environment) with our kernel before any other of the same name.
+
+    Give it to a subprocess that starts kernels by name (nbval, nbconvert, Jupyter): its `python3` is then the Python
+    it runs on itself, even where the machine's `JUPYTER_PATH` or user folder holds another `python3`.
+    """
+    environment = dict(os.environ if base is None else base)
+    paths = [str(JUPYTER), *filter(None, environment.get("JUPYTER_PATH", "").split(os.pathsep))]
+    environment["JUPYTER_PATH"] = os.pathsep.join(dict.fromkeys(paths))
+    return environment
+
+
+def transport_encryption() -> str:
+    """Return jupyter_client's policy: encrypt what goes to and from a kernel wherever this build of zmq can."""
+    return "auto" if zmq.has("curve") else "disabled"
