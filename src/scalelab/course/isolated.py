@@ -1,0 +1,103 @@
+"""Run code that may do anything in processes of its own, and end them with all that they started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import psutil
+
+from scalelab.course.kernels import jupyter_environment
+
+MARK = "SCALELAB_MARK"
+"""The variable whose value names a family of processes; children inherit it, orphans keep it."""
+
+PYTEST_OWN = ("PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Family:
+    """Processes that carry one mark, their private folder, and the environment that makes a process one of them."""
+
+    mark: str
+    folder: Path
+    environment: dict[str, str]
+
+    def end(self) -> None:
+        """Kill every process of the family, those whose parent is gone included."""
+        for _ in range(ROUNDS):
+            members = [process for process in psutil.process_iter() if self._has(process)]
+            if not members:
+                return
+            for process in members:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(members, timeout=1)
+
+    def _has(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):
+            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+
+@contextmanager
+def family() -> Iterator[Family]:
+    """Yield a family that has its own empty folder and Jupyter state; at the end no process of it is left."""
+    with TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        mark = uuid4().hex
+        environment = {key: value for key, value in jupyter_environment().items() if key not in PYTEST_OWN}
+        environment |= {
+            MARK: mark,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        }
+        this = Family(mark, folder, environment)
+        try:
+            yield this
+        finally:
+            this.end()
+
+
+def run_module(module: str, text: str, *, timeout: float) -> str | None:
+    """Give `text` to a fresh `python -m module`; return what it prints, or None where it does not end in `timeout` s.
+
+    Raises subprocess.CalledProcessError, with the process's stderr, where it ends with a status other than 0.
+    """
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        argv: Sequence[str] = [sys.executable, "-P", "-m", module]
+        with (own.folder / "in").open("w+", encoding="utf-8") as given, (own.folder / "out").open("w+b") as out:
+            given.write(text)
+            given.seek(0)
+            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and us waiting.
+            process = subprocess.Popen(
+                argv, stdin=given, stdout=out, stderr=subprocess.STDOUT, cwd=work, env=own.environment
+            )
+            try:
+                status = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                own.end()
+                process.wait()
+            out.seek(0)
+            printed = out.read().decode("utf-8", "replace")
+        if status != 0:
+            raise subprocess.CalledProcessError(status, argv, stderr=printed)
+        return printed
+
+
+def cores() -> int:
+    """Return how many processes to run side by side."""
+    return os.cpu_count() or 1

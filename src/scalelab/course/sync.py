@@ -1,0 +1,247 @@
+"""Write the notebooks of every exercise set from its source: the student's, and the executed reference."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+import scalelab
+from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
+from scalelab.course.find import Course
+from scalelab.course.isolated import family
+from scalelab.course.kernels import JUPYTER, KERNEL_NAME
+from scalelab.course.notebooks import Notebook, digest_of_sources, reference, student, text_of, written
+from scalelab.errors import ScalelabError
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+CELL_TIMEOUT = 60
+CHECKS = Path(scalelab.__file__).parent / "checks"
+FORM = "1"
+"""Counts up when references are executed in another way: then none of the recorded digests holds."""
+
+
+class StudentWork(ScalelabError):
+    """A student notebook that would be written anew holds answers."""
+
+
+class ReferenceFailed(ScalelabError):
+    """A solution does not run, or does not pass its own checks."""
+
+
+def sync(course: Course, *, force: bool = False, report: Callable[[str], None] = print) -> list[Path]:
+    """Write exercises/NN_*.ipynb and solutions/NN_*.ipynb from each solutions/NN_*.md; return the files that changed.
+
+    A reference is executed only when its source, or what its checks import, is not what it was executed from.
+    `force` writes a student notebook that holds answers anew, and keeps the old one beside it as `.bak`.
+    Raises SourceError, ReferenceFailed, and StudentWork before anything is written.
+    """
+    sets = [(path, read_set(path, name=shown(course, path))) for path in sources(course)]
+    edited = [course.exercises / f"{path.stem}.ipynb" for path, exercises in sets if _would_lose(course, exercises)]
+    if edited and not force:
+        raise StudentWork(
+            "\n".join(f"{shown(course, path)} holds answers, and its source has changed since." for path in edited)
+            + "\nNothing was written. Hand in or move the file and run `scalelab course sync` again; or run "
+            "`scalelab course sync --force`, which keeps the old file beside the new one as .ipynb.bak."
+        )
+    changed = []
+    for path, exercises in sets:
+        changed += _sync_reference(course, path, exercises, report=report)
+        changed += _sync_student(course, exercises, force=force, report=report)
+    report(f"{len(sets)} exercise set{'s' * (len(sets) != 1)}, {len(changed)} file{'s' * (len(changed) != 1)} written.")
+    return changed
+
+
+def shown(course: Course, path: Path) -> str:
+    """Return a file's name below the course, the same on every platform."""
+    return path.relative_to(course.root).as_posix() if path.is_relative_to(course.root) else str(path)
+
+
+def digest_of(source: Path) -> str:
+    """Return a hash of all that a reference is made from: its source and `scalelab.checks`, whatever the line ends."""
+    digest = hashlib.sha256(FORM.encode())
+    files = sorted(path for path in CHECKS.rglob("*") if path.suffix == ".py")
+    for name, path in [("", source), *((path.relative_to(CHECKS).as_posix(), path) for path in files)]:
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name} {len(text)} ".encode() + text)
+    return digest.hexdigest()
+
+
+def stored_notebook(path: Path) -> Notebook | None:
+    """Return the notebook in a file, or None where there is no file, or no notebook in it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    well_formed = isinstance(data, dict) and isinstance(data.get("cells"), list)
+    return data if well_formed and all(isinstance(cell, dict) for cell in data["cells"]) else None
+
+
+def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
+    """Return what each cell of a reference printed, by cell id."""
+    outputs = {}
+    for cell in (notebook or {}).get("cells", []):
+        streams = [output for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
+        outputs[str(cell.get("id"))] = "".join(text_of(stream.get("text")) for stream in streams)
+    return outputs
+
+
+def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
+    """Return what the notebook's metadata say about us; empty where they say nothing."""
+    metadata = (notebook or {}).get("metadata")
+    own = metadata.get("scalelab") if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _has_answers(notebook: Notebook | None) -> bool:
+    """Return whether a person changed a cell; a file that is no notebook of ours counts as a person's."""
+    return notebook is None or own_metadata(notebook).get("sources") != digest_of_sources(notebook["cells"])
+
+
+def _would_lose(course: Course, exercises: ExerciseSet) -> bool:
+    path = course.exercises / f"{exercises.slug}.ipynb"
+    if not path.exists():
+        return False
+    old = stored_notebook(path)
+    return _has_answers(old) and own_metadata(old).get("sources") != own_metadata(student(exercises))["sources"]
+
+
+def _sync_student(course: Course, exercises: ExerciseSet, *, force: bool, report: Callable[[str], None]) -> list[Path]:
+    path = course.exercises / f"{exercises.slug}.ipynb"
+    text = written(student(exercises))
+    if path.exists():
+        if path.read_bytes() == text.encode():
+            return []
+        if _has_answers(stored_notebook(path)):
+            if not force:
+                report(f"{shown(course, path)}: holds answers; kept as it is.")
+                return []
+            kept = _free_name(path)
+            os.replace(path, kept)
+            report(f"{shown(course, kept)}: the notebook with answers, kept.")
+    write_atomically(path, text)
+    report(f"{shown(course, path)}: written.")
+    return [path]
+
+
+def _free_name(path: Path) -> Path:
+    names = [path.with_name(f"{path.name}.bak")]
+    while names[-1].exists():
+        names.append(path.with_name(f"{path.name}.bak{len(names) + 1}"))
+    return names[-1]
+
+
+def _sync_reference(
+    course: Course, source: Path, exercises: ExerciseSet, *, report: Callable[[str], None]
+) -> list[Path]:
+    path = course.solutions / f"{exercises.slug}.ipynb"
+    digest = digest_of(source)
+    old = stored_notebook(path)
+    outputs = stored_outputs(old)
+    checks = [f"{exercise.id}-{role}" for exercise in exercises.exercises for role in ("check", "hidden")]
+    current = own_metadata(old).get("digest") == digest and all(outputs.get(check) for check in checks)
+    if not current:
+        report(f"{shown(course, path)}: executing {len(exercises.exercises)} solutions …")
+        outputs = execute(exercises, shown(course, source))
+    text = written(reference(exercises, outputs, digest))
+    if path.exists() and path.read_bytes() == text.encode():
+        return []
+    write_atomically(path, text)
+    report(f"{shown(course, path)}: written.")
+    return [path]
+
+
+def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
+    """Run the reference in a kernel and return what each check cell printed, by cell id; `name` is for messages.
+
+    Raises ReferenceFailed.
+    """
+    notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:
+        cell.source = text_of(cell.source)
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
+        client = NotebookClient(
+            notebook,
+            km=AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs),
+            timeout=CELL_TIMEOUT,
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(work)}},
+        )
+        # zmq needs a loop that can watch sockets, which Windows' own default cannot.
+        loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
+        try:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(client.async_execute(env=own.environment, stdout=DEVNULL, stderr=DEVNULL))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise ReferenceFailed(_words(exercises, notebook, name, error)) from error
+    outputs: dict[str, str] = {}
+    for exercise in exercises.exercises:
+        for role in ("check", "hidden"):
+            outputs |= {f"{exercise.id}-{role}": _printed(notebook, exercise, role, name)}
+    return outputs
+
+
+def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, name: str) -> str:
+    cell = next(cell for cell in notebook.cells if cell.id == f"{exercise.id}-{role}")
+    if any(output.get("name") != "stdout" for output in cell.outputs):
+        kinds = ", ".join(output.get("name") or output.output_type for output in cell.outputs)
+        raise ReferenceFailed(
+            f"{name}, exercise {exercise.id}: the {role} cell shows {kinds}; expected printed text alone. "
+            "Print its verdict, and nothing to stderr."
+        )
+    if not cell.outputs:
+        raise ReferenceFailed(
+            f"{name}, exercise {exercise.id}: the {role} cell prints nothing, so nbval would pass every answer. "
+            "Print what was checked."
+        )
+    return "".join(output.text for output in cell.outputs)
+
+
+def _words(exercises: ExerciseSet, notebook: nbformat.NotebookNode, name: str, error: Exception) -> str:
+    """Say which cell ended the execution, with what it showed: the last one that has been started."""
+    failed = notebook.cells[0]
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.metadata.get("execution", {}).get("iopub.status.busy"):
+            failed = cell
+    place = failed.metadata.get("scalelab", {})
+    where = f"exercise {place['exercise']}, its {place['role']} cell" if "exercise" in place else failed.id
+    where = where.replace("its answer cell", "its solution")
+    if isinstance(error, CellTimeoutError):
+        what = f"ran longer than {CELL_TIMEOUT} s"
+    elif isinstance(error, DeadKernelError):
+        what = "ended its kernel"
+    else:
+        lines = [text_of(output.get("text") or output.get("traceback")) for output in failed.outputs]
+        what = "failed with\n" + ANSI.sub("", "\n".join(filter(None, lines)) or str(error)).strip()
+    mend = f"Correct it and run `scalelab course sync` again; {exercises.slug}.ipynb is as it was."
+    return f"{name}, {where}: {what}\n{mend}"
