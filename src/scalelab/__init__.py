@@ -7,15 +7,18 @@ if TYPE_CHECKING:
     from scalelab import plots, theory
     from scalelab.claims import claim
     from scalelab.measure import LoopLag, machine_card, median_interval, percentile, run_fresh
+    from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
     from scalelab.services import latency_server
 
 __all__ = [
+    "Knob",
     "LoopLag",
     "claim",
     "latency_server",
     "machine_card",
     "median_interval",
+    "panel",
     "percentile",
     "plots",
     "predict",
@@ -28,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "claims": ("claim",),
     "measure": ("LoopLag", "machine_card", "median_interval", "percentile", "run_fresh"),
+    "panels": ("Knob", "panel"),
     "predictions": ("predict",),
     "services": ("latency_server",),
 }

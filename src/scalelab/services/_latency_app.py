@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from scalelab.services.process import allow_open_files
+
 BACKLOG = 4096
 
 
@@ -25,6 +27,7 @@ class Counters:
     answered: int = 0
     refused: int = 0
     abandoned: int = 0
+    seconds_held: float = 0.0
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Service:
             return web.json_response({"error": "full", "capacity": self.capacity}, status=503)
         self.counters.in_flight += 1
         self.counters.most_in_flight = max(self.counters.most_in_flight, self.counters.in_flight)
+        came = asyncio.get_running_loop().time()
         try:
             if _last_of_each(self.hang_every, i):
                 await asyncio.Event().wait()
@@ -66,6 +70,7 @@ class Service:
         finally:
             self.counters.in_flight -= 1
         self.counters.answered += 1
+        self.counters.seconds_held += asyncio.get_running_loop().time() - came
         if _last_of_each(self.fail_every, i):
             return web.json_response({"error": "broken item", "item": i}, status=500)
         return web.json_response({"item": i})
@@ -85,6 +90,7 @@ def _last_of_each(every: int | None, i: int) -> bool:
 
 
 async def serve(options: dict[str, Any]) -> None:
+    allow_open_files()
     service = Service(**options)
     app = web.Application()
     app.add_routes(

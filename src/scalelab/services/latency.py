@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from scalelab.services.process import ServiceError, python_server
 
@@ -18,8 +19,8 @@ class ServerStats:
     """What the server itself counted since it started or was last reset.
 
     requests: requests that reached it; most_in_flight: most that it was working on at one moment; connections: TCP
-    connections that carried them; answered: answers it finished; refused: answers 503 because it was full;
-    abandoned: requests whose caller went away before the answer.
+    connections that carried them; answered: answers it finished; refused: answers 503 because it was full; abandoned:
+    requests whose caller went away before the answer; seconds_held: how long it held the answered ones, summed.
     """
 
     requests: int
@@ -29,6 +30,12 @@ class ServerStats:
     answered: int
     refused: int
     abandoned: int
+    seconds_held: float
+
+    @property
+    def mean_latency(self) -> float:
+        """Mean time in seconds that an answered request spent in the server."""
+        return self.seconds_held / self.answered if self.answered else 0.0
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,10 @@ class LatencyServer:
         """Set the counters to zero. Raises ServiceError when the server is gone."""
         self._ask("reset")
 
-    def _ask(self, what: str) -> dict[str, int]:
+    def _ask(self, what: str) -> dict[str, Any]:
         try:
             with urllib.request.urlopen(f"{self.url}/{what}", timeout=STATS_TIMEOUT_S) as answer:
-                data: dict[str, int] = json.load(answer)
+                data: dict[str, Any] = json.load(answer)
                 return data
         except OSError as error:
             raise ServiceError(

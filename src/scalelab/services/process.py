@@ -15,6 +15,7 @@ from scalelab.errors import ScalelabError
 START_S = 30.0
 STOP_S = 5.0
 LAST_LINES = 20
+OPEN_FILES = 4096
 
 
 class ServiceError(ScalelabError):
@@ -29,6 +30,7 @@ def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str,
     operating system closes that when this process ends in any way, so no server outlives a killed notebook.
     Raises ServiceError with the server's own last lines.
     """
+    allow_open_files()
     process = subprocess.Popen(
         [sys.executable, "-m", module, json.dumps(options)],
         stdin=subprocess.PIPE,
@@ -68,6 +70,21 @@ def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str,
         reader.join()
         process.stdout.close()
         process.stderr.close()
+
+
+def allow_open_files(wanted: int = OPEN_FILES) -> None:
+    """Raise this process's soft limit on open files to `wanted`, as far as its hard limit lets it.
+
+    Every connection is an open file, and macOS starts programs with room for 256. Windows has no such limit.
+    """
+    try:
+        import resource  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _keep_last_lines(stream: IO[str], lines: list[str]) -> None:
