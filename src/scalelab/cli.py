@@ -1,0 +1,190 @@
+"""The command `scalelab`: build and serve the course, test it, keep its exercises in step, grade submissions."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from scalelab.course.find import Course, find_course
+from scalelab.course.progress import Progress
+from scalelab.errors import ScalelabError
+
+FAILED = 1
+REFUSED = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, 1 (something found), 2 (not possible), 130 (Ctrl-C)."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.run is not _test:
+        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+    options.rest = rest
+    terminated = _end_like_ctrl_c()
+    try:
+        return int(options.run(find_course(getattr(options, "course", None)), options))
+    except ScalelabError as error:
+        print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("\nscalelab: interrupted.", file=sys.stderr)
+        return TERMINATED if terminated else INTERRUPTED
+
+
+def _end_like_ctrl_c() -> list[int]:
+    """Let a request to end take the same way as Ctrl-C, so that all that was started ends; return what came."""
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    return came
+
+
+def _course(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.build import build
+
+    progress = Progress()
+    try:
+        build(course, progress)
+    except ScalelabError as error:
+        error.add_note("`scalelab lab` opens JupyterLab without the book.")
+        raise
+    return _serve(course, options, progress, book=True)
+
+
+def _lab(course: Course, options: argparse.Namespace) -> int:
+    return _serve(course, options, Progress(), book=False)
+
+
+def _serve(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
+    from scalelab.course.serve import serve
+
+    serve(course, progress, book=book, port=options.port, open_browser=options.open)
+    return 0
+
+
+def _book(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.build import build, publish
+
+    progress = Progress()
+    site = build(course, progress)
+    if options.out is not None:
+        publish(course, options.out)
+        site = options.out
+    progress.say(f"The site: {site}")
+    return 0
+
+
+def _test(course: Course, options: argparse.Namespace) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *options.rest], cwd=course.root, check=False).returncode
+
+
+def _clean(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.build import clean
+
+    clean(course, Progress())
+    return 0
+
+
+def _sync(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.sync import sync
+
+    sync(course, force=options.force)
+    return 0
+
+
+def _check(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.check import check
+
+    return FAILED if check(course) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--course",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="the course (default: the folder you are in)",
+    )
+    serving = argparse.ArgumentParser(add_help=False)
+    serving.add_argument("--port", type=int, help="serve on this port (default: the first free one from 8888)")
+    serving.add_argument("--open", action="store_true", help="open the link in your browser")
+
+    parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    course = commands.add_parser(
+        "course",
+        parents=[where, serving],
+        help="build the book, then serve it beside JupyterLab until Ctrl-C",
+        description="Build the book where it is out of date, then serve it beside JupyterLab until Ctrl-C.",
+    )
+    course.set_defaults(run=_course)
+    parts = course.add_subparsers(title="for authors", metavar="COMMAND")
+    sync = parts.add_parser(
+        "sync",
+        parents=[where],
+        help="write the exercise notebooks from solutions/*.md",
+        description="Write the student notebooks and the executed references from the exercise sets in solutions/.",
+    )
+    sync.add_argument("--force", action="store_true", help="write over a student notebook that holds answers")
+    sync.set_defaults(run=_sync)
+    check = parts.add_parser(
+        "check",
+        parents=[where],
+        help="check chapters and exercises against the rules of the course",
+        description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
+    )
+    check.set_defaults(run=_check)
+
+    lab = commands.add_parser(
+        "lab",
+        parents=[where, serving],
+        help="serve JupyterLab alone; build nothing",
+        description="Serve JupyterLab in the folder of the course until Ctrl-C; build nothing.",
+    )
+    lab.set_defaults(run=_lab)
+
+    book = commands.add_parser(
+        "book",
+        parents=[where],
+        help="build the site for publishing",
+        description="Build the site. Its links are relative: any address below any host will do, and any file server.",
+    )
+    book.add_argument("--out", type=Path, metavar="DIR", help="copy the site to DIR: new, empty, or an earlier copy")
+    book.set_defaults(run=_book)
+
+    test = commands.add_parser(
+        "test",
+        parents=[where],
+        help="run the tests",
+        description="Run the tests of the course. Other arguments go to pytest: `scalelab test -k grading`.",
+    )
+    test.set_defaults(run=_test)
+
+    clean = commands.add_parser(
+        "clean",
+        parents=[where],
+        help="remove everything built, executed chapters included",
+        description="Remove the folder _build: the site and the executed chapters. Your notebooks stay.",
+    )
+    clean.set_defaults(run=_clean)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Serve JupyterLab and, beside it, the built book: one address, a token, and nothing left when it ends."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import webbrowser
+from pathlib import Path
+from types import FrameType
+
+from jupyter_server.serverapp import ServerApp
+
+from scalelab.course import processes
+from scalelab.course.book_handler import serve_book
+from scalelab.course.find import Course
+from scalelab.course.kernels import JUPYTER, KERNEL_NAME, jupyter_environment, transport_encryption
+from scalelab.course.progress import Progress
+from scalelab.errors import ScalelabError
+
+ADDRESS = "127.0.0.1"
+FIRST_PORT = 8888
+PORTS = 50
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
+class PortTaken(ScalelabError):
+    """Another process listens on the port that was asked for."""
+
+
+class CourseServer(ServerApp):
+    """A Jupyter server that ends at the first Ctrl-C, without a question, with everything that it started."""
+
+    def init_signal(self) -> None:
+        for name in STOPPING:
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._stopping:  # A second Ctrl-C does not wait for kernels to end by themselves.
+            for process in processes.family(os.getpid()):
+                process.kill()
+            os._exit(128 + number)
+        print("\nStopping.", flush=True)
+        self.stop(from_signal=True)
+
+    async def _cleanup(self) -> None:
+        started = processes.family(os.getpid())
+        await super()._cleanup()
+        processes.end(started)
+
+
+def serve(course: Course, progress: Progress, *, book: bool, port: int | None, open_browser: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM, on `port` (default: the first free one from 8888). Raises PortTaken.
+
+    `book` prints the link to the book, and opens that one in the browser.
+    """
+    if port is not None and not _free(port):
+        raise PortTaken(f"Port {port} is taken by another process. Name another with --port, or leave the option away.")
+    _use_our_settings(course)
+    token = secrets.token_hex(24)
+    server = CourseServer.instance(jpserver_extensions={"jupyterlab": True})
+    server.initialize(
+        argv=[
+            "--ServerApp.default_url=/lab",
+            f"--ServerApp.ip={ADDRESS}",
+            f"--ServerApp.port={FIRST_PORT if port is None else port}",
+            f"--ServerApp.port_retries={PORTS if port is None else 0}",
+            f"--ServerApp.root_dir={course.root}",
+            f"--IdentityProvider.token={token}",
+            "--ServerApp.open_browser=False",
+            "--ServerApp.allow_root=True",
+            "--ServerApp.log_level=WARN",
+            "--LabApp.log_level=WARN",
+            "--LabApp.extension_manager=readonly",
+            f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}",
+            f"--KernelSpecManager.allowed_kernelspecs={KERNEL_NAME}",
+            f"--KernelManager.transport_encryption={transport_encryption()}",
+            f"--LabApp.user_settings_dir={_settings(course) / 'lab' / 'user-settings'}",
+            f"--LabApp.workspaces_dir={_settings(course) / 'lab' / 'workspaces'}",
+            "--LabApp.news_url=",
+        ]
+    )
+    if book:
+        serve_book(server, course)
+    address = f"http://{ADDRESS}:{server.port}{server.base_url}"
+    links = {"JupyterLab": f"{address}lab?token={token}"}
+    if book:
+        links["The book"] = f"{address}book/?token={token}"
+    for name, link in links.items():
+        progress.say(f"{name + ':':<12}{link}")
+    progress.say("Ctrl-C ends it, with every kernel and terminal.")
+    if open_browser:
+        webbrowser.open(links["The book" if book else "JupyterLab"])
+    server.start()
+
+
+def _settings(course: Course) -> Path:
+    return course.root / ".jupyter"
+
+
+def _use_our_settings(course: Course) -> None:
+    """Let this process, and the kernels it starts, find our kernel and settings, and none that the machine may have."""
+    os.environ.update(jupyter_environment())
+    os.environ["JUPYTER_CONFIG_DIR"] = str(_settings(course))
+    os.environ["JUPYTER_CONFIG_PATH"] = str(JUPYTER / "config")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
