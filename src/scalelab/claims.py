@@ -8,8 +8,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from IPython.display import display
-
+from scalelab._publish import publish
 from scalelab.errors import ScalelabError
 
 
@@ -80,18 +79,14 @@ def claim(
             "Run the experiment's cells again; if it fails again, your machine has something to teach: "
             "read “Why yours may differ”."
         )
-    display(  # type: ignore[no-untyped-call]
-        {"text/plain": f"✓ {text}", "text/html": _html(judged)},
-        raw=True,
-        metadata={"scalelab": {"kind": "claim", **asdict(judged), "holds": True}},
-    )
+    publish(f"✓ {text}", _html(judged), {"kind": "claim", **asdict(judged), "holds": True})
 
 
 def number(value: float) -> str:
     """Return a number as a person writes it: integers whole, others to three significant digits."""
     if math.isnan(value) or math.isinf(value):
         return str(value)
-    if value == int(value) or abs(value) >= 1000:  # noqa: PLR2004
+    if value == int(value) or abs(value) >= 1000:
         return f"{round(value):,}"
     return f"{value:.3g}"
 

@@ -45,17 +45,21 @@ class Panel:
         self.experiment, self.published = experiment, list(published)
         self.rows: list[Row] = list(published)
         self.task: asyncio.Task[None] | None = None
-        wide = {"description_width": "initial"}
         self.sliders = {
             name: widgets.IntSlider(
-                knob.value, knob.low, knob.high, description=knob.label, style=wide, layout={"width": "95%"},
+                value=knob.value,
+                min=knob.low,
+                max=knob.high,
+                description=knob.label,
+                style={"description_width": "initial"},
+                layout={"width": "95%"},
                 continuous_update=False,
             )
             for name, knob in knobs.items()
         }
         self.run_button = widgets.Button(description="Run", button_style="primary")
         self.stop_button = widgets.Button(description="Stop", disabled=True)
-        self.progress = widgets.FloatProgress(0, 0, 1)
+        self.progress = widgets.FloatProgress(value=0, min=0, max=1)
         self.status = widgets.Label("The published run is shown. Choose your numbers and run.")
         self.table = widgets.HTML(_table(self.rows))
         self.run_button.on_click(lambda _: self.start())
@@ -96,7 +100,9 @@ class Panel:
         buttons = widgets.HBox([self.run_button, self.stop_button, self.progress, self.status])
         box = widgets.VBox([*self.sliders.values(), buttons, self.table])
         bundle: dict[str, Any] = dict(box._repr_mimebundle_())
-        bundle["text/plain"] = "\n".join(", ".join(f"{k}: {_cell(v)}" for k, v in row.items()) for row in self.published)
+        bundle["text/plain"] = "\n".join(
+            ", ".join(f"{k}: {_cell(v)}" for k, v in row.items()) for row in self.published
+        )
         bundle["text/html"] = (
             f'<div class="sl-panel">{_table(self.published)}'
             "<p>This is the published run. In JupyterLab this place has sliders, and runs the experiment "

@@ -1,4 +1,4 @@
-"""Charts in the book's one style: theory as a line, measurement as points with intervals, the reader's prediction marked.
+"""Charts in the book's one style: theory as a line, measurement as points, the reader's prediction marked.
 
 A chart is inline SVG whose colours are CSS variables, so that one picture serves light and dark pages, the phone and
 JupyterLab, stays text that a screen reader and a search can read, and takes the reader's prediction without a kernel.
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from scalelab._publish import publish
 from scalelab.claims import number
 from scalelab.errors import ScalelabError
 from scalelab.measure import Interval
@@ -138,7 +138,7 @@ def show(figure: Figure, *, alt: str, prediction: Prediction | None = None, outc
     Raises ChartError when there is no alternative text.
     """
     if not alt.strip():
-        raise ChartError("This chart has no alternative text: say its finding in words, with alt=\"…\".")
+        raise ChartError('This chart has no alternative text: say its finding in words, with alt="…".')
     axes = figure.axes[0]
     title: str = getattr(figure, "scalelab_title", "")
     if axes.get_legend_handles_labels()[0]:
@@ -155,11 +155,7 @@ def show(figure: Figure, *, alt: str, prediction: Prediction | None = None, outc
             attributes = f" data-prediction-axis='{json.dumps(_axis_geometry(figure, axes))}'"
             attributes += f' data-shows-prediction="{html.escape(prediction.key)}"'
     page = f'<figure class="sl-figure"{attributes}><figcaption>{html.escape(title)}</figcaption>{svg}{said}</figure>'
-    display(  # type: ignore[no-untyped-call]
-        {"text/plain": f"[chart] {title}\n{alt}", "text/html": page},
-        raw=True,
-        metadata={"scalelab": {"kind": "figure", "title": title, "alt": alt}},
-    )
+    publish(f"[chart] {title}\n{alt}", page, {"kind": "figure", "title": title, "alt": alt})
 
 
 def _themed(svg: str, alt: str) -> str:
@@ -172,6 +168,7 @@ def _themed(svg: str, alt: str) -> str:
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = svg.replace("xlink:href", "href")
     label = html.escape(alt).replace("\\", r"\\")
     head = rf'<svg viewBox="\1" role="img" aria-label="{label}" stroke-linejoin="round">'
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', head, svg, count=1)

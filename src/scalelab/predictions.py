@@ -14,6 +14,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display
 
+from scalelab._publish import publish
 from scalelab.claims import number
 from scalelab.errors import ScalelabError
 
@@ -56,14 +57,9 @@ class Prediction:
 
     def show_outcome(self, outcome: float | str) -> None:
         """Display what was measured beside the prediction, for a run whose result is no chart."""
-        display(  # type: ignore[no-untyped-call]
-            {
-                "text/plain": f"Measured: {outcome if isinstance(outcome, str) else number(outcome)} {self.unit}".strip(),
-                "text/html": f'<p class="sl-outcome">{self.outcome_html(outcome)}</p>',
-            },
-            raw=True,
-            metadata={"scalelab": {"kind": "outcome", "prediction": self.key}},
-        )
+        text = f"Measured: {outcome if isinstance(outcome, str) else number(outcome)} {self.unit}".strip()
+        page = f'<p class="sl-outcome">{self.outcome_html(outcome)}</p>'
+        publish(text, page, {"kind": "outcome", "prediction": self.key})
 
     def commit(self, answer: float | str) -> None:
         """Keep the reader's answer. Raises PredictionError when it is not one of the choices, or no number."""
@@ -71,7 +67,7 @@ class Prediction:
             try:
                 self.number = float(answer)
             except ValueError as error:
-                raise PredictionError(f"Expected a number of {self.unit or 'something countable'}; got {answer!r}.") from error
+                raise PredictionError(f"Expected a number ({self.unit or 'a count'}); got {answer!r}.") from error
         elif answer in self.choices:
             self.choice = str(answer)
         else:
@@ -131,8 +127,8 @@ def _form(prediction: Prediction) -> str:
         )
     else:
         fields = "".join(
-            f'<label><input type="radio" name="answer" value="{html.escape(choice)}" required> {html.escape(choice)}</label>'
-            for choice in prediction.choices
+            f'<label><input type="radio" name="answer" value="{choice}" required> {choice}</label>'
+            for choice in map(html.escape, prediction.choices)
         )
     return (
         f'<form class="sl-predict" data-prediction="{key}" data-unit="{html.escape(prediction.unit)}" '

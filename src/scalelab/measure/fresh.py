@@ -39,10 +39,12 @@ def run_fresh(function: Callable[..., Any], *arguments: Any, timeout: float = 60
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise FreshProcessError(
-            f"{function.__name__}{arguments} did not end within {timeout} s: pass smaller arguments, or a longer timeout."
+            f"{function.__name__}{arguments} did not end within {timeout} s: "
+            "pass smaller arguments, or a longer timeout."
         ) from error
     if done.returncode != 0:
         raise FreshProcessError(
-            f"{function.__name__}{arguments} failed in its own process (it must import all that it uses):\n{done.stderr}"
+            f"{function.__name__}{arguments} failed in its own process "
+            f"(it must import all that it uses):\n{done.stderr}"
         )
     return json.loads(done.stdout.splitlines()[-1])

@@ -29,7 +29,8 @@ class MachineCard:
             f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
             for name, value in self.rows.items()
         )
-        page = f'<details class="sl-machine"><summary>Measured on this machine</summary><table>{table}</table></details>'
+        summary = "<summary>Measured on this machine</summary>"
+        page = f'<details class="sl-machine">{summary}<table>{table}</table></details>'
         metadata = {"scalelab": {"kind": "machine", "card": dict(self.rows)}}
         return {"text/plain": text, "text/html": page}, metadata
 

@@ -35,7 +35,7 @@ def percentile(sample: Iterable[float], p: float) -> float:
 
     p: 0 < p <= 100. The result is always one of the sample's own values. Raises EmptySample.
     """
-    if not 0 < p <= 100:  # noqa: PLR2004
+    if not 0 < p <= 100:
         raise ValueError(f"Expected a percentile in (0, 100]; got {p}.")
     values = np.sort(_array(sample))
     rank = math.ceil(p / 100 * len(values) - 1e-9)

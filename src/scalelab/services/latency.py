@@ -50,7 +50,7 @@ class LatencyServer:
         return f"{self.url}/item/{i}"
 
     def items(self, n: int) -> list[str]:
-        """Return the URLs of items 0 … n−1."""
+        """Return the URLs of items 0 up to n, n excluded."""
         return [self.item(i) for i in range(n)]
 
     def stats(self) -> ServerStats:
