@@ -1,0 +1,61 @@
+"""What a reader may turn on an explorable, and whether a state fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from scalelab.errors import ScalelabError
+
+State: TypeAlias = dict[str, int | bool]
+SEED = 8
+SEEDS = 2**32
+
+
+class KnobError(ScalelabError):
+    """A state names a knob that the figure does not have, or a value that the knob does not take."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A range of whole numbers with a step. Without a range (`high` is None) it is a switch, off or on."""
+
+    name: str
+    value: int | bool
+    low: int = 0
+    high: int | None = None
+    step: int = 1
+    unit: str = ""
+
+    def takes(self, value: object) -> bool:
+        if self.high is None:
+            return isinstance(value, bool)
+        if isinstance(value, bool) or not isinstance(value, int):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return "True or False"
+        return f"{self.low} to {self.high} {self.unit} in steps of {self.step}"
+
+
+def settings(knobs: Sequence[Knob], given: Mapping[str, object]) -> State:
+    """Complete `given` with the knobs' defaults and the seed's.
+
+    Raises KnobError for a knob that does not exist, a value it does not take, or a seed outside 0 to 2**32 - 1.
+    """
+    known = {"seed", *(knob.name for knob in knobs)}
+    if unknown := sorted(set(given) - known):
+        raise KnobError(f"expected only {', '.join(sorted(known))}, came {', '.join(unknown)}")
+    seed = given.get("seed", SEED)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
+        raise KnobError(f"seed: expected a whole number from 0 to {SEEDS - 1}, came {seed!r}")
+    state: State = {"seed": seed}
+    for knob in knobs:
+        value = given.get(knob.name, knob.value)
+        if not knob.takes(value) or not isinstance(value, int):
+            raise KnobError(f"{knob.name}: expected {knob}, came {value!r}")
+        state[knob.name] = value
+    return state

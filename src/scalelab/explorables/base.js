@@ -1,0 +1,313 @@
+// What every explorable figure shares: seeded chance, knobs, a run that pauses off screen, colours, read-outs.
+
+/** Tommy Ettinger's mulberry32: a function that gives whole numbers from 0 to 2**32 - 1, the same in every language. */
+export function random(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return (mixed ^ (mixed >>> 14)) >>> 0;
+  };
+}
+
+/** A queue: first in, first out, without moving what it holds at every turn. */
+export class Fifo {
+  items = [];
+  head = 0;
+  get size() {
+    return this.items.length - this.head;
+  }
+  push(item) {
+    this.items.push(item);
+  }
+  shift() {
+    const item = this.items[this.head];
+    this.items[this.head++] = undefined;
+    if (this.head > 1024 && this.head * 2 > this.items.length) {
+      this.items = this.items.slice(this.head);
+      this.head = 0;
+    }
+    return item;
+  }
+  list() {
+    return this.items.slice(this.head);
+  }
+}
+
+// A heap of requests by `due`, and by `id` where that is equal.
+const sooner = (a, b) => a.due < b.due || (a.due === b.due && a.id < b.id);
+
+export function pushHeap(heap, item) {
+  let at = heap.push(item) - 1;
+  while (at) {
+    const up = (at - 1) >> 1;
+    if (!sooner(item, heap[up])) break;
+    heap[at] = heap[up];
+    at = up;
+  }
+  heap[at] = item;
+}
+
+export function popHeap(heap) {
+  const top = heap[0];
+  const item = heap.pop();
+  if (!heap.length) return top;
+  let at = 0;
+  for (let down; (down = 2 * at + 1) < heap.length; at = down) {
+    if (down + 1 < heap.length && sooner(heap[down + 1], heap[down])) down++;
+    if (!sooner(heap[down], item)) break;
+    heap[at] = heap[down];
+  }
+  heap[at] = item;
+  return top;
+}
+
+/** A complete state from whatever came, an address included: numbers in range and on a step, switches true or false. */
+export function settings(knobs, given = {}) {
+  const seed = Number(given.seed ?? 8);
+  const state = { seed: Number.isFinite(seed) ? seed >>> 0 : 8 };
+  for (const { name, value, min, max, step } of knobs) {
+    const raw = given[name] ?? value;
+    if (typeof value === "boolean") state[name] = raw === true || raw === "true";
+    else {
+      const wanted = Number.isFinite(Number(raw)) ? Number(raw) : value;
+      state[name] = Math.min(max, min + step * Math.max(0, Math.round((wanted - min) / step)));
+    }
+  }
+  return state;
+}
+
+export const number = (value, digits = 0) => value.toLocaleString("en-GB", { maximumFractionDigits: digits });
+export const duration = (ms) => (ms < 10_000 ? `${number(ms)} ms` : `${number(ms / 1000, 1)} s`);
+
+/** An element: `make("p", { class: "note" }, "text", child)`. A property that is a function becomes a listener. */
+export function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (typeof value === "function") node.addEventListener(key, value);
+    else if (value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+export const write = (node, text) => node.textContent !== text && (node.textContent = text);
+
+/** A table with theory's value below each measured one; `write(rows)` takes, per label and column, `[measured, theory]`. */
+export function readouts(caption, columns, labels) {
+  const cells = labels.map(() => columns.map(() => [make("b"), make("span")]));
+  const head = (scope, text) => make("th", { scope }, text);
+  const node = make(
+    "table",
+    {},
+    make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, make("td"), ...columns.map((text) => head("col", text)))),
+    make("tbody", {}, ...labels.map((label, i) => make("tr", {}, head("row", label), ...cells[i].map((pair) => make("td", {}, ...pair))))),
+  );
+  return { node, write: (rows) => rows.forEach((row, i) => row.forEach((pair, j) => pair.forEach((text, k) => write(cells[i][j][k], text)))) };
+}
+
+/** A canvas as wide as its parent and sharp on every screen; `draw(paint)` calls `paint(context, width, height)`. */
+export function surface(height, label) {
+  const canvas = make("canvas", { role: "img", "aria-label": label, style: `height:${height}px` });
+  const context = canvas.getContext("2d");
+  return {
+    node: canvas,
+    draw(paint) {
+      const width = canvas.clientWidth;
+      const ratio = window.devicePixelRatio || 1;
+      const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+      if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      context.clearRect(0, 0, width, height);
+      if (width) paint(context, width, height);
+    },
+  };
+}
+
+const COLOURS = ["ink", "muted", "grid", "surface", "c1", "c2", "c3", "c4", "c5"];
+
+/** The colours of the page as a canvas takes them; read again whenever the page changes its theme. */
+function palette(root, changed) {
+  const probe = root.appendChild(make("span", { hidden: true }));
+  const colours = {};
+  const read = () => {
+    for (const name of COLOURS) {
+      probe.style.color = `var(--x-${name})`;
+      colours[name] = getComputedStyle(probe).color;
+    }
+    colours.font = getComputedStyle(root).fontFamily;
+    changed();
+  };
+  const later = () => (read(), setTimeout(read, 400)); // a theme's style sheet may come after its attribute
+  const watcher = new MutationObserver(later);
+  for (const node of [document.documentElement, document.body]) watcher.observe(node, { attributes: true });
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", later);
+  read();
+  return { colours, stop: () => (watcher.disconnect(), dark.removeEventListener("change", later)) };
+}
+
+/** Speech for screen readers: the newest text only, a moment after the reader's last move, four seconds apart. */
+function speaker(node) {
+  let [timer, last] = [0, -Infinity];
+  return (text) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => ((last = performance.now()), write(node, text)), Math.max(1200, last + 4000 - performance.now()));
+  };
+}
+
+function knobRow({ name, label, note, unit, min, max, step, value }, changed) {
+  if (typeof value === "boolean") {
+    const input = make("input", { type: "checkbox", name });
+    input.addEventListener("change", () => changed(name, input.checked, true));
+    const node = make("label", { class: "sl-x-switch" }, input, make("span", {}, make("b", {}, label), ` ${note}`));
+    return { node, show: (on) => (input.checked = on) };
+  }
+  const input = make("input", { type: "range", name, min, max, step });
+  const output = make("b", { class: "sl-x-value", "aria-hidden": "true" }); // the slider says it itself
+  const show = (now) => {
+    input.value = now;
+    input.setAttribute("aria-valuetext", `${number(now)} ${unit}`);
+    write(output, `${number(now)} ${unit}`);
+  };
+  input.addEventListener("input", () => changed(name, Number(input.value), false));
+  input.addEventListener("change", () => changed(name, Number(input.value), true));
+  return { node: make("label", { class: "sl-x-knob" }, make("span", {}, label, output), input), show };
+}
+
+const STEP_MS = 50;
+export const PREVIEW_MS = 10_000; // a run is shown from here on, so that the first picture is of a system at work
+const END_MS = 600_000;
+
+/**
+ * Put a figure into `el` and run it in real time; returns the function that takes it away again (anywidget's contract).
+ *
+ * `figure` holds `title`, `knobs`, the model's `create(state)`, `advance(run, ms)`, `change(run, state)`, and
+ * `view(root)`, which fills the figure and returns `draw(run, colours)`, for each frame, and `read(run)`, five times a
+ * second, which returns `{ verdict, speech }`: a screen reader hears the speech when the verdict has changed or a
+ * knob was turned. A run has its simulated `now` in microseconds.
+ * `model.get("state")` is where knobs start; every settled change goes to `model.set("state", …)`.
+ */
+export function mount({ model, el, figure }) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let state = settings(figure.knobs, model.get("state"));
+  let run;
+  let [running, visible, frame, before, readAt, spoken] = [false, false, 0, 0, 0, ""];
+
+  const rows = figure.knobs.map((knob) => [knob.name, knobRow(knob, turn)]);
+  const button = (text, click) => make("button", { type: "button", click }, text);
+  const toggle = button("", () => play(!running));
+  const clock = make("span", { class: "sl-x-clock" });
+  const live = make("p", { class: "sl-x-hidden", "aria-live": "polite" });
+  const body = make("div", { class: "sl-x-body" });
+  const root = make(
+    "div",
+    { class: "sl-x", role: "group", "aria-label": figure.title, "data-lm-suppress-shortcuts": "true" },
+    make("p", { class: "sl-x-title" }, figure.title),
+    make("div", { class: "sl-x-knobs" }, ...rows.map(([, row]) => row.node)),
+    make("div", { class: "sl-x-run" }, toggle, button(`Step ${STEP_MS} ms`, step), button("Reset", reset), clock),
+    body,
+    live,
+  );
+  el.append(root);
+  const speak = speaker(live);
+  const view = figure.view(body);
+  const { colours, stop } = palette(root, () => run && draw());
+
+  function draw() {
+    view.draw(run, colours);
+  }
+
+  function read(moved) {
+    readAt = performance.now();
+    const { verdict, speech } = view.read(run);
+    write(clock, `${number(run.now / 1e6, 1)} s simulated, seed ${state.seed}`);
+    if (moved || verdict !== spoken) speak(speech);
+    spoken = verdict;
+  }
+
+  function start() {
+    run = figure.create(state);
+    figure.advance(run, PREVIEW_MS);
+  }
+
+  function show(moved) {
+    for (const [name, row] of rows) row.show(state[name]);
+    draw();
+    read(moved);
+  }
+
+  function turn(name, value, settled) {
+    state = { ...state, [name]: value };
+    if (calm.matches) start();
+    else figure.change(run, state);
+    show(true);
+    if (!settled) return;
+    model.set("state", state);
+    model.save_changes();
+  }
+
+  function reset() {
+    start();
+    show(true);
+  }
+
+  function step() {
+    play(false);
+    figure.advance(run, STEP_MS);
+    show(true);
+  }
+
+  function play(on) {
+    running = on && !calm.matches;
+    write(toggle, running ? "Pause" : "Run");
+    toggle.hidden = calm.matches;
+    wake();
+  }
+
+  function wake() {
+    if (!running || !visible || frame) return;
+    before = performance.now();
+    frame = requestAnimationFrame(tick);
+  }
+
+  function tick(now) {
+    frame = 0;
+    if (!running || !visible) return;
+    figure.advance(run, Math.min(100, Math.max(0, now - before)));
+    before = now;
+    draw();
+    if (now - readAt > 200) read(false);
+    if (run.now >= END_MS * 1000) play(false);
+    else frame = requestAnimationFrame(tick);
+  }
+
+  const external = () => {
+    const next = settings(figure.knobs, model.get("state"));
+    if (JSON.stringify(next) === JSON.stringify(state)) return;
+    state = next;
+    reset();
+  };
+  const calmed = () => (reset(), play(!calm.matches));
+  const onScreen = new IntersectionObserver((entries) => ((visible = entries.at(-1).isIntersecting), wake()));
+  const resized = new ResizeObserver(draw);
+  start();
+  show(false);
+  play(true);
+  onScreen.observe(root);
+  resized.observe(body);
+  calm.addEventListener("change", calmed);
+  model.on("change:state", external);
+  return () => {
+    running = false;
+    cancelAnimationFrame(frame);
+    onScreen.disconnect();
+    resized.disconnect();
+    calm.removeEventListener("change", calmed);
+    model.off("change:state", external);
+    stop();
+    root.remove();
+  };
+}

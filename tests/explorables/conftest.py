@@ -1,0 +1,97 @@
+"""A browser for the explorables, and a page that holds one without any server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from scalelab.explorables import bundle, names, stylesheet
+
+HOST = "http://explorables.test"
+THEME = """
+:root { color-scheme: light; --sl-ink: #1c2430; --sl-muted: #5b6472; --sl-grid: #d9dee5; --sl-surface: #ffffff }
+:root[data-theme=dark] {
+  color-scheme: dark; --sl-ink: #e6ebf2; --sl-muted: #a6b0be; --sl-grid: #3a424e; --sl-surface: #161b22;
+  --sl-c1: #5cb3ea; --sl-c2: #ff9b57; --sl-c3: #4cc593;
+}
+body { font: 17px/1.6 sans-serif; max-width: 46rem; margin: 0 auto; padding: 0 16px;
+  background: var(--sl-surface); color: var(--sl-ink) }
+"""
+# The model a widget gives its module, with what the module did to it kept for the test.
+MOUNT = """
+import figure from "./NAME.js";
+const listeners = new Set();
+let state = STATE;
+window.saved = [];
+window.setState = (next) => { state = next; for (const listener of listeners) listener(); };
+const model = {
+  get: () => state, set: (_, next) => { state = next; }, save_changes: () => window.saved.push(state),
+  on: (_, listener) => listeners.add(listener), off: (_, listener) => listeners.delete(listener),
+};
+window.listeners = listeners;
+window.takeAway = figure.render({ model, el: document.getElementById("place") });
+"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI is set, so the explorables must be tried in a browser: install Chromium")
+        pytest.skip("no Chromium on this machine: the explorables are tried in a browser only")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page with one explorable; after the test, no page may have had an error or asked another host."""
+    contexts, troubles = [], []
+
+    def opened(
+        name: str, state: dict[str, Any] | None = None, *, theme: str = "light", above: int = 0, **options: Any
+    ) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+        script = MOUNT.replace("NAME", name).replace("STATE", json.dumps(state or {}))
+        document = (
+            f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8"><title>An explorable</title>'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+            f"<style>{THEME}{stylesheet()}</style><body><main><h1>An explorable</h1>"
+            f'<div style="height:{above}px"></div><div id="place"></div></main>'
+            f'<script type="module">{script}</script>'
+        )
+
+        def serve(route: Route) -> None:
+            address = route.request.url
+            asked = address.removeprefix(f"{HOST}/").removesuffix(".js")
+            if asked in names():
+                route.fulfill(body=bundle(asked), content_type="text/javascript")
+            elif address == f"{HOST}/":
+                route.fulfill(body=document, content_type="text/html")
+            else:
+                troubles.append(f"asked for {address}")
+                route.abort()
+
+        page.route("**/*", serve)
+        page.goto(f"{HOST}/")
+        page.locator(".sl-x").wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not troubles
