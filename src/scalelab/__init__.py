@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scalelab import plots, theory
     from scalelab.claims import claim
+    from scalelab.explorables import explorable
     from scalelab.measure import LoopLag, machine_card, median_interval, percentile, run_fresh
     from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
@@ -15,6 +16,7 @@ __all__ = [
     "Knob",
     "LoopLag",
     "claim",
+    "explorable",
     "latency_server",
     "machine_card",
     "median_interval",
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "claims": ("claim",),
+    "explorables": ("explorable",),
     "measure": ("LoopLag", "machine_card", "median_interval", "percentile", "run_fresh"),
     "panels": ("Knob", "panel"),
     "predictions": ("predict",),
