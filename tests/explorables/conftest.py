@@ -1,15 +1,13 @@
-"""A browser for the explorables, and a page that holds one without any server."""
+"""A page that holds one explorable, without any server."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 
 from scalelab.explorables import bundle, names, stylesheet
 
@@ -37,20 +35,6 @@ const model = {
 window.listeners = listeners;
 window.takeAway = figure.render({ model, el: document.getElementById("place") });
 """
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI is set, so the explorables must be tried in a browser: install Chromium")
-        pytest.skip("no Chromium on this machine: the explorables are tried in a browser only")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
