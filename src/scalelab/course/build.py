@@ -128,7 +128,7 @@ def _forget_pages(course: Course) -> None:
 
 
 def _execute(course: Course, progress: Progress) -> None:
-    from scalelab.course.execute import execute  # Half a second of imports that an unchanged book does not need.
+    from scalelab.course.execute import execute  # Seconds of imports, which an unchanged book does not need.
 
     executions = execute(course, progress)
     prune(course)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -170,7 +171,7 @@ def _run(course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan) -
 
 async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan) -> str | None:
     timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
-    async with _kernel(course) as (manager, channels):
+    async with _kernel(course, _log(course, chapter, "kernel")) as (manager, channels):
         # Timing would go into the metadata of cells, and the cache would not know them again.
         client = NotebookClient(notebook, km=manager, timeout=timeout, coalesce_streams=True, record_timing=False)
         client.kc = channels
@@ -192,6 +193,7 @@ async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, p
                 await manager.interrupt_kernel()
                 await asyncio.wait({task}, timeout=processes.GRACE)
                 task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
                 raise
             plan.cell()
             if (error := task.exception()) is not None:
@@ -203,17 +205,21 @@ async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, p
 
 
 @asynccontextmanager
-async def _kernel(course: Course) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in the folder of the chapters; end it and all it started."""
+async def _kernel(course: Course, log: Path) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
+    """Start a kernel in the folder of the chapters, its own complaints going to `log`; end it and all it started."""
     specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
     manager = AsyncKernelManager(
         kernel_name=KERNEL_NAME, kernel_spec_manager=specs, transport_encryption=transport_encryption()
     )
-    await manager.start_kernel(
-        cwd=str(course.chapters),
-        env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")},
-        extra_arguments=["--HistoryManager.hist_file=:memory:"],
-    )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as complaints:
+        await manager.start_kernel(
+            cwd=str(course.chapters),
+            env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")},
+            extra_arguments=["--HistoryManager.hist_file=:memory:"],
+            stdout=complaints,
+            stderr=complaints,
+        )
     channels = manager.client()
     try:
         channels.start_channels()
@@ -235,15 +241,15 @@ def runs(cell: NotebookNode) -> bool:
 def _failure(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
     """Return which cell failed and with what; its whole traceback goes into a file below `_build/logs`."""
     cell = notebook.cells[index]
-    log = course.build / "logs" / f"{chapter.slug}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = _log(course, chapter, "failure")
     log.write_text(ANSI.sub("", str(error)), encoding="utf-8")
     if isinstance(error, CellExecutionError):
         what = ANSI.sub("", f"{error.ename}: {error.evalue}")
     elif isinstance(error, CellTimeoutError):
         what = "The cell ran longer than `execute: timeout` in _config.yml allows."
     else:
-        what = "The kernel died while it ran the cell; out of memory, or ended by the system."
+        log = _log(course, chapter, "kernel")
+        what = "The kernel died while it ran the cell: out of memory, or ended by the cell or the system."
     path = chapter.path.relative_to(course.root).as_posix()
     line = notebook.metadata["source_map"][index] + 1
     number, after = (sum(map(runs, cells)) for cells in (notebook.cells[: index + 1], notebook.cells[index + 1 :]))
@@ -254,9 +260,13 @@ def _failure(course: Course, chapter: Chapter, notebook: NotebookNode, index: in
             f"{path}, line {line}, code cell {number} of {number + after}:",
             *(f"    {line}" for line in shown),
             what,
-            f"The whole traceback: {log.relative_to(course.root).as_posix()}",
+            f"More in {log.relative_to(course.root).as_posix()}",
         ]
     )
+
+
+def _log(course: Course, chapter: Chapter, what: str) -> Path:
+    return course.build / "logs" / f"{chapter.slug}.{what}.log"
 
 
 def _sections(notebook: NotebookNode, cells: Sequence[float]) -> dict[str, float]:

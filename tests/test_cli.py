@@ -1,0 +1,103 @@
+"""The command: what it says, what it returns, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scalelab.cli import main
+from scalelab.course.find import Course
+
+COMMAND = (sys.executable, "-m", "scalelab.cli")
+ON_WINDOWS = sys.platform == "win32"
+CTRL_C = signal.CTRL_BREAK_EVENT if ON_WINDOWS else signal.SIGINT
+OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if ON_WINDOWS else {}
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    for command in ("course", "lab", "book", "test", "clean", "grade"):
+        assert f"\n    {command} " in said
+
+
+def test_an_error_is_words_on_stderr_and_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--course", str(tmp_path), "book"]) == 2
+    assert main(["course", "check", "--course", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (
+        err.splitlines()
+        == [
+            f"scalelab: No course at {tmp_path} or above it: expected a folder with _config.yml, _toc.yml, chapters. "
+            "Change into a checkout of the course, or name one with --course DIR."
+        ]
+        * 2
+    )
+
+
+@pytest.mark.parametrize("arguments", [["book", "--nonsense"], ["nonsense"], []])
+def test_a_mistyped_command_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: scalelab" in capsys.readouterr().err
+
+
+def test_test_hands_its_arguments_to_pytest(small_course: Course, capfd: pytest.CaptureFixture[str]) -> None:
+    tests = small_course.root / "tests"
+    tests.mkdir()
+    (tests / "test_two.py").write_text("def test_good(): pass\ndef test_bad(): assert False\n")
+    assert main(["--course", str(small_course.root), "test", "-q", "-k", "good"]) == 0
+    assert main(["--course", str(small_course.root), "test", "-q"]) == 1
+    assert "1 failed, 1 passed" in capfd.readouterr().out
+
+
+def test_clean_removes_what_was_built(small_course: Course, capsys: pytest.CaptureFixture[str]) -> None:
+    small_course.html.mkdir(parents=True)
+    assert main(["--course", str(small_course.root), "clean"]) == 0
+    assert not small_course.build.exists()
+    assert small_course.chapters.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (CTRL_C, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.skipif(ON_WINDOWS, reason="Windows has no SIGTERM")),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_an_interrupted_build_leaves_no_process(small_course: Course, number: signal.Signals, status: int) -> None:
+    chapter = small_course.chapters / "01_first.md"
+    text = chapter.read_text(encoding="utf-8")
+    # In a session of its own, where neither Ctrl-C nor the end of the kernel reaches it by itself.
+    sleeper = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'], start_new_session=True)"
+    start = f"import subprocess; {sleeper}\n"
+    text = text.replace('print("python"', f'{start}print("python"')
+    chapter.write_text(text.replace('print("first', 'time.sleep(99)\nprint("first'), encoding="utf-8")
+    with subprocess.Popen(
+        [*COMMAND, "book", "--course", str(small_course.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **OWN_GROUP,
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any("cell 1 of 2" in line for line in lines)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len(started) >= 2
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert said.endswith("scalelab: interrupted.\n")
+    assert "Traceback" not in said
+    assert psutil.wait_procs(started, timeout=5)[1] == []
