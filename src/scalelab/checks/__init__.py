@@ -1,0 +1,37 @@
+"""Deterministic checks of concurrent code: run an answer in virtual time, count what it did, say what is wrong.
+
+from scalelab import checks
+
+with checks.verdict("ordered") as expect:
+    server = checks.Server(latency=(0.05, 0.5), seed=8)
+    run = checks.run(lambda: fetch_all(server.urls(20)), server=server, returns=list)
+    expect(run.sessions == 1, "one session serves all requests", otherwise="A session is a pool of connections …")
+"""
+
+from scalelab.checks._network import Page, PageError, Request, Server
+from scalelab.checks._program import assemble
+from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
+from scalelab.checks._verdict import CheckFailed, EmptyCheck, Expect, verdict
+from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
+
+__all__ = [
+    "AnswerFailed",
+    "Blocking",
+    "CheckFailed",
+    "Deadlock",
+    "EmptyCheck",
+    "Expect",
+    "NestedRun",
+    "NeverEnds",
+    "NotAwaitable",
+    "Page",
+    "PageError",
+    "Request",
+    "Run",
+    "Server",
+    "Stuck",
+    "Unmet",
+    "assemble",
+    "run",
+    "verdict",
+]

@@ -1,0 +1,143 @@
+"""What is different while an answer runs: the clocks, sleeping, thread pools, and who takes notes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import re
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+import aiohttp.connector
+
+from scalelab.checks._world import THREADS, World
+
+EPOCH = 1_750_000_000  # what time.time() says when a run begins, in seconds
+NEVER_AWAITED = re.compile(r"coroutine '(?:.*\.)?(\w+)' was never awaited")
+
+
+@contextlib.contextmanager
+def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict[str, Any]) -> Iterator[None]:
+    """Give the threads of `world` its clock, its pools and no network of the machine; collect the sessions they open.
+
+    Other threads of the process notice nothing. Names that `namespace` has imported from `time` are covered.
+    """
+    clocks = {name: _clock(world, name) for name in ("time", "monotonic", "perf_counter")}
+    clocks |= {f"{name}_ns": _clock(world, f"{name}_ns") for name in clocks}
+    clocks["sleep"] = _for_members(world, time.sleep, world.sleep)
+    replaced = {id(getattr(time, name)): new for name, new in clocks.items()}
+    replaced[id(asyncio.run)] = _for_members(world, asyncio.run, _no_second_loop)
+    resolve = functools.partial(_no_network, world)
+    with contextlib.ExitStack() as stack:
+        for scope in (vars(time), vars(asyncio), vars(aiohttp.connector), namespace):
+            for name, value in list(scope.items()):
+                if id(value) in replaced:
+                    _swap(stack, scope, name, replaced[id(value)])
+        _set(stack, socket, "getaddrinfo", _for_members(world, socket.getaddrinfo, resolve))
+        _set(stack, ThreadPoolExecutor, "submit", _submit(world))
+        _set(stack, ThreadPoolExecutor, "shutdown", _shutdown(world))
+        _set(stack, aiohttp.ClientSession, "__init__", _opening(world, sessions))
+        yield
+
+
+@contextlib.contextmanager
+def warned(never_awaited: list[str]) -> Iterator[None]:
+    """Keep warnings off the screen; collect the names of coroutines that nobody awaited."""
+
+    def note(message: Warning | str, *_: Any, **__: Any) -> None:
+        found = NEVER_AWAITED.match(str(message))
+        if found:
+            never_awaited.append(found.group(1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", message="coroutine .* was never awaited", category=RuntimeWarning)
+        warnings.showwarning = note
+        yield
+
+
+def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: Any) -> None:
+    old = scope[name]
+    scope[name] = new
+
+    def restore() -> None:
+        if scope.get(name) is new:  # else the answer has bound the name anew
+            scope[name] = old
+
+    stack.callback(restore)
+
+
+def _set(stack: contextlib.ExitStack, owner: Any, name: str, new: Any) -> None:
+    stack.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, new)
+
+
+def _for_members(world: World, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(real)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (virtual if world.takes_part() else real)(*args, **kwargs)
+
+    return call
+
+
+def _clock(world: World, name: str) -> Callable[..., Any]:
+    begin = EPOCH if name.startswith("time") else 0
+
+    def now() -> float | int:
+        moment = begin + world.now
+        return round(moment * 1e9) if name.endswith("_ns") else moment
+
+    return _for_members(world, getattr(time, name), now)
+
+
+def _no_network(world: World, host: Any, *_: Any, **__: Any) -> None:
+    if world.on_loop():
+        world.note_blocking("a blocking network call")
+    raise ConnectionError(f"{host} lives in the event loop of this check: only a client that awaits can reach it")
+
+
+def _no_second_loop(main: Any, **_: Any) -> None:
+    main.close()
+    raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+
+
+def _submit(world: World) -> Callable[..., Future[Any]]:
+    real: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
+
+    @functools.wraps(real)
+    def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not world.takes_part():
+            return real(self, fn, *args, **kwargs)
+        return world.submit(self, getattr(self, "_max_workers", THREADS), functools.partial(fn, *args, **kwargs))
+
+    return submit
+
+
+def _shutdown(world: World) -> Callable[..., None]:
+    real = ThreadPoolExecutor.shutdown
+
+    @functools.wraps(real)
+    def shutdown(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if world.takes_part():
+            world.close_pool(self, wait=wait, cancel_futures=cancel_futures)
+        real(self, wait=wait, cancel_futures=cancel_futures)
+
+    return shutdown
+
+
+def _opening(world: World, sessions: list[aiohttp.ClientSession]) -> Callable[..., None]:
+    real = aiohttp.ClientSession.__init__
+
+    @functools.wraps(real)
+    def init(self: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        if world.takes_part():
+            sessions.append(self)
+
+    return init

@@ -1,0 +1,269 @@
+"""A web service in virtual time: real HTTP between a real client and a server that exists only inside a run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any
+
+from scalelab.checks._world import Ended, NeverEnds, World, instant
+from scalelab.errors import ScalelabError
+
+ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
+
+
+class PageError(ScalelabError):
+    """A page was described in a way that no server can serve."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the server answers at one path.
+
+    `latency` (seconds; None takes the server's own) passes from the request's arrival to the answer. The body is
+    `text`, or `json` as JSON; without either it is `{"path": …, "value": …}` with a whole number that depends on seed
+    and path. With `hangs` no answer ever comes; with `breaks` the connection is cut after the latency.
+    """
+
+    json: Any = None
+    text: str | None = None
+    status: int = 200
+    latency: float | None = None
+    hangs: bool = False
+    breaks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json is not None and self.text is not None:
+            raise PageError("A page has json or text, and this one has both; drop one.")
+        if self.latency is not None and not (self.latency >= 0 and math.isfinite(self.latency)):
+            raise PageError(f"A page's latency is a number of seconds from 0 up, not {self.latency!r}; use hangs=True.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as the server saw it; times in virtual seconds, `connection` counted from 0.
+
+    `outcome` is "answered", "broken" (the server cut the connection), "cancelled" (the client went away first), or
+    "open" (still unanswered when the run ended); `ended` is then infinite.
+    """
+
+    method: str
+    path: str
+    arrived: float
+    ended: float
+    status: int
+    outcome: str
+    connection: int
+
+
+class Server:
+    """A description of a web service; the same one may serve many runs.
+
+    `latency` is a number of seconds, or (low, high), between which each path has its own, drawn from `seed` and path.
+    `pages` maps paths to a Page, or to the JSON of one; every other path exists too, with a page of its own. Above
+    `capacity` requests at once, the server answers 503 without delay.
+
+        server = Server(latency=(0.05, 0.5), seed=8)
+        server.url("/item/3")           # "http://shop.test/item/3"
+        server.page("/item/3").json     # {"path": "/item/3", "value": 6541}
+    """
+
+    def __init__(
+        self,
+        pages: Mapping[str, Page | dict[str, Any] | list[Any]] | None = None,
+        *,
+        latency: float | tuple[float, float] = (0.05, 0.5),
+        seed: int = 0,
+        capacity: int | None = None,
+        host: str = "shop.test",
+    ) -> None:
+        self.capacity = capacity
+        self._origin = f"http://{host}"
+        self._seed = seed
+        self._low, self._high = latency if isinstance(latency, tuple) else (latency, latency)
+        self._pages = {
+            path: page if isinstance(page, Page) else Page(json=page) for path, page in (pages or {}).items()
+        }
+
+    def url(self, path: str) -> str:
+        """Return the address of a path, which begins with "/"."""
+        return self._origin + path
+
+    def urls(self, count: int, pattern: str = "/item/{}") -> list[str]:
+        """Return the addresses of `count` paths."""
+        return [self.url(pattern.format(number)) for number in range(count)]
+
+    def page(self, path_or_url: str) -> Page:
+        """Return what the server answers there, latency and body filled in."""
+        path = path_or_url.removeprefix(self._origin)
+        page = self._pages.get(path, Page())
+        if page.latency is None:
+            page = replace(page, latency=instant(self._low + self._draw("latency", path) * (self._high - self._low)))
+        if page.json is None and page.text is None:
+            page = replace(page, json={"path": path, "value": int(self._draw("value", path) * 10_000)})
+        return page
+
+    def latency(self, path_or_url: str) -> float:
+        """Return the seconds that this page takes; infinite where it hangs."""
+        page = self.page(path_or_url)
+        return math.inf if page.hangs or page.latency is None else page.latency
+
+    def _draw(self, what: str, path: str) -> float:
+        digest = hashlib.sha256(f"{self._seed} {what} {path}".encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
+
+
+class Service:
+    """A server at work during one run; keeps the books."""
+
+    def __init__(self, server: Server, world: World, most_requests: int) -> None:
+        self.server = server
+        self.requests: list[Request] = []
+        self.most_in_flight = 0
+        self.connections = 0
+        self._world = world
+        self._most_requests = most_requests
+        self._ends: dict[int, float] = {}
+
+    def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Return the client's end of a new connection."""
+        wire = _Wire(self, loop, protocol, self.connections)
+        self.connections += 1
+        protocol.connection_made(wire)
+        return wire
+
+    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page]:
+        """Enter a request. Return its number and the page that answers it. Raises Ended when it is one too many."""
+        if len(self.requests) >= self._most_requests:
+            self._world.interruption = NeverEnds(f"after {len(self.requests)} requests it went on sending more")
+            raise Ended(self._world.interruption)
+        now = self._world.now
+        # The loop may have stood still meanwhile; the server has not.
+        self._ends = {number: end for number, end in self._ends.items() if end > now}
+        page = self.server.page(path)
+        if self.server.capacity is not None and len(self._ends) >= self.server.capacity:
+            page = Page(status=503, json={"error": "too many requests at once"}, latency=0.0)
+        number = len(self.requests)
+        end = math.inf if page.hangs or page.latency is None else instant(now + page.latency)
+        outcome = OPEN if end == math.inf else BROKEN if page.breaks else ANSWERED
+        self.requests.append(Request(method, path, now, end, page.status, outcome, connection))
+        self._ends[number] = end
+        self.most_in_flight = max(self.most_in_flight, len(self._ends))
+        return number, page
+
+    def cancelled(self, number: int) -> None:
+        """Note that the client went away; if the answer had been sent by then, nothing changes."""
+        now = self._world.now
+        if self.requests[number].ended > now:
+            self.requests[number] = replace(self.requests[number], ended=now, outcome=CANCELLED)
+            self._ends[number] = now
+
+
+class _Wire(asyncio.Transport):
+    """The client's end of a connection, with the server's end inside."""
+
+    def __init__(
+        self, service: Service, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int
+    ) -> None:
+        super().__init__()
+        self._service = service
+        self._loop = loop
+        self._protocol = protocol
+        self._number = number
+        self._received = b""
+        self._asked: int | None = None
+        self._answer: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    # The client's side, as asyncio defines it.
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        if self._closing:
+            return
+        self._received += bytes(data)
+        head, separator, rest = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        chunked = headers.get("transfer-encoding", "") == "chunked"
+        if len(rest) < length or (chunked and not rest.endswith(b"0\r\n\r\n")):
+            return
+        self._received = b""
+        method, path, _ = first.split(" ", 2)
+        self._ask(method, path)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._close(None)
+
+    def abort(self) -> None:
+        self._close(None)
+
+    def is_reading(self) -> bool:
+        return not self._closing
+
+    def pause_reading(self) -> None:
+        """Answers are small and come whole: there is nothing to pause."""
+
+    def resume_reading(self) -> None:
+        """See pause_reading."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """What is written has arrived: there is no buffer to limit."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    # The server's side.
+
+    def _ask(self, method: str, path: str) -> None:
+        self._asked, page = self._service.arrived(method, path, self._number)
+        ended = self._service.requests[self._asked].ended
+        if ended < math.inf:
+            self._answer = self._loop.call_at(ended, self._reply, method, page)
+
+    def _reply(self, method: str, page: Page) -> None:
+        self._asked = self._answer = None
+        if page.breaks:
+            self._close(ConnectionResetError("the server cut the connection"))
+            return
+        kind, text = ("text/plain", page.text) if page.text is not None else ("application/json", json.dumps(page.json))
+        body = text.encode()
+        try:
+            reason = HTTPStatus(page.status).phrase
+        except ValueError:
+            reason = "Unknown"
+        head = (
+            f"HTTP/1.1 {page.status} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._protocol.data_received(head.encode("latin-1") + (b"" if method == "HEAD" else body))
+
+    def _close(self, error: Exception | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._answer is not None:
+            self._answer.cancel()
+        if self._asked is not None:
+            self._service.cancelled(self._asked)
+        self._loop.call_soon(self._protocol.connection_lost, error)

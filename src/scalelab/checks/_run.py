@@ -1,0 +1,373 @@
+"""Run a student's coroutine in virtual time, and keep the books on what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import inspect
+import io
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from scalelab.checks import _words
+from scalelab.checks._inside import patched, warned
+from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
+from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World
+from scalelab.errors import ScalelabError
+
+TURNS = 100_000  # of the loop, before a run counts as endless
+PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
+SETTLE = 50  # turns after the answer's return, for tasks that are about to end
+GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
+DEFAULT_NAME = re.compile(r"Task-\d+")
+
+_one_at_a_time = threading.Lock()
+observed: ContextVar[list[Run] | None] = ContextVar("observed", default=None)  # the runs of the verdict under way
+
+
+class NestedRun(ScalelabError):
+    """A run was started while another one was under way."""
+
+
+class Unmet(ScalelabError):
+    """An answer is not as it should be: `right` states how, the text says in words what it is instead."""
+
+    def __init__(self, right: str, text: str) -> None:
+        super().__init__(text)
+        self.right = right
+
+
+class AnswerFailed(Unmet):
+    """The answer did not return what it should; `run` is what was seen until then."""
+
+    def __init__(self, right: str, text: str, run: Run) -> None:
+        super().__init__(right, text)
+        self.run = run
+
+
+class NotAwaitable(ScalelabError):
+    """The answer returned something that cannot be awaited."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an answer did; all times in virtual seconds.
+
+    `result` is what it returned; `error` what it raised instead, or a Deadlock, NeverEnds or Stuck; `seconds` the time
+    until then. `requests` are in the order of their arrival. `unclosed` counts the sessions still open at the end,
+    `leaked` names the tasks left to themselves, `never_awaited` the coroutines that nobody awaited; `blocking` lists
+    the calls that kept the loop from running; `printed` is what the answer wrote.
+    """
+
+    result: Any
+    error: BaseException | None
+    seconds: float
+    requests: tuple[Request, ...]
+    most_in_flight: int
+    connections: int
+    sessions: int
+    unclosed: int
+    leaked: tuple[str, ...]
+    blocking: tuple[Blocking, ...]
+    never_awaited: tuple[str, ...]
+    printed: str
+
+    def __repr__(self) -> str:
+        told = {"error": self.error} if self.error is not None else {"result": self.result}
+        told |= {
+            "seconds": self.seconds,
+            "requests": len(self.requests),
+            "cancelled": len(self.cancelled),
+        }
+        names = ("most_in_flight", "connections", "sessions", "unclosed", "leaked", "blocking", "never_awaited")
+        told |= {name: getattr(self, name) for name in (*names, "printed")}
+        return f"Run({', '.join(f'{name}={_words.short(value)}' for name, value in told.items() if value)})"
+
+    @property
+    def arrivals(self) -> list[str]:
+        """The paths, in the order in which the requests arrived."""
+        return [request.path for request in self.requests]
+
+    @property
+    def answers(self) -> list[str]:
+        """The paths, in the order in which the server was done with them."""
+        done = [request for request in self.requests if request.outcome in (ANSWERED, BROKEN)]
+        return [request.path for request in sorted(done, key=lambda request: request.ended)]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """The paths of the requests that the client gave up, in the order of their arrival."""
+        return [request.path for request in self.requests if request.outcome == CANCELLED]
+
+    @property
+    def deadlock(self) -> bool:
+        """Whether everything waited and nothing could wake it."""
+        return isinstance(self.error, Deadlock)
+
+
+def run(
+    answer: Callable[[], Awaitable[Any]],
+    *,
+    server: Server | None = None,
+    limit: float = 3_600.0,
+    most_requests: int = 5_000,
+    returns: type | tuple[type, ...] = object,
+    otherwise: str | Callable[[Run], str] | None = None,
+    may_raise: type[BaseException] | tuple[type[BaseException], ...] = (),
+) -> Run:
+    """Call `answer`, await what it returns on an event loop in virtual time, and say what it did.
+
+    The loop has a thread of its own, so this works where another loop is running. `time.sleep` and the clocks of `time`
+    follow the virtual clock in the answer's threads, and aiohttp reaches `server` under any host name. The run ends at
+    a deadlock, after `limit` virtual seconds or `most_requests` requests, after TURNS turns of the loop, or when
+    nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time.
+
+    Raises AnswerFailed if the answer raises (anything but `may_raise`), does not end, or returns something that is not
+    of type `returns`; `otherwise` is the author's word on it, where no more general advice fits. Raises NestedRun.
+    """
+    if not _one_at_a_time.acquire(blocking=False):
+        raise NestedRun("An answer is being run; wait for its end before you start another.")
+    try:
+        attempt = _Attempt(answer, server, limit, most_requests)
+        attempt.go()
+    finally:
+        _one_at_a_time.release()
+    found = attempt.report()
+    runs = observed.get()
+    if runs is not None:
+        runs.append(found)
+    if found.error is None:
+        failure = _unfit(found, returns)
+    elif isinstance(found.error, may_raise):
+        failure = None
+    else:
+        failure = _no_result(found, attempt, otherwise)
+    if failure is not None:
+        raise failure from None
+    return found
+
+
+class _Attempt:
+    """One run of an answer, in a thread of its own."""
+
+    def __init__(
+        self, answer: Callable[[], Awaitable[Any]], server: Server | None, limit: float, most_requests: int
+    ) -> None:
+        function = answer.func if isinstance(answer, functools.partial) else answer
+        self.answer = answer
+        self.namespace: dict[str, Any] = getattr(function, "__globals__", {})
+        self.world = World(limit=limit, turns=TURNS, where=functools.partial(_words.caller, self.namespace))
+        self._service = Service(server or Server(), self.world, most_requests)
+        self._network = None if server is None else self._service
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._written = io.StringIO()
+        self._warned: list[str] = []
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._stock: dict[str, Any] | None = None
+        self._own: asyncio.Task[Any] | None = None
+
+    @property
+    def cell(self) -> str:
+        """The file of the check's own code, no line of which is the student's."""
+        code = getattr(self.answer, "__code__", None)
+        return code.co_filename if code else ""
+
+    def go(self) -> None:
+        """Run in a new thread and wait for its end; on the way out everything is as it was before."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._main, args=(over,), daemon=True, name="virtual-loop")
+        with (
+            contextlib.redirect_stdout(self._written),
+            contextlib.redirect_stderr(self._written),
+            warned(self._warned),
+            patched(self.world, self._sessions, self.namespace),
+        ):
+            thread.start()
+            try:
+                self._watch(over, thread)
+            except BaseException:
+                self._interrupt(over, thread, Stuck("it was interrupted"))
+                raise
+            thread.join(0 if isinstance(self._error, Stuck) else None)
+
+    def report(self) -> Run:
+        """Return what the run has shown."""
+        stock = self._stock or self._take_stock([])
+        return Run(result=self._result, error=self._error, printed=self._written.getvalue(), **stock)
+
+    def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
+        seen, since = -1, 0.0
+        while not over.wait(PATIENCE / 20):
+            if self.world.progress != seen:
+                seen, since = self.world.progress, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                held = f"it held the event loop's thread for {PATIENCE:g} s of real time and gave the loop no turn"
+                self._interrupt(over, thread, Deadlock("nothing moves any more") if self.world.idle else Stuck(held))
+
+    def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
+        """End the run, even if an `except:` in an endless loop swallows the first attempts."""
+        self.world.interruption = reason
+        for _ in range(40):
+            if thread.ident is not None and not self.world.idle:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Ended))
+            if over.wait(0.05):
+                return
+        self._fail(reason)  # it stands in a call that Python cannot end: leave the thread behind
+        over.set()
+
+    def _main(self, over: threading.Event) -> None:
+        self.world.begin()
+        runner = asyncio.Runner(loop_factory=lambda: Loop(self.world, self._network))
+        try:
+            with contextlib.suppress(BaseException):
+                try:
+                    runner.run(self._call())
+                except BaseException as error:  # the loop itself came to an end
+                    self._fail(error)
+                self._stock = self._stock or self._look_back(runner.get_loop())
+                self._tidy_up(runner)
+        finally:
+            over.set()
+
+    def _tidy_up(self, runner: asyncio.Runner) -> None:
+        loop = runner.get_loop()
+        self.world.grant(seconds=GRACE_SECONDS, turns=GRACE_TURNS)
+        with contextlib.suppress(BaseException):
+            runner.run(self._close_sessions())
+        with contextlib.suppress(BaseException):
+            runner.close()
+        self.world.close()
+        for task in asyncio.all_tasks(loop):
+            # It swallows every cancellation. Outside of a loop its `await` fails at once, so that to destroy its
+            # coroutine could take for ever; to keep it costs a few bytes.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(task.get_coro()))
+
+    async def _call(self) -> None:
+        self._own = asyncio.current_task()
+        try:
+            found = self.answer()
+            if not inspect.isawaitable(found):
+                raise NotAwaitable(_words.short(found))
+            self._result = await found
+        except BaseException as error:
+            self._fail(error)
+        stock = self._take_stock([])
+        left = [task for task in asyncio.all_tasks() if task is not self._own]
+        given_up = [task for task in left if task.cancelling()]
+        for _ in range(SETTLE):
+            await asyncio.sleep(0)
+        stock["leaked"] = _names(task for task in left if not task.done() or (_raised(task) and task not in given_up))
+        stock["unclosed"] = self._unclosed()
+        self._stock = stock
+
+    def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+        """Take stock of a loop that came to no end by itself."""
+        left = [task for task in asyncio.all_tasks(loop) if task is not self._own]
+        places = _words.waiting(asyncio.all_tasks(loop), self.namespace)
+        if places and self._error is not None:
+            self._error.add_note(places)
+        return self._take_stock(left)
+
+    def _take_stock(self, left: list[asyncio.Task[Any]]) -> dict[str, Any]:
+        return {
+            "seconds": self.world.now,
+            "requests": tuple(self._service.requests),
+            "most_in_flight": self._service.most_in_flight,
+            "connections": self._service.connections,
+            "sessions": len(self._sessions),
+            "unclosed": self._unclosed(),
+            "leaked": _names(left),
+            "blocking": tuple(self.world.blocking),
+            "never_awaited": tuple(self._warned),
+        }
+
+    def _unclosed(self) -> int:
+        return sum(not session.closed for session in self._sessions)
+
+    async def _close_sessions(self) -> None:
+        for session in self._sessions:
+            if not session.closed:
+                await session.close()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is not None:
+            return
+        for inner in _words.leaves(error):
+            if isinstance(inner, Ended):
+                reason = inner.reason or self.world.interruption or Stuck("it was interrupted")
+                error = reason.with_traceback(inner.__traceback__)
+        self._error = error
+
+
+def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            _words.of_coroutine(task) if DEFAULT_NAME.fullmatch(task.get_name()) else task.get_name() for task in tasks
+        )
+    )
+
+
+def _raised(task: asyncio.Task[Any]) -> bool:
+    return not task.cancelled() and task.exception() is not None
+
+
+def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
+    error = run.error
+    assert error is not None
+    right = "it runs to its end and returns"
+    if isinstance(error, NotAwaitable):
+        text = f"It gave {error} at once, and no coroutine: define your function with `async def`."
+        return AnswerFailed("it is a coroutine function", text, run)
+    advice = _words.advice(error, attempt.namespace, attempt.cell)
+    if isinstance(error, NotImplementedError) and advice:
+        return AnswerFailed(right, advice, run)
+    lines = [_words.told(error, attempt.namespace, attempt.cell)]
+    if advice is None and otherwise is not None:
+        advice = otherwise if isinstance(otherwise, str) else otherwise(run)
+    return AnswerFailed(right, "\n".join([*lines, *([advice] if advice else [])]), run)
+
+
+def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
+    result = run.result
+    wanted = returns if isinstance(returns, tuple) else (returns,)
+    names = " or ".join("None" if kind is type(None) else f"a {kind.__name__}" for kind in wanted)
+    right = "it returns its result" if returns is object else f"it returns {names}"
+    if result is ... or (result is None and not isinstance(None, wanted)):
+        text = f"It returned {result!r}: it is not written yet, or a `return` is missing."
+        return AnswerFailed(right, text, run)
+    kind = _unfinished(result)
+    if kind is not None:
+        text = f"You return {kind}, not what comes out of it: nobody has awaited it."
+        return AnswerFailed("it returns results", text, run)
+    if not isinstance(result, wanted):
+        return AnswerFailed(right, f"It returned a {type(result).__name__}: {_words.short(result)}", run)
+    return None
+
+
+def _unfinished(result: Any) -> str | None:
+    """Say what kind of unfinished business a result holds, if any; close coroutines that nobody will await."""
+    values = [result]
+    if isinstance(result, (list, tuple, set, frozenset)):
+        values = list(result)
+    elif isinstance(result, dict):
+        values = list(result.values())
+    found = None
+    for value in values:
+        if inspect.iscoroutine(value):
+            value.close()
+            found = "a coroutine object"
+        elif asyncio.isfuture(value):
+            found = found or "a task"
+    if found is None:
+        return None
+    return found if values[0] is result else found.removeprefix("a ") + "s"

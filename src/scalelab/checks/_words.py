@@ -1,0 +1,145 @@
+"""Say in words what went wrong in a student's code: short values, the line in the cell, the next step."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import linecache
+import re
+import reprlib
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+LONGEST = 160  # characters of a value
+LEAVES = 3  # errors of a group that are told
+NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill it in and run it, then this one."
+
+_repr = reprlib.Repr()
+_repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdeque = 8
+_repr.maxdict = 6
+_repr.maxstring = _repr.maxother = 100
+_repr.maxlevel = 4
+
+
+def short(value: Any) -> str:
+    """Return a value as text that fits on a line or two."""
+    text = value if isinstance(value, str) else _repr.repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]} … {text[-17:]}"
+
+
+def place(frame: FrameType, line: int | None = None) -> str:
+    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code."""
+    number = frame.f_lineno if line is None else line
+    source = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
+    return f"line {number} of your cell" + (f": `{short(source)}`" if source else "")
+
+
+def caller(namespace: dict[str, Any]) -> str:
+    """Return the line of the coroutine that is running, as `place` does; empty where none of it is the student's."""
+    frame: FrameType | None = sys._getframe(1)
+    nearest = ""
+    while frame is not None:
+        if frame.f_globals is namespace:
+            nearest = nearest or place(frame)
+            if frame.f_code.co_flags & inspect.CO_COROUTINE:
+                return place(frame)
+        frame = frame.f_back
+    return nearest
+
+
+def of_coroutine(task: asyncio.Task[Any]) -> str:
+    """Return the name of the coroutine that a task runs."""
+    coroutine = task.get_coro()
+    return getattr(coroutine, "__name__", type(coroutine).__name__)
+
+
+def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any]) -> str:
+    """Say where tasks wait, each line of the student's code once, the first few."""
+    places = set()
+    for task in tasks:
+        coroutine: Any = task.get_coro()
+        found = None
+        while coroutine is not None:
+            frame = getattr(coroutine, "cr_frame", None)
+            if frame is not None and frame.f_globals is namespace:
+                found = frame
+            coroutine = getattr(coroutine, "cr_await", None)
+        if found is not None:
+            places.add((found.f_lineno, f"`{found.f_code.co_name}` waits in {place(found)}"))
+    return "\n".join(text for _, text in sorted(places)[:LEAVES])
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str:
+    """Return type, message and the student's line of an error, and of the first errors in a group.
+
+    The student's code is what runs in `namespace`, except for the file `skip`, the check's own cell.
+    """
+    name = type(error).__name__
+    message = " ".join(str(error).split())
+    lines = [f"{name}: {short(message)}" if message else name]
+    found = _line_of(error.__traceback__, namespace, skip)
+    if found:
+        lines.append(f"It was raised in {found}")
+    lines += getattr(error, "__notes__", [])
+    if isinstance(error, BaseExceptionGroup):
+        inside = list(leaves(error))
+        for inner in inside[:LEAVES]:
+            lines.append("In the group: " + told(inner, namespace, skip).replace("\n", ". "))
+        if len(inside) > LEAVES:
+            lines.append(f"… and {len(inside) - LEAVES} more.")
+    return "\n".join(lines)
+
+
+def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str | None:
+    """Return what to do about an error that has a usual cause, or None; arguments as for `told`."""
+    return next(filter(None, (_advice(inner, namespace, skip) for inner in leaves(error))), None)
+
+
+def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
+    text, words = str(error), None
+    in_answer = _line_of(error.__traceback__, namespace, skip) is not None
+    match error:
+        case NotImplementedError():
+            words = NOT_WRITTEN
+        case NameError() if not in_answer:
+            words = (
+                f"There is no {_name_in(text)} yet. Run the answer's cell; if you did, compare the name with the task."
+            )
+        case NameError():
+            words = f"Look where {_name_in(text)} gets its value, and whether that line runs before this one."
+        case TypeError() if not in_answer and "argument" in text:
+            words = "The check calls your function as the task says: compare the names and the number of its arguments."
+        case RuntimeError() if "asyncio.run()" in text:
+            words = "A loop is running already, and your function runs in it: `await` instead of `asyncio.run`."
+        case TypeError() | AttributeError() if "coroutine" in text:
+            words = (
+                "To call a coroutine function gives a coroutine object and runs nothing; the value comes with `await`."
+            )
+        case asyncio.InvalidStateError():
+            words = "You ask a task for its result before it is done. When is it certain to be?"
+    return words
+
+
+def _name_in(text: str) -> str:
+    found = re.search(r"'(\w+)'", text)
+    return f"`{found.group(1)}`" if found else "such a name"
+
+
+def _line_of(trail: TracebackType | None, namespace: dict[str, Any], skip: str) -> str | None:
+    found = None
+    for frame, line in traceback.walk_tb(trail):
+        if frame.f_globals is namespace and frame.f_code.co_filename != skip:
+            found = place(frame, line)
+    return found
