@@ -111,6 +111,20 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     return FAILED if check(course) else 0
 
 
+def _grade(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.isolated import cores
+    from scalelab.grading import grade
+
+    grade(
+        options.submissions,
+        options.out,
+        course=course,
+        jobs=cores() if options.jobs is None else options.jobs,
+        timeout=options.timeout,
+    )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
@@ -183,6 +197,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Remove the folder _build: the site and the executed chapters. Your notebooks stay.",
     )
     clean.set_defaults(run=_clean)
+
+    grade = commands.add_parser(
+        "grade",
+        parents=[where],
+        help="grade submitted notebooks",
+        description="Grade the notebooks below SUBMISSIONS with nbval. What cannot be graded is named.",
+    )
+    grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="a folder of notebooks, or one notebook")
+    grade.add_argument(
+        "--out", type=Path, metavar="GRADES", required=True, help="write grades.csv and more into GRADES"
+    )
+    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: one per core)")
+    grade.add_argument(
+        "--timeout", type=float, metavar="S", default=30.0, help="end a cell after S seconds (default: 30)"
+    )
+    grade.set_defaults(run=_grade)
     return parser
 
 

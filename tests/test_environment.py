@@ -1,0 +1,107 @@
+"""One environment, described three times: pyproject.toml asks, requirements.lock answers, environment.yml repeats."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from scalelab.course.find import Course
+
+PINNED = re.compile(
+    r"^(?P<requirement>[^\s#][^\\\n]*?)(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})*)$", re.MULTILINE
+)
+
+
+@pytest.fixture
+def project(course: Course) -> dict[str, Any]:
+    return tomllib.loads((course.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture
+def conda(course: Course) -> dict[str, Any]:
+    return yaml.safe_load((course.root / "environment.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def lock(course: Course) -> str:
+    return (course.root / "requirements.lock").read_text(encoding="utf-8")
+
+
+def pins(lock: str, python: str | None = None) -> dict[str, str]:
+    """Return the version that the lock gives each package on Python `python` (default: this one)."""
+    environment = {} if python is None else {"python_version": python, "python_full_version": f"{python}.0"}
+    found = {}
+    for match in PINNED.finditer(lock):
+        requirement = Requirement(match["requirement"])
+        assert match["hashes"], f"{requirement.name} has no hash"
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            (pin,) = requirement.specifier
+            assert pin.operator == "=="
+            found[canonicalize_name(requirement.name)] = pin.version
+    return found
+
+
+def conda_python(conda: dict[str, Any]) -> str:
+    (python,) = [entry for entry in conda["dependencies"] if isinstance(entry, str) and entry.startswith("python=")]
+    return python.removeprefix("python=")
+
+
+def test_environment_yml_is_the_lock(course: Course, conda: dict[str, Any], project: dict[str, Any]) -> None:
+    assert conda["channels"] == ["conda-forge", "nodefaults"]
+    (pip,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-r requirements.lock"]
+    # Nothing else comes from conda: a package from there could be another version than the lock's.
+    assert [entry for entry in conda["dependencies"] if isinstance(entry, str)] == [
+        f"python={conda_python(conda)}",
+        "pip",
+    ]
+    assert conda_python(conda) in SpecifierSet(project["requires-python"])
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_answers_what_the_project_asks(python: str, lock: str, project: dict[str, Any]) -> None:
+    assert python in SpecifierSet(project["requires-python"])
+    pinned = pins(lock, python)
+    asked = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    for text in asked:
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"{name} is not in requirements.lock: run `make lock`"
+        assert pinned[name] in requirement.specifier, f"{name} {pinned[name]} is not {requirement}: run `make lock`"
+
+
+def test_the_lock_names_no_host(lock: str) -> None:
+    assert "//" not in lock
+    assert "--index" not in lock
+
+
+def test_this_environment_is_the_lock(lock: str) -> None:
+    installed = {
+        canonicalize_name(found.metadata["Name"]): found.version for found in importlib.metadata.distributions()
+    }
+    other = {
+        name: (version, installed.get(name)) for name, version in pins(lock).items() if installed.get(name) != version
+    }
+    assert other == {}, "locked, installed; `make` installs what is locked"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Binder is Linux; files on Windows have no executable bit")
+def test_binder_finds_what_it_runs(course: Course) -> None:
+    # repo2docker ignores these two where a folder `binder` or `.binder` exists.
+    assert not (course.root / "binder").exists()
+    assert not (course.root / ".binder").exists()
+    script = course.root / "postBuild"
+    assert os.access(script, os.X_OK)
+    settings = re.search(r"cp (\S+) ", script.read_text(encoding="utf-8"))
+    assert settings is not None
+    assert (course.root / settings.group(1)).is_file()
