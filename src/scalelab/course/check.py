@@ -65,13 +65,15 @@ NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 @dataclass(frozen=True)
 class _Ran:
-    """What one answer did: per check (visible, hidden) whether it passed and what it showed; or why it did not end."""
+    """What one answer did: errors of the set-up and of the answer; per check (visible, hidden) whether it passed, what
+    it printed, and that with its error's words. Or why it did not end."""
 
     ended: str = ""
     setup: str = ""
     answer: str = ""
     passed: tuple[bool, bool] = (False, False)
-    texts: tuple[str, str] = ("", "")
+    printed: tuple[str, str] = ("", "")
+    said: tuple[str, str] = ("", "")
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
@@ -233,8 +235,8 @@ def _valid(notebook: Notebook, name: str) -> Iterator[Problem]:
         yield Problem(name, "", f"is no valid notebook ({str(error).splitlines()[0]})", SYNC)
     validator = Draft7Validator(NBGRADER_3)
     for cell in notebook["cells"]:
-        for error in validator.iter_errors(cell.get("metadata", {}).get("nbgrader")):
-            rule = f"its nbgrader metadata is not valid to schema 3 ({error.message})"
+        for fault in validator.iter_errors(cell.get("metadata", {}).get("nbgrader")):
+            rule = f"its nbgrader metadata is not valid to schema 3 ({fault.message})"
             yield Problem(name, f"cell {cell.get('id')}", rule, SYNC)
 
 
@@ -276,10 +278,11 @@ def _run(cells: list[str]) -> _Ran:
         return _Ran(ended=f"did not end within {CUT_OFF_S:g} s")
     *setup, answer, visible, hidden = json.loads(printed)
     return _Ran(
-        setup="".join(cell["text"] for cell in setup if not cell["ok"]),
-        answer="" if answer["ok"] else answer["text"],
+        setup="".join(cell["traceback"] or "it fails" for cell in setup if not cell["ok"]),
+        answer="" if answer["ok"] else answer["traceback"] or "it fails",
         passed=(visible["ok"], hidden["ok"]),
-        texts=(visible["text"], hidden["text"]),
+        printed=(visible["printed"], hidden["printed"]),
+        said=(f"{visible['printed']}\n{visible['error']}", f"{hidden['printed']}\n{hidden['error']}"),
     )
 
 
@@ -312,9 +315,9 @@ def _solution(ran: _Ran, exercise: Exercise, name: str, stored: dict[str, str]) 
         what = ran.ended or f"raises ({_last_line(ran.answer)})"
         yield Problem(name, where, f"the solution {what}", "correct the solution")
         return
-    for role, passed, text in zip(("check", "hidden"), ran.passed, ran.texts, strict=True):
+    for role, passed, text, said in zip(("check", "hidden"), ran.passed, ran.printed, ran.said, strict=True):
         if not passed:
-            rule = f"the solution fails its {role} cell ({_last_line(text)})"
+            rule = f"the solution fails its {role} cell ({_last_line(said)})"
             yield Problem(name, where, rule, "correct the solution or the check")
         elif (before := stored.get(f"{exercise.id}-{role}")) and before != text:
             rule = f"the {role} cell prints {_last_line(text)!r} this time, the reference {_last_line(before)!r}"
@@ -327,7 +330,7 @@ def _missed(ran: _Ran, message: str) -> tuple[str, str] | None:
         return ran.ended, "let its check detect this without waiting"
     if ran.answer:
         return f"raises by itself ({_last_line(ran.answer)})", "let it define what the check calls, and the check fail"
-    failing = [text for passed, text in zip(ran.passed, ran.texts, strict=True) if not passed]
+    failing = [said for passed, said in zip(ran.passed, ran.said, strict=True) if not passed]
     if not failing:
         return "passes both checks", "check what it does wrong"
     if not any(message in text for text in failing):

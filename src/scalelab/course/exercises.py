@@ -18,6 +18,8 @@ KINDS = ("trace", "parsons", "fill in", "write", "repair")
 HINTS = 3
 EXERCISE_ID = re.compile(r"[a-z][a-z0-9_]{0,47}")
 WRONG_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+RESERVED = frozenset({"intro", "student", "exercises", "file", "total", "max"})
+"""Ids that other cells and the columns of a table of grades have."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = "setup"
 PROMPT = "prompt"
@@ -233,9 +235,10 @@ class _Reader:
         prompt = cells[0]
         name = prompt.metadata["exercise"]
         where = f"exercise {name} (line {prompt.line})"
-        if not isinstance(name, str) or not EXERCISE_ID.fullmatch(name) or name == "intro":
+        if not isinstance(name, str) or not EXERCISE_ID.fullmatch(name) or name in RESERVED:
             rule = f"the id {name!r} is not usable"
-            self.fault(where, rule, "use up to 48 lower-case letters, digits and _, a letter first, not 'intro'")
+            others = ", ".join(sorted(RESERVED))
+            self.fault(where, rule, f"use up to 48 lower-case letters, digits and _, a letter first, none of {others}")
         if prompt.metadata["kind"] not in KINDS:
             self.fault(where, f"the kind {prompt.metadata['kind']!r} is unknown", f"use one of {', '.join(KINDS)}")
         for before, after in pairwise(cells):

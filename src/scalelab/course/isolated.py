@@ -33,19 +33,25 @@ class Family:
 
     def end(self) -> None:
         """Kill every process of the family, those whose parent is gone included."""
-        for _ in range(ROUNDS):
-            members = [process for process in psutil.process_iter() if self._has(process)]
-            if not members:
-                return
-            for process in members:
-                with suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(members, timeout=1)
+        end_marked(self.mark)
 
-    def _has(self, process: psutil.Process) -> bool:
-        with suppress(psutil.Error, OSError):
-            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-        return False
+
+def end_marked(mark: str, *, spare: int | None = None) -> None:
+    """Kill every process that carries `mark`, except the process `spare`."""
+    for _ in range(ROUNDS):
+        members = [process for process in psutil.process_iter() if process.pid != spare and _carries(process, mark)]
+        if not members:
+            return
+        for process in members:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(members, timeout=1)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    with suppress(psutil.Error, OSError):
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """`python -m scalelab.course.run_cells`: run cells one after another as a notebook's kernel does, without the kernel.
 
 Reads a JSON list of cell sources from stdin, and writes a JSON list to stdout: per cell, whether it ended without an
-error, and the text that it showed. IPython runs the cells inside a running event loop, as ipykernel does; a kernel
-would need three times as long to start.
+error (`ok`), what it printed (`printed`), and its error's own words (`error`) and traceback (`traceback`). IPython runs
+the cells inside a running event loop, as ipykernel does; a kernel would need three times as long to start.
 """
 
 from __future__ import annotations
@@ -19,19 +19,32 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 
+class Shell(InteractiveShell):
+    """Keeps errors apart from what is printed, as a kernel does: a traceback quotes the cell's source."""
+
+    raised = ("", "")
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        self.raised = (str(evalue), "\n".join(stb))
+
+
 async def run(sources: list[str]) -> list[dict[str, Any]]:
     """Run the cells in one namespace; a cell that raises does not stop those after it."""
     settings = Config()
     settings.HistoryManager.enabled = False
     settings.InteractiveShell.colors = "nocolor"
-    shell = InteractiveShell.instance(config=settings)
+    shell = Shell.instance(config=settings)
     results = []
     for source in sources:
-        shown = io.StringIO()
-        with redirect_stdout(shown), redirect_stderr(shown):
+        printed = io.StringIO()
+        shell.raised = ("", "")
+        with redirect_stdout(printed), redirect_stderr(printed):
             code = shell.transform_cell(source)  # type: ignore[no-untyped-call]
             result = await shell.run_cell_async(source, store_history=False, transformed_cell=code)
-        results.append({"ok": bool(result.success), "text": shown.getvalue()})
+        error, traceback = shell.raised
+        results.append(
+            {"ok": bool(result.success), "printed": printed.getvalue(), "error": error, "traceback": traceback}
+        )
     return results
 
 

@@ -1,0 +1,135 @@
+"""Put a submission's answers into the reference: one notebook per question, whose every other cell is ours."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalelab.course.notebooks import Cell, Notebook, text_of
+from scalelab.course.sync import own_metadata, stored_notebook
+from scalelab.errors import ScalelabError
+from scalelab.grading import submissions
+
+
+class BadReference(ScalelabError):
+    """A reference notebook is not there, or not what `scalelab course sync` writes."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One exercise of a reference: its cells, points, and per wrong idea the words that its failing check shows."""
+
+    exercise: str
+    answer: Cell
+    visible: Cell
+    hidden: Cell
+    wrong: tuple[tuple[str, str], ...]
+
+    @property
+    def visible_points(self) -> int:
+        return int(self.visible["metadata"]["nbgrader"]["points"])
+
+    @property
+    def hidden_points(self) -> int:
+        return int(self.hidden["metadata"]["nbgrader"]["points"])
+
+    @property
+    def points(self) -> int:
+        return self.visible_points + self.hidden_points
+
+    @property
+    def solution(self) -> str:
+        """The reference's own answer."""
+        return text_of(self.answer["source"])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An executed reference, split into what every question needs and the questions."""
+
+    slug: str
+    digest: str
+    setup: tuple[Cell, ...]
+    questions: tuple[Question, ...]
+    notebook: Notebook
+
+    @property
+    def points(self) -> int:
+        return sum(question.points for question in self.questions)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's answer: its source, or None and why there is none to run."""
+
+    source: str | None
+    reason: str = ""
+    state: str = ""
+
+
+def read_reference(path: Path) -> Reference:
+    """Return the reference in a file. Raises BadReference."""
+    notebook = stored_notebook(path)
+    own = own_metadata(notebook)
+    if notebook is None or "digest" not in own:
+        raise BadReference(f"{path} is no reference; run `scalelab course sync`.")
+    try:
+        roles = {role: {} for role in ("answer", "check", "hidden")}  # type: dict[str, dict[str, Cell]]
+        setup = []
+        for cell in notebook["cells"]:
+            place = cell["metadata"].get("scalelab", {})
+            if place.get("role") == "setup":
+                setup.append(cell)
+            elif place.get("role") in roles:
+                roles[place["role"]][place["exercise"]] = cell
+        questions = tuple(
+            Question(
+                exercise=name,
+                answer=answer,
+                visible=roles["check"][name],
+                hidden=roles["hidden"][name],
+                wrong=tuple(
+                    (wrong["name"], wrong["message"]) for wrong in roles["check"][name]["metadata"]["scalelab"]["wrong"]
+                ),
+            )
+            for name, answer in roles["answer"].items()
+        )
+        unrun = [cell["id"] for role in ("check", "hidden") for cell in roles[role].values() if not cell["outputs"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadReference(f"{path} is no reference ({error!r} reading it); run `scalelab course sync`.") from error
+    if unrun or not questions:
+        lacks = f"has no output of {', '.join(unrun)}" if unrun else "has no question"
+        raise BadReference(f"{path} {lacks}; run `scalelab course sync`.")
+    return Reference(str(own["exercises"]), str(own["digest"]), tuple(setup), questions, notebook)
+
+
+def answers(reference: Reference, cells: Collection[submissions.Cell]) -> dict[str, Answer]:
+    """Return the answer to every question, matched by grade_id; nothing else of a submission is used."""
+    return {question.exercise: _answer(question.exercise, cells) for question in reference.questions}
+
+
+def question_notebook(reference: Reference, question: Question, source: str) -> Notebook:
+    """Return the notebook that judges one answer: set-up, the answer in its cell, the visible and the hidden check."""
+    answer = copy.deepcopy(question.answer)
+    # What nbval would compare with must be our own; an answer's output is compared with nothing.
+    answer |= {"source": source, "execution_count": None, "outputs": []}
+    cells = [*reference.setup, answer, question.visible, question.hidden]
+    return copy.deepcopy({**reference.notebook, "cells": cells})
+
+
+def _answer(name: str, cells: Collection[submissions.Cell]) -> Answer:
+    mine = [cell for cell in cells if cell.name == name]
+    code = list(dict.fromkeys(cell.source for cell in mine if cell.type == "code"))
+    if not mine:
+        return Answer(None, "The answer cell is not in the notebook.", "missing")
+    if not code:
+        return Answer(None, f"The answer cell is {mine[0].type}, not code.", "missing")
+    if len(code) > 1:
+        return Answer(
+            None, f"{len(code)} different cells hold this answer; one is due: keep it, remove the others.", "duplicated"
+        )
+    if not code[0].strip():
+        return Answer(None, "The answer cell is empty.", "missing")
+    return Answer(code[0])

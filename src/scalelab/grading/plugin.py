@@ -1,0 +1,216 @@
+"""The pytest plugin beside nbval: it reports each cell's outcome, and keeps one answer from costing more than itself.
+
+nbval runs and compares the cells, as released. This plugin sees to what nbval leaves open: an answer's comments do not
+steer nbval, a dead kernel is noticed at once, output is read while a cell runs and cut at `LARGEST_OUTPUT`, and what
+comes after a failed answer is not run. It loads in the process that judges, never in a kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Generator
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import pytest
+
+from scalelab.course.isolated import MARK, end_marked
+
+# jsonschema, which nbformat uses, would compile a grammar for 1 s to check a kind of text that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+LARGEST_OUTPUT = 200_000
+LARGEST_REPORT = 10_000
+LARGEST_TRACEBACK = 100
+RECORD = "scalelab: "
+SLICE_S = 0.1
+
+
+class Listener:
+    """Stands between nbval and a kernel's client: takes output off the line at once, and notices a dead kernel."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.died = False
+        self._iopub = kernel.kc.get_iopub_msg
+        self._shell = kernel.kc.get_shell_msg
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._room = LARGEST_OUTPUT
+        kernel.kc.get_iopub_msg = self.get_iopub_msg
+        kernel.kc.get_shell_msg = self.get_shell_msg
+
+    def begin(self) -> None:
+        """Give the next cell its own room for output."""
+        self._room = LARGEST_OUTPUT
+
+    def get_shell_msg(self, *, timeout: float) -> Any:
+        """Return the next reply, as jupyter_client does; raise Empty too when the kernel is dead."""
+        until = time.monotonic() + timeout
+        while True:
+            self._take_output(until)
+            left = until - time.monotonic()
+            try:
+                return self._shell(timeout=max(0.0, min(SLICE_S, left)))
+            except Empty:
+                if left <= SLICE_S or not self._lives():
+                    raise
+
+    def get_iopub_msg(self, *, timeout: float) -> Any:
+        """Return the next message about output, as jupyter_client does; raise Empty too when the kernel is dead."""
+        until = time.monotonic() + timeout
+        while not self._waiting:
+            left = until - time.monotonic()
+            try:
+                self._keep(self._iopub(timeout=max(0.0, min(SLICE_S, left))))
+            except Empty:
+                if left <= SLICE_S or not self._lives():
+                    raise
+        return self._waiting.popleft()
+
+    def _lives(self) -> bool:
+        self.died = not self.kernel.is_alive()
+        return not self.died
+
+    def _take_output(self, until: float) -> None:
+        try:
+            while time.monotonic() < until:
+                self._keep(self._iopub(timeout=0))
+        except Empty:
+            return
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        """Keep a message. What is printed beyond the room that is left is dropped, an error is cut but never dropped.
+
+        Prints that follow each other become one message, because nbval formats every message for its log.
+        """
+        content = message["content"]
+        if message["msg_type"] == "error":
+            content["evalue"] = content["evalue"][:LARGEST_REPORT]
+            content["traceback"] = [line[:LARGEST_REPORT] for line in content["traceback"]][:LARGEST_TRACEBACK]
+        elif message["msg_type"] in {"stream", "display_data", "execute_result", "update_display_data"}:
+            self._room -= len(content.get("text", "") or str(content))
+            if self._room < 0:
+                return
+            last = self._waiting[-1] if self._waiting else None
+            if last is not None and _prints_on(last, message):
+                last["content"]["text"] += content["text"]
+                return
+        self._waiting.append(message)
+
+
+def _prints_on(first: dict[str, Any], then: dict[str, Any]) -> bool:
+    def stream(message: dict[str, Any]) -> tuple[str, str, str]:
+        return message["msg_type"], message["parent_header"].get("msg_id", ""), message["content"].get("name", "")
+
+    return then["msg_type"] == "stream" and stream(first) == stream(then)
+
+
+class Reporter:
+    """Writes one line of JSON to stderr per cell: the process that started pytest reads it there."""
+
+    def __init__(self) -> None:
+        self.over: set[Path] = set()
+
+    @pytest.hookimpl
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Let a cell's role, not its text, tell nbval what to do; and remove the files, which hold the outputs."""
+        for item in items:
+            compared = _role(item) in {"check", "hidden"}
+            item.options = {"check": compared, "check_exception": False, "skip": False}
+            item.path.unlink(missing_ok=True)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: Any) -> None:
+        """Skip what comes after an answer that failed, or after a cell that ended the kernel."""
+        if item.path in self.over:
+            pytest.skip("an earlier cell ended this question")
+        _say(item, "begins")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: Any) -> None:
+        """Listen to the kernel that nbval has started."""
+        kernel = item.parent.kernel
+        if not hasattr(kernel, "listener"):
+            kernel.listener = Listener(kernel)
+        kernel.listener.begin()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: Any, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Report the cell: `passed`, `failed`, `timed out`, `died`, or `no kernel` where none could be started."""
+        report = yield
+        if call.when == "teardown" or (call.when == "setup" and report.outcome != "failed"):
+            return report
+        if call.when == "setup":
+            state = "no kernel"
+        elif item.parent.kernel.listener.died:
+            state = "died"
+        elif item.parent.timed_out:
+            state = "timed out"
+        else:
+            state = report.outcome
+        if state in {"no kernel", "died", "timed out"} or (state == "failed" and _role(item) in {"answer", "setup"}):
+            self.over.add(item.path)
+        text, said = "", ""
+        if state != "passed" and call.excinfo is not None:
+            text, said = _shown(item)
+            text = text or str(call.excinfo.value)
+            if str(call.excinfo.value) == "Cell outputs differ":
+                text += "\n(The check prints something else for a right answer.)"
+        _say(item, state, text, said)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, None, None]:
+        """End what a question's kernel has left behind, before the next question begins."""
+        yield
+        if nextitem is None or nextitem.path != item.path:
+            end_marked(os.environ[MARK], spare=os.getpid())
+
+    @pytest.hookimpl
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Leave last words."""
+        print(str(excrepr)[-LARGEST_REPORT:], file=sys.stderr)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the reporter."""
+    config.pluginmanager.register(Reporter(), "scalelab-reporter")
+
+
+def _role(item: Any) -> str:
+    return str(item.cell.metadata.get("scalelab", {}).get("role", ""))
+
+
+def _shown(item: Any) -> tuple[str, str]:
+    """Return what the failed cell showed, in order: with its traceback, and with the error's own words in its place.
+
+    A traceback quotes the cell's source, so words found there were not said.
+    """
+    shown, said = [], []
+    for output in item.test_outputs or ():
+        if output.output_type == "error":
+            shown.append("\n".join(output.traceback))
+            said.append(output.evalue)
+        else:
+            shown.append(output.text if output.output_type == "stream" else str(output.data.get("text/plain", "")))
+            said.append(shown[-1])
+    return _cut(shown), _cut(said)
+
+
+def _cut(parts: list[str]) -> str:
+    text = ANSI.sub("", "\n".join(part.rstrip("\n") for part in parts))
+    return text if len(text) <= LARGEST_REPORT else f"{text[:LARGEST_REPORT]}\n… ({len(text)} characters in all)"
+
+
+def _say(item: Any, state: str, text: str = "", said: str = "") -> None:
+    record = {"question": item.path.parent.name, "cell": item.cell.id, "state": state, "text": text, "said": said}
+    print(RECORD + json.dumps(record), file=sys.stderr, flush=True)
