@@ -1,0 +1,120 @@
+"""What every page of the theme needs: its navigation, its own contents, a description, and clean markup."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+UNUSED = re.compile(r"(^|/)(basic|pygments|mystnb\.\w+)\.css$")
+SEARCH_ONLY = re.compile(r"(^|/)(documentation_options|doctools|sphinx_highlight)\.js$")
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+NUMBERED = re.compile(r"chapters/(\d\d)_")
+DESCRIPTION_LENGTH = 160
+EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;)*</th>")
+LOCAL_LINK = re.compile(r'(\b(?:href|src|action)=")(?![a-z]+:|[/#"])([^"?#]+)')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A link of the navigation; `number` is a chapter's, or empty."""
+
+    docname: str
+    title: str
+    number: str
+    children: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A section of the page itself, one level below its title."""
+
+    anchor: str
+    title: str
+
+
+def setup(app: Sphinx) -> None:
+    app.add_js_file("scalebook.js", type="module")
+    app.add_config_value("comments_config", {}, "")  # Jupyter Book always passes it
+    app.connect("config-inited", _drop_foreign_options)
+    app.connect("html-page-context", _complete, priority=900)
+    app.connect("build-finished", _write_root)
+
+
+def _drop_foreign_options(app: Sphinx, config: Any) -> None:
+    """Jupyter Book always passes the options of its own theme."""
+    config.html_theme_options = {}
+
+
+def _complete(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    context["css_files"] = [css for css in context["css_files"] if not UNUSED.search(_file(css))]
+    context["script_files"] = [
+        js
+        for js in context["script_files"]
+        if js.attributes.get("type") != WIDGET_STATE and (page == "search" or not SEARCH_ONLY.search(_file(js)))
+    ]
+    context["parts"] = _navigation(app)
+    context["places"] = _places(doctree)
+    context["description"] = _description(doctree)
+    context["body"] = _mend(context.get("body", ""))
+
+
+def _file(asset: Any) -> str:
+    return str(getattr(asset, "filename", asset))
+
+
+def _navigation(app: Sphinx) -> list[tuple[str, list[Entry]]]:
+    site = app.config.external_site_map
+    return [(tree.caption or "", [_entry(app, name) for name in tree.files()]) for tree in site.root.subtrees]
+
+
+def _entry(app: Sphinx, file: str) -> Entry:
+    docname = posixpath.splitext(file)[0] if file.endswith((".md", ".ipynb")) else file
+    number = NUMBERED.match(docname)
+    place = app.config.external_site_map[file]
+    children = tuple(_entry(app, child) for child in place.child_files())
+    return Entry(docname, place.title or app.env.titles[docname].astext(), number.group(1) if number else "", children)
+
+
+def _places(doctree: nodes.document | None) -> list[Place]:
+    if doctree is None:
+        return []
+    sections = [section for section in doctree.findall(nodes.section) if _is_second_level(section)]
+    titles = [(section["ids"][0], section.next_node(nodes.title)) for section in sections]
+    return [Place(anchor, title.astext()) for anchor, title in titles if title is not None]
+
+
+def _is_second_level(section: nodes.section) -> bool:
+    return isinstance(section.parent, nodes.section) and not isinstance(section.parent.parent, nodes.section)
+
+
+def _description(doctree: nodes.document | None) -> str:
+    """The first paragraph of the page, cut at a word."""
+    paragraph = doctree.next_node(nodes.paragraph) if doctree is not None else None
+    text = " ".join(paragraph.astext().split()) if paragraph is not None else ""
+    return text if len(text) <= DESCRIPTION_LENGTH else text[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
+
+
+def _mend(body: str) -> str:
+    """Let wide tables scroll inside themselves, and give no table a header cell without a text."""
+    body = EMPTY_HEADER.sub("<td></td>", body).replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    return body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
+
+
+def _write_root(app: Sphinx, error: Exception | None) -> None:
+    """Write the landing page once more at the top of the site, with its links turned accordingly."""
+    root = app.config.root_doc
+    if error is not None or app.builder.format != "html" or "/" not in root:
+        return
+    folder = posixpath.dirname(root)
+    page = Path(app.outdir, f"{root}.html").read_text("utf-8")
+
+    def turn(link: re.Match[str]) -> str:
+        return link.group(1) + posixpath.normpath(posixpath.join(folder, link.group(2)))
+
+    Path(app.outdir, "index.html").write_text(LOCAL_LINK.sub(turn, page), "utf-8")

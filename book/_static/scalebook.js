@@ -1,0 +1,78 @@
+// What the pages do beyond HTML: the theme switch, copy buttons, the mark in "On this page", and keyboard scrolling.
+const root = document.documentElement;
+
+function themeSwitch(button) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme === "auto" || !root.dataset.theme ? dark.matches : root.dataset.theme === "dark");
+  const show = () => button.setAttribute("aria-pressed", String(isDark()));
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("scalelab-theme", root.dataset.theme);
+    } catch {
+      // storage is off: the choice lasts for this page
+    }
+    show();
+  });
+  dark.addEventListener("change", show);
+  button.hidden = false;
+  show();
+}
+
+function copyButtons() {
+  if (!navigator.clipboard) return;
+  for (const block of document.querySelectorAll(".cell_input div[class*='highlight-'], article > section div.highlight-bash")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "sl-copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(block.querySelector("pre").textContent.trimEnd());
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+    block.append(button);
+  }
+}
+
+// A box that scrolls sideways must be reachable by keyboard; one that does not should be no tab stop.
+function keyboardScrolling() {
+  const boxes = document.querySelectorAll("pre, .sl-scroll, .sl-equation");
+  const mark = (box) => {
+    const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    if (scrolls) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  };
+  const watch = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
+  boxes.forEach((box) => watch.observe(box));
+}
+
+function followReading() {
+  const links = new Map([...document.querySelectorAll(".sl-places a")].map((link) => [link.hash.slice(1), link]));
+  if (!links.size) return;
+  const sections = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  const mark = () => {
+    const line = innerHeight * 0.3;
+    const current = sections.findLast((section) => section.getBoundingClientRect().top < line);
+    for (const [id, link] of links) {
+      if (current && id === current.id) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  };
+  let waiting = false;
+  addEventListener("scroll", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      mark();
+    });
+  }, { passive: true });
+  mark();
+}
+
+if (document.querySelector("[data-prediction], [data-shows-prediction]")) import("./predict.js");
+themeSwitch(document.querySelector(".sl-theme"));
+copyButtons();
+keyboardScrolling();
+followReading();
