@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -12,11 +11,7 @@ import pytest
 
 from scalelab.cli import main
 from scalelab.course.find import Course
-
-COMMAND = (sys.executable, "-m", "scalelab.cli")
-ON_WINDOWS = sys.platform == "win32"
-CTRL_C = signal.CTRL_BREAK_EVENT if ON_WINDOWS else signal.SIGINT
-OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if ON_WINDOWS else {}
+from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

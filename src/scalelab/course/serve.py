@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -30,7 +31,12 @@ class PortTaken(ScalelabError):
 
 
 class CourseServer(ServerApp):
-    """A Jupyter server that ends at the first Ctrl-C, without a question, with everything that it started."""
+    """A Jupyter server that ends at the first Ctrl-C, without a question, with everything that it started.
+
+    `when_ready` is called when its address answers.
+    """
+
+    when_ready: Callable[[], None]
 
     def init_signal(self) -> None:
         for name in STOPPING:
@@ -44,6 +50,10 @@ class CourseServer(ServerApp):
             os._exit(128 + number)
         print("\nStopping.", flush=True)
         self.stop(from_signal=True)
+
+    async def _post_start(self) -> None:
+        await super()._post_start()  # type: ignore[no-untyped-call]
+        self.when_ready()
 
     async def _cleanup(self) -> None:
         started = processes.family(os.getpid())
@@ -71,8 +81,8 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
             f"--IdentityProvider.token={token}",
             "--ServerApp.open_browser=False",
             "--ServerApp.allow_root=True",
-            "--ServerApp.log_level=WARN",
-            "--LabApp.log_level=WARN",
+            "--ServerApp.log_level=ERROR",
+            "--LabApp.log_level=ERROR",
             "--LabApp.extension_manager=readonly",
             f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}",
             f"--KernelSpecManager.allowed_kernelspecs={KERNEL_NAME}",
@@ -88,11 +98,15 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
     links = {"JupyterLab": f"{address}lab?token={token}"}
     if book:
         links["The book"] = f"{address}book/?token={token}"
-    for name, link in links.items():
-        progress.say(f"{name + ':':<12}{link}")
-    progress.say("Ctrl-C ends it, with every kernel and terminal.")
-    if open_browser:
-        webbrowser.open(links["The book" if book else "JupyterLab"])
+
+    def when_ready() -> None:
+        for name, link in links.items():
+            progress.say(f"{name + ':':<12}{link}")
+        progress.say("Ctrl-C ends it, with every kernel and terminal.")
+        if open_browser:
+            webbrowser.open(links["The book" if book else "JupyterLab"])
+
+    server.when_ready = when_ready
     server.start()
 
 
