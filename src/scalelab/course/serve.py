@@ -15,6 +15,7 @@ from jupyter_server.serverapp import ServerApp
 
 from scalelab.course import processes
 from scalelab.course.book_handler import serve_book
+from scalelab.course.contents import CourseContents
 from scalelab.course.find import Course
 from scalelab.course.kernels import JUPYTER, KERNEL_NAME, jupyter_environment, transport_encryption
 from scalelab.course.progress import Progress
@@ -70,7 +71,19 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
         raise PortTaken(f"Port {port} is taken by another process. Name another with --port, or leave the option away.")
     _use_our_settings(course)
     token = secrets.token_hex(24)
-    server = CourseServer.instance(jpserver_extensions={"jupyterlab": True})
+    log = course.build / "logs" / "lab.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    server = CourseServer.instance(
+        jpserver_extensions={"jupyterlab": True},
+        logging_config={
+            "formatters": {"file": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+            "handlers": {
+                "file": {"class": "logging.FileHandler", "level": "INFO", "formatter": "file", "filename": str(log)}
+            },
+            "loggers": {CourseServer.__name__: {"handlers": ["file"]}},
+        },
+    )
     server.initialize(
         argv=[
             "--ServerApp.default_url=/lab",
@@ -80,8 +93,8 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
             f"--ServerApp.root_dir={course.root}",
             f"--IdentityProvider.token={token}",
             "--ServerApp.open_browser=False",
+            f"--ServerApp.contents_manager_class={CourseContents.__module__}.{CourseContents.__name__}",
             "--ServerApp.allow_root=True",
-            "--ServerApp.log_level=ERROR",
             "--LabApp.log_level=ERROR",
             "--LabApp.extension_manager=readonly",
             f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}",
