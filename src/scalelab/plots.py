@@ -6,6 +6,7 @@ JupyterLab, stays text that a screen reader and a search can read, and takes the
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
@@ -169,6 +170,9 @@ def _themed(svg: str, alt: str) -> str:
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = svg.replace("xlink:href", "href")
+    # Equal shapes get equal ids from matplotlib; on a page with several charts every id must be one of a kind.
+    own = f"sl{hashlib.sha256(alt.encode()).hexdigest()[:6]}"
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{own}-", svg)
     label = html.escape(alt).replace("\\", r"\\")
     head = rf'<svg viewBox="\1" role="img" aria-label="{label}" stroke-linejoin="round">'
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', head, svg, count=1)
