@@ -12,10 +12,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 UNUSED = re.compile(r"(^|/)(basic|pygments|mystnb\.\w+)\.css$")
-SEARCH_ONLY = re.compile(r"(^|/)(documentation_options|doctools|sphinx_highlight)\.js$")
+SEARCH_ONLY = re.compile(r"(^|/)(documentation_options|doctools|sphinx_highlight|translations)\.js$")
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 NUMBERED = re.compile(r"chapters/(\d\d)_")
 DESCRIPTION_LENGTH = 160
+PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
 EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;)*</th>")
 LOCAL_LINK = re.compile(r'(\b(?:href|src|action)=")(?![a-z]+:|[/#"])([^"?#]+)')
 
@@ -101,9 +102,15 @@ def _description(doctree: nodes.document | None) -> str:
 
 
 def _mend(body: str) -> str:
-    """Let wide tables scroll inside themselves, and give no table a header cell without a text."""
-    body = EMPTY_HEADER.sub("<td></td>", body).replace('<summary aria-label="Toggle hidden content">', "<summary>")
-    return body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
+    """Mend what Sphinx, myst-nb and pandas write: wide tables scroll inside themselves, no header cell is empty, the
+    bibliography is a list of list items, what opens folded code is named by its own text, and tokens without a
+    colour of their own are plain text.
+    """
+    body = EMPTY_HEADER.sub("<td></td>", body)
+    body = body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
+    body = PLAIN_TOKEN.sub(r"\1", body)
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    return body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
 
 
 def _write_root(app: Sphinx, error: Exception | None) -> None:

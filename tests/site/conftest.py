@@ -1,0 +1,42 @@
+"""The built site, served, and a browser that opens its pages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Browser
+from site_server import Site, Visit, served
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))  # for the tests of the book's Sphinx extension
+
+
+@pytest.fixture(scope="session")
+def site(built_site: Path) -> Iterator[Site]:
+    with served(built_site) as here:
+        yield here
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator[Callable[..., Visit]]:
+    """Open a page of the site in a browser profile of its own, and record what it asks for and complains of."""
+    contexts = []
+
+    def open_page(path: str, *, until: Literal["load", "networkidle"] = "networkidle", **options: Any) -> Visit:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
+        seen = Visit(context.new_page())
+        seen.page.on("console", lambda m: seen.errors.append(m.text) if m.type in {"error", "warning"} else None)
+        seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        seen.page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.goto(site.address + path, wait_until=until)
+        return seen
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -1,0 +1,170 @@
+"""The built site as files: every link leads somewhere, downloads are whole, lists are complete."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+from scalelab.course.find import Course, chapters
+
+RESOURCES = {"link": "href", "script": "src", "img": "src", "source": "src", "form": "action"}
+
+
+class Page(HTMLParser):
+    """The addresses, anchors and open-in-Lab paths of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.resources: list[str] = []
+        self.anchors: list[str] = []
+        self.lab: list[dict[str, str | None]] = []
+        self.language = ""
+        self.description = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.anchors += [values["id"]] if values.get("id") else []
+        if tag == "a" and values.get("href"):
+            self.links.append(str(values["href"]))
+        if tag in RESOURCES and values.get(RESOURCES[tag]):
+            self.resources.append(str(values[RESOURCES[tag]]))
+        if tag == "a" and "sl-open-in-lab" in (values.get("class") or ""):
+            self.lab.append(values)
+        if tag == "html":
+            self.language = str(values.get("lang"))
+        if tag == "meta" and values.get("name") == "description":
+            self.description = str(values.get("content"))
+
+
+@cache
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def pages(built_site: Path) -> list[Path]:
+    found = sorted(path for path in built_site.rglob("*.html") if "reports" not in path.parts)
+    assert len(found) > 5
+    return found
+
+
+def dead(site: Path, path: Path) -> Iterator[str]:
+    """Yield what does not lead anywhere in the page: files that are not there, anchors that its target has not."""
+    page = read(path)
+    for address in [*page.links, *page.resources]:
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc:
+            if address in page.resources:
+                yield f"{path.name} loads {address}"
+            continue
+        here = path.relative_to(site).as_posix()
+        target = (
+            posixpath.normpath(posixpath.join(posixpath.dirname(here), unquote(parts.path))) if parts.path else here
+        )
+        file = site / target
+        if target.startswith("..") or not file.is_file():
+            yield f"{here}: {address} leads nowhere"
+        elif parts.fragment and file.suffix == ".html" and unquote(parts.fragment) not in read(file).anchors:
+            yield f"{here}: {address} has no such place"
+
+
+def test_every_link_leads_somewhere(built_site: Path, pages: list[Path]) -> None:
+    problems = [problem for path in pages for problem in dead(built_site, path)]
+    assert not problems, "\n".join(problems)
+
+
+def test_anchors_are_unique_and_pages_say_what_they_are(pages: list[Path]) -> None:
+    for path in pages:
+        page = read(path)
+        twice = {anchor for anchor in page.anchors if page.anchors.count(anchor) > 1}
+        assert not twice, f"{path.name}: {twice}"
+        assert page.language == "en-GB"
+        assert page.description or path.name == "search.html"
+
+
+def test_chapters_download_with_their_outputs(course: Course, built_site: Path) -> None:
+    for chapter in chapters(course):
+        page = built_site / "chapters" / f"{chapter.slug}.html"
+        links = [link for link in read(page).links if link.endswith(".ipynb")]
+        assert len(links) == 1
+        notebook = json.loads((page.parent / links[0]).read_text(encoding="utf-8"))
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in code if cell["source"])
+        kinds = {
+            output.get("metadata", {}).get("scalelab", {}).get("kind") for cell in code for output in cell["outputs"]
+        }
+        assert {"claim", "figure", "prediction"} <= kinds
+
+
+def test_exercises_download_as_students_get_them(course: Course, built_site: Path) -> None:
+    files = sorted(course.exercises.glob("*.ipynb"))
+    assert files
+    for file in files:
+        page = built_site / "exercises" / f"{file.stem}.html"
+        links = [link for link in read(page).links if link.endswith(".ipynb")]
+        assert len(links) == 1
+        given = json.loads((page.parent / links[0]).read_text(encoding="utf-8"))
+        assert [cell["source"] for cell in given["cells"]] == [
+            cell["source"] for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]
+        ]
+
+
+def test_notebook_pages_can_be_opened_in_lab(course: Course, built_site: Path) -> None:
+    for page in [*(built_site / "chapters").glob("*.html"), *(built_site / "exercises").glob("*.html")]:
+        links = read(page).lab
+        assert len(links) == 1
+        assert set(links[0]) == {"class", "data-path", "hidden"}
+        assert (course.root / str(links[0]["data-path"])).is_file()
+
+
+def test_the_list_of_claims_has_every_claim(course: Course, built_site: Path) -> None:
+    listed = [link.partition("#") for link in read(built_site / "book" / "claims.html").links if "#claim-" in link]
+    for chapter in chapters(course):
+        made = [
+            name for name in read(built_site / "chapters" / f"{chapter.slug}.html").anchors if name.startswith("claim-")
+        ]
+        assert made
+        assert [anchor for page, _, anchor in listed if page == f"../chapters/{chapter.slug}.html"] == made
+
+
+def test_the_landing_page_shows_a_chart_of_the_last_run(built_site: Path) -> None:
+    for name in ("index.html", "book/index.html"):
+        text = (built_site / name).read_text(encoding="utf-8")
+        assert re.search(r'<figure class="sl-figure".*?<svg .*?aria-label="[^"]{20,}', text, re.DOTALL)
+
+
+def test_the_syllabus_links_what_exists_and_marks_the_rest(course: Course, built_site: Path) -> None:
+    text = (built_site / "book" / "syllabus.html").read_text(encoding="utf-8")
+    parts = yaml.safe_load((course.root / "book" / "syllabus.yml").read_text(encoding="utf-8"))["parts"]
+    slugs = [entry["slug"] for part in parts for entry in part["chapters"]]
+    written = {chapter.slug for chapter in chapters(course)}
+    assert [slug[:2] for slug in slugs] == [f"{number:02}" for number in range(1, 18)]
+    assert text.count("sl-planned") == len(slugs) - len(written)
+    for slug in written:
+        assert f"../chapters/{slug}.html" in read(built_site / "book" / "syllabus.html").links
+
+
+def test_every_reference_is_cited(course: Course) -> None:
+    keys = set(re.findall(r"@\w+\{([^,]+),", (course.root / "book" / "references.bib").read_text(encoding="utf-8")))
+    pages = [path for folder in ("book", "chapters") for path in (course.root / folder).glob("*.md")]
+    citations = re.findall(r"\{cite[a-z:]*\}`([^`]+)`", "\n".join(path.read_text(encoding="utf-8") for path in pages))
+    assert keys == {key.strip() for citation in citations for key in citation.split(",")}
+
+
+def test_no_script_or_style_of_ours_names_another_host(built_site: Path) -> None:
+    files = [path for path in (built_site / "_static").rglob("*") if path.suffix in {".css", ".js"}]
+    ours = [path for path in files if path.name.startswith(("scalebook", "predict", "explorables"))]
+    assert len(ours) >= 3
+    for path in ours:
+        assert not re.search(r"(url\(|from |import\(?)\s*[\"']?https?:", path.read_text(encoding="utf-8")), path.name
