@@ -128,7 +128,7 @@ export function surface(height, label) {
 
 const COLOURS = ["ink", "muted", "grid", "surface", "c1", "c2", "c3", "c4", "c5"];
 
-/** The colours of the page as a canvas takes them; read again whenever the page changes its theme. */
+/** The colours of the page as a canvas takes them; `read` them again when the figure gets its place on the page. */
 function palette(root, changed) {
   const probe = root.appendChild(make("span", { hidden: true }));
   const colours = {};
@@ -146,7 +146,7 @@ function palette(root, changed) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", later);
   read();
-  return { colours, stop: () => (watcher.disconnect(), dark.removeEventListener("change", later)) };
+  return { colours, read, stop: () => (watcher.disconnect(), dark.removeEventListener("change", later)) };
 }
 
 /** Speech for screen readers: the newest text only, a moment after the reader's last move, four seconds apart. */
@@ -179,7 +179,7 @@ function knobRow({ name, label, note, unit, min, max, step, value }, changed) {
 
 const STEP_MS = 50;
 export const PREVIEW_MS = 10_000; // a run is shown from here on, so that the first picture is of a system at work
-const END_MS = 600_000;
+const END_MS = 600_000; // a queue that grows for ten minutes has said what it has to say
 
 /**
  * Put a figure into `el` and run it in real time; returns the function that takes it away again (anywidget's contract).
@@ -204,17 +204,19 @@ export function mount({ model, el, figure }) {
   const body = make("div", { class: "sl-x-body" });
   const root = make(
     "div",
-    { class: "sl-x", role: "group", "aria-label": figure.title, "data-lm-suppress-shortcuts": "true" },
+    { class: "sl-x", role: "group", "aria-label": figure.title },
     make("p", { class: "sl-x-title" }, figure.title),
     make("div", { class: "sl-x-knobs" }, ...rows.map(([, row]) => row.node)),
     make("div", { class: "sl-x-run" }, toggle, button(`Step ${STEP_MS} ms`, step), button("Reset", reset), clock),
     body,
     live,
   );
+  // JupyterLab would take the arrow keys of a slider for its own.
+  for (const control of root.querySelectorAll("input, button")) control.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(root);
   const speak = speaker(live);
   const view = figure.view(body);
-  const { colours, stop } = palette(root, () => run && draw());
+  const { colours, read: recolour, stop } = palette(root, () => run && draw());
 
   function draw() {
     view.draw(run, colours);
@@ -262,6 +264,7 @@ export function mount({ model, el, figure }) {
 
   function play(on) {
     running = on && !calm.matches;
+    if (running && run.now >= END_MS * 1000) start();
     write(toggle, running ? "Pause" : "Run");
     toggle.hidden = calm.matches;
     wake();
@@ -292,7 +295,7 @@ export function mount({ model, el, figure }) {
   };
   const calmed = () => (reset(), play(!calm.matches));
   const onScreen = new IntersectionObserver((entries) => ((visible = entries.at(-1).isIntersecting), wake()));
-  const resized = new ResizeObserver(draw);
+  const resized = new ResizeObserver(recolour); // the first time, when a notebook has put the figure on the page
   start();
   show(false);
   play(true);

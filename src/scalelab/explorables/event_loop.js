@@ -1,10 +1,9 @@
 // One event loop against a pool of threads, both given the same requests.
 //
-// A request needs the processor for one slice, waits for an answer elsewhere, needs the processor for a second slice,
-// and is done. The processor runs one slice at a time on either side: it is the thread of the loop, or the interpreter
-// lock that the pool's threads share. The pool holds at most `threads` requests; the rest queue. With `blocking`, one
-// request in 200 calls something that does not await: on the loop it keeps the processor all that time, in the pool it
-// keeps its own thread only. Times are whole microseconds: `_event_loop_model.py` agrees with this event for event.
+// A request needs the processor for a slice, waits, needs it for a second slice, and is done. One slice runs at a time:
+// on the loop's thread, or under the interpreter lock of the pool's. The pool holds `threads` requests, the rest queue.
+// With `blocking`, one request in 200 does not await but blocks: on the loop it keeps the processor, in the pool its own
+// thread. Times are whole microseconds, so that `_event_loop_model.py` agrees with this event for event.
 import { Fifo, duration, make, mount, number, popHeap, pushHeap, random, readouts, settings, surface, write } from "./base.js";
 
 export const KNOBS = [
@@ -274,7 +273,7 @@ function drawPool(context, colours, width, { pool, knobs, now }) {
     while (taken[free]) free++;
     taken[(request.slot = free)] = 1;
   }
-  const space = width - EDGE - 8;
+  const space = Math.max(FIELD / 2, width - EDGE - 8); // a page may leave no room at all
   let size = 22;
   while (Math.floor(space / size) * Math.floor(FIELD / size) < slots) size -= 0.25;
   const across = Math.floor(space / size);
@@ -329,8 +328,8 @@ function scale({ loop, pool, knobs }) {
 function drawChart(context, colours, width, side, { knobs, now }, most, colour) {
   const [top, floor] = [HEIGHT - CHART, HEIGHT - 4];
   const y = (us) => floor - (us / most) * (floor - top - 4);
-  label(context, colours.muted, "latency of each request, last 10 s", width, top - 4, "right");
-  label(context, colours.muted, duration(most / 1000), 0, top + 4);
+  label(context, colours.muted, "latency of each request, last 10 s", width, top - 6, "right");
+  label(context, colours.muted, duration(most / 1000), 0, top + 8);
   context.strokeStyle = colours.grid;
   context.lineWidth = 1;
   context.setLineDash([]);
@@ -408,7 +407,7 @@ function view(root) {
     ["Event loop", "Thread pool"],
     ["In flight", "Throughput", "p99 latency", "Busy", "Queue"],
   );
-  const note = "λ: requests arriving per second. W: time in flight. k: threads. Little's law: in flight = λW, so k threads serve at most k/W. Work: 0.5 ms of processor time per request.";
+  const note = "λ: requests arriving per second. W: time in flight. k: threads. Little's law: in flight = λW, so k threads serve at most k/W. Work: 0.5 ms of the processor per request; on the loop, what blocks as well.";
   root.append(make("div", { class: "sl-x-pair" }, ...panels.map(({ node }) => node)), table.node, make("p", { class: "sl-x-note" }, note));
   let busy = 0;
   return {
