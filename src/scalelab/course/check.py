@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
@@ -21,6 +21,7 @@ from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceErro
 from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matter
 from scalelab.course.isolated import cores, run_module
 from scalelab.course.notebooks import Notebook, reference, student, text_of, written
+from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of, own_metadata, shown, stored_notebook, stored_outputs
 
 __all__ = ["Problem", "check"]
@@ -77,11 +78,20 @@ class _Ran:
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
-    """Return every broken rule of the course, in the order of its files. It writes nothing.
+    """Return every broken rule of the course, and report each, and what was run. It writes nothing.
 
     Each starter, solution and wrong answer runs in a process of its own, cut off after `CUT_OFF_S` seconds.
     """
-    problems = [*_chapters(course), *_toc(course), *_strays(course)]
+    problems: list[Problem] = []
+
+    def found(some: Iterable[Problem]) -> None:
+        for problem in some:
+            problems.append(problem)
+            report(str(problem))
+
+    found(_chapters(course))
+    found(_toc(course))
+    found(_strays(course))
     with ThreadPoolExecutor(cores()) as pool:
         for path in sources(course):
             began = time.perf_counter()
@@ -89,13 +99,14 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
             try:
                 exercises = read_set(path, name=name)
             except SourceError as error:
-                problems += error.problems
+                found(error.problems)
                 continue
             runs = _run_all(exercises, pool)
-            problems += _form(course, exercises, name)
-            problems += _notebooks(course, path, exercises)
-            problems += _behaviour(course, exercises, name, runs)
-            report(f"{name}: {len(runs)} answers run in {time.perf_counter() - began:.1f} s.")
+            found(_form(exercises, name))
+            found(_notebooks(course, path, exercises))
+            found(_behaviour(course, exercises, name, runs))
+            report(f"{name}: {count(len(runs), 'answer')} run in {seconds(time.perf_counter() - began)}.")
+    report(f"{count(len(problems), 'problem')} found." if problems else "Every rule is kept.")
     return problems
 
 
@@ -181,10 +192,10 @@ def _strays(course: Course) -> Iterator[Problem]:
             )
 
 
-def _form(course: Course, exercises: ExerciseSet, name: str) -> Iterator[Problem]:
+def _form(exercises: ExerciseSet, name: str) -> Iterator[Problem]:
     number = len(exercises.exercises)
     if number < LEAST_EXERCISES:
-        yield Problem(name, "", f"has {number} exercises where four or more are due", "write more")
+        yield Problem(name, "", f"has {count(number, 'exercise')} where four or more are due", "write more")
     last = exercises.exercises[-1]
     if last.kind != "repair":
         yield Problem(
@@ -193,7 +204,7 @@ def _form(course: Course, exercises: ExerciseSet, name: str) -> Iterator[Problem
     for exercise in exercises.exercises:
         wrongs = exercise.wrongs
         if len(wrongs) < LEAST_WRONGS:
-            rule = f"has {len(wrongs)} wrong answers where four or more are due"
+            rule = f"has {count(len(wrongs), 'wrong answer')} where four or more are due"
             yield Problem(name, _where(exercise), rule, "add answers that a student might give")
         for one, other in permutations(wrongs, 2):
             if one.message in other.message and (one.message != other.message or one.name < other.name):

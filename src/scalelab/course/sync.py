@@ -8,7 +8,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
@@ -22,13 +23,15 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 import scalelab
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
 from scalelab.course.find import Course
-from scalelab.course.isolated import family
+from scalelab.course.isolated import Family, family
 from scalelab.course.kernels import JUPYTER, KERNEL_NAME
 from scalelab.course.notebooks import Notebook, digest_of_sources, reference, student, text_of, written
+from scalelab.course.progress import count
 from scalelab.errors import ScalelabError
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT = 60
+KERNEL_START = 60
 CHECKS = Path(scalelab.__file__).parent / "checks"
 FORM = "1"
 """Counts up when references are executed in another way: then none of the recorded digests holds."""
@@ -61,7 +64,7 @@ def sync(course: Course, *, force: bool = False, report: Callable[[str], None] =
     for path, exercises in sets:
         changed += _sync_reference(course, path, exercises, report=report)
         changed += _sync_student(course, exercises, force=force, report=report)
-    report(f"{len(sets)} exercise set{'s' * (len(sets) != 1)}, {len(changed)} file{'s' * (len(changed) != 1)} written.")
+    report(f"{count(len(sets), 'exercise set')}, {count(len(changed), 'file')} written.")
     return changed
 
 
@@ -186,24 +189,10 @@ def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
     notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
         cell.source = text_of(cell.source)
-    with family() as own:
-        work = own.folder / "work"
-        work.mkdir()
-        specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
-        client = NotebookClient(
-            notebook,
-            km=AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs),
-            timeout=CELL_TIMEOUT,
-            coalesce_streams=True,
-            resources={"metadata": {"path": str(work)}},
-        )
-        # zmq needs a loop that can watch sockets, which Windows' own default cannot.
-        loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
-        try:
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
-                runner.run(client.async_execute(env=own.environment, stdout=DEVNULL, stderr=DEVNULL))
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise ReferenceFailed(_words(exercises, notebook, name, error)) from error
+    # zmq needs a loop that can watch sockets, which Windows' own default cannot.
+    loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
+    with family() as own, asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_run_cells(notebook, own, name))
     outputs: dict[str, str] = {}
     for exercise in exercises.exercises:
         for role in ("check", "hidden"):
@@ -214,7 +203,7 @@ def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
 def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, name: str) -> str:
     cell = next(cell for cell in notebook.cells if cell.id == f"{exercise.id}-{role}")
     if any(output.get("name") != "stdout" for output in cell.outputs):
-        kinds = ", ".join(output.get("name") or output.output_type for output in cell.outputs)
+        kinds = " and ".join(sorted({output.get("name") or output.output_type for output in cell.outputs}))
         raise ReferenceFailed(
             f"{name}, exercise {exercise.id}: the {role} cell shows {kinds}; expected printed text alone. "
             "Print its verdict, and nothing to stderr."
@@ -227,21 +216,45 @@ def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, nam
     return "".join(output.text for output in cell.outputs)
 
 
-def _words(exercises: ExerciseSet, notebook: nbformat.NotebookNode, name: str, error: Exception) -> str:
-    """Say which cell ended the execution, with what it showed: the last one that has been started."""
-    failed = notebook.cells[0]
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.metadata.get("execution", {}).get("iopub.status.busy"):
-            failed = cell
-    place = failed.metadata.get("scalelab", {})
-    where = f"exercise {place['exercise']}, its {place['role']} cell" if "exercise" in place else failed.id
+async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) -> None:
+    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, coalesce_streams=True)
+    async with _kernel(own) as (client.km, client.kc):
+        client.reset_execution_trackers()
+        for index, cell in enumerate(notebook.cells):
+            try:
+                await client.async_execute_cell(cell, index)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                raise ReferenceFailed(_words(cell, name, error)) from error
+
+
+@asynccontextmanager
+async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
+    """Start a kernel in an empty folder; end it and close every socket, also where it has died by itself."""
+    work = own.folder / "work"
+    work.mkdir()
+    specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
+    manager = AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs)
+    await manager.start_kernel(cwd=str(work), env=own.environment, stdout=DEVNULL, stderr=DEVNULL)
+    channels = manager.client()
+    try:
+        channels.start_channels()
+        await channels.wait_for_ready(timeout=KERNEL_START)
+        yield manager, channels
+    finally:
+        channels.stop_channels()
+        await manager.shutdown_kernel(now=True)
+
+
+def _words(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
+    """Say which cell ended the execution, with what it showed."""
+    place = cell.metadata.get("scalelab", {})
+    where = f"exercise {place['exercise']}, its {place['role']} cell" if "exercise" in place else cell.id
     where = where.replace("its answer cell", "its solution")
     if isinstance(error, CellTimeoutError):
         what = f"ran longer than {CELL_TIMEOUT} s"
     elif isinstance(error, DeadKernelError):
         what = "ended its kernel"
     else:
-        lines = [text_of(output.get("text") or output.get("traceback")) for output in failed.outputs]
+        lines = [text_of(output.get("text") or output.get("traceback")) for output in cell.outputs]
         what = "failed with\n" + ANSI.sub("", "\n".join(filter(None, lines)) or str(error)).strip()
-    mend = f"Correct it and run `scalelab course sync` again; {exercises.slug}.ipynb is as it was."
-    return f"{name}, {where}: {what}\n{mend}"
+    return f"{name}, {where}: {what}\nCorrect it and run `scalelab course sync` again; its notebooks are as they were."

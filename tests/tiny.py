@@ -1,0 +1,86 @@
+"""A tiny course of one exercise set, with plain prints and raises as checks; tests change its text and use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from scalelab.course.find import Course
+from scalelab.course.sync import sync
+
+FOLDER = Path(__file__).parent / "tiny_course"
+SLUG = "01_tiny"
+PROMPT = '+++ {"role": "prompt"'
+
+
+def tiny_course(root: Path) -> Course:
+    """Copy the tiny course to `root`, which must not exist, without generated files."""
+    shutil.copytree(FOLDER, root, ignore=shutil.ignore_patterns("golden"))
+    return Course(root)
+
+
+def source(course: Course) -> Path:
+    return course.solutions / f"{SLUG}.md"
+
+
+def change(course: Course, *changes: tuple[str, str]) -> None:
+    """Replace text in the set's source; each text to replace must be there once."""
+    text = source(course).read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1, (text.count(old), old)
+        text = text.replace(old, new)
+    source(course).write_text(text, encoding="utf-8")
+
+
+def keep_exercises(course: Course, names: Iterable[str]) -> None:
+    """Keep these exercises of the set's source, and drop the others."""
+    head, *parts = source(course).read_text(encoding="utf-8").split(PROMPT)
+    kept = [part for part in parts if any(f'"exercise": "{name}"' in part for name in names)]
+    source(course).write_text(PROMPT.join([head, *kept]), encoding="utf-8")
+
+
+def quiet_sync(course: Course, *, force: bool = False) -> list[str]:
+    """Sync, and return what it reported."""
+    said: list[str] = []
+    sync(course, force=force, report=said.append)
+    return said
+
+
+def load(path: Path) -> dict[str, Any]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(data, dict)
+    return data
+
+
+def save(path: Path, notebook: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    return path
+
+
+def student_path(course: Course) -> Path:
+    return course.exercises / f"{SLUG}.ipynb"
+
+
+def reference_path(course: Course) -> Path:
+    return course.solutions / f"{SLUG}.ipynb"
+
+
+def cell(notebook: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the cell with this id."""
+    found = [one for one in notebook["cells"] if one["id"] == name]
+    assert len(found) == 1, name
+    one = found[0]
+    assert isinstance(one, dict)
+    return one
+
+
+def edited(path: Path, edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Change the notebook in a file, and return it."""
+    notebook = load(path)
+    edit(notebook)
+    save(path, notebook)
+    return notebook
