@@ -40,8 +40,8 @@ def _insert_head(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _chapter_head(chapter: Chapter, *, exercises: bool) -> str:
-    objectives = "".join(f"<li>{_inline(text)}</li>" for text in chapter.objectives)
-    prerequisites = "".join(f"<li>{_inline(text)}</li>" for text in chapter.prerequisites)
+    objectives = "\n".join(f"<li>{_inline(text)}</li>" for text in chapter.objectives)
+    prerequisites = "\n".join(f"<li>{_inline(text)}</li>" for text in chapter.prerequisites)
     further = (
         f'<a class="sl-button" href="../{EXERCISES}{chapter.slug}.html">Go to the exercises</a>' if exercises else ""
     )

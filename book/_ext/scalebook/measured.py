@@ -142,8 +142,8 @@ def _claims_of(app: Sphinx, chapter: str, found: Records, here: str) -> nodes.se
     title = app.env.titles[chapter].astext()
     page = app.builder.get_relative_uri(here, chapter)
     rows = "".join(
-        f'<tr><td><a href="{page}#{claim.id}">{escape(claim.text)}</a></td>'
-        f'<td class="sl-measured">{escape(claim.measured)}</td><td>{escape(claim.bound)}</td></tr>'
+        f'<tr><td><a href="{page}#{claim.id}">{escape(claim.text)}</a></td> '
+        f'<td class="sl-measured">{escape(claim.measured)}</td> <td>{escape(claim.bound)}</td></tr>\n'
         for claim in claims
     )
     table = (

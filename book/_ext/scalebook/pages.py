@@ -103,11 +103,12 @@ def _description(doctree: nodes.document | None) -> str:
 
 def _mend(body: str) -> str:
     """Mend what Sphinx, myst-nb and pandas write: wide tables scroll inside themselves, no header cell is empty, the
-    bibliography is a list of list items, what opens folded code is named by its own text, and tokens without a
-    colour of their own are plain text.
+    bibliography is a list of list items, what opens folded code is named by its own text, tokens without a
+    colour of their own are plain text, and a term does not run into its definition in excerpts.
     """
     body = EMPTY_HEADER.sub("<td></td>", body)
     body = body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
+    body = body.replace("</dt><dd>", "</dt>\n<dd>")
     body = PLAIN_TOKEN.sub(r"\1", body)
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
     return body.replace('<summary aria-label="Toggle hidden content">', "<summary>")

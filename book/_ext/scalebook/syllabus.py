@@ -55,7 +55,7 @@ def _row(entry: dict[str, Any], chapter: Chapter | None) -> str:
         name, minutes = f"{escape(entry['title'])} <span class='sl-planned'>planned</span>", f"about {minutes}"
     return (
         f'<li class="{"sl-written" if chapter else "sl-unwritten"}"><span class="sl-number">{number}</span>'
-        f'<div><p class="sl-chapter-name">{name}</p><p>{escape(principle)}</p>'
-        f'<p class="sl-systems">{escape(entry["systems"])}</p></div>'
-        f'<span class="sl-minutes">{minutes}</span></li>'
+        f'<div><p class="sl-chapter-name">{name}</p>\n<p>{escape(principle)}</p>\n'
+        f'<p class="sl-systems">{escape(entry["systems"])}</p></div>\n'
+        f'\n<span class="sl-minutes">{minutes}</span></li>'
     )
