@@ -33,6 +33,8 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
     clocks["sleep"] = _for_members(world, time.sleep, world.sleep)
     replaced = {id(getattr(time, name)): new for name, new in clocks.items()}
     replaced[id(asyncio.run)] = _for_members(world, asyncio.run, _no_second_loop)
+    from_thread = asyncio.run_coroutine_threadsafe
+    replaced[id(from_thread)] = _for_members(world, from_thread, functools.partial(_from_thread, world, from_thread))
     resolve = functools.partial(_no_network, world)
     with contextlib.ExitStack() as stack:
         for scope in (vars(time), vars(asyncio), vars(aiohttp.connector), namespace):
@@ -40,9 +42,11 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
                 if id(value) in replaced:
                     _swap(stack, scope, name, replaced[id(value)])
         _set(stack, socket, "getaddrinfo", _for_members(world, socket.getaddrinfo, resolve))
+        _set(stack, ThreadPoolExecutor, "__init__", _pool_size(world))
         _set(stack, ThreadPoolExecutor, "submit", _submit(world))
         _set(stack, ThreadPoolExecutor, "shutdown", _shutdown(world))
         _set(stack, aiohttp.ClientSession, "__init__", _opening(world, sessions))
+        _set(stack, aiohttp.TCPConnector, "__init__", _connector(world))
         yield
 
 
@@ -107,6 +111,22 @@ def _no_second_loop(main: Any, **_: Any) -> None:
     raise RuntimeError("asyncio.run() cannot be called from a running event loop")
 
 
+def _from_thread(world: World, real: Callable[..., Future[Any]], coro: Any, loop: Any) -> Future[Any]:
+    return world.follow(real(coro, loop))
+
+
+def _pool_size(world: World) -> Callable[..., None]:
+    real = ThreadPoolExecutor.__init__
+
+    @functools.wraps(real)
+    def init(self: ThreadPoolExecutor, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
+        if max_workers is None and world.takes_part():
+            max_workers = THREADS  # the real default depends on the machine's cores
+        real(self, max_workers, *args, **kwargs)
+
+    return init
+
+
 def _submit(world: World) -> Callable[..., Future[Any]]:
     real: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
@@ -139,5 +159,17 @@ def _opening(world: World, sessions: list[aiohttp.ClientSession]) -> Callable[..
         real(self, *args, **kwargs)
         if world.takes_part():
             sessions.append(self)
+
+    return init
+
+
+def _connector(world: World) -> Callable[..., None]:
+    real = aiohttp.TCPConnector.__init__
+
+    @functools.wraps(real)
+    def init(self: aiohttp.TCPConnector, *args: Any, **kwargs: Any) -> None:
+        if world.takes_part():
+            kwargs["use_dns_cache"] = False  # the cache wakes those who wait for a name in an order that varies
+        real(self, *args, **kwargs)
 
     return init

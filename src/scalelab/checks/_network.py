@@ -70,7 +70,7 @@ class Server:
 
         server = Server(latency=(0.05, 0.5), seed=8)
         server.url("/item/3")           # "http://shop.test/item/3"
-        server.page("/item/3").json     # {"path": "/item/3", "value": 6541}
+        server.page("/item/3").json     # {"path": "/item/3", "value": 1172}
     """
 
     def __init__(
@@ -146,13 +146,15 @@ class Service:
         # The loop may have stood still meanwhile; the server has not.
         self._ends = {number: end for number, end in self._ends.items() if end > now}
         page = self.server.page(path)
-        if self.server.capacity is not None and len(self._ends) >= self.server.capacity:
+        refused = self.server.capacity is not None and len(self._ends) >= self.server.capacity
+        if refused:
             page = Page(status=503, json={"error": "too many requests at once"}, latency=0.0)
         number = len(self.requests)
         end = math.inf if page.hangs or page.latency is None else instant(now + page.latency)
         outcome = OPEN if end == math.inf else BROKEN if page.breaks else ANSWERED
         self.requests.append(Request(method, path, now, end, page.status, outcome, connection))
-        self._ends[number] = end
+        if not refused:
+            self._ends[number] = end
         self.most_in_flight = max(self.most_in_flight, len(self._ends))
         return number, page
 
@@ -161,7 +163,7 @@ class Service:
         now = self._world.now
         if self.requests[number].ended > now:
             self.requests[number] = replace(self.requests[number], ended=now, outcome=CANCELLED)
-            self._ends[number] = now
+            self._ends.pop(number, None)
 
 
 class _Wire(asyncio.Transport):

@@ -9,6 +9,7 @@ import functools
 import inspect
 import io
 import re
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -64,7 +65,8 @@ class Run:
 
     `result` is what it returned; `error` what it raised instead, or a Deadlock, NeverEnds or Stuck; `seconds` the time
     until then. `requests` are in the order of their arrival. `unclosed` counts the sessions still open at the end,
-    `leaked` names the tasks left to themselves, `never_awaited` the coroutines that nobody awaited; `blocking` lists
+    `leaked` names the tasks left to themselves (at work when the answer returned, or dead of an error that nobody
+    asked for), `never_awaited` the coroutines that nobody awaited; `blocking` lists
     the calls that kept the loop from running; `printed` is what the answer wrote.
     """
 
@@ -109,6 +111,11 @@ class Run:
         return [request.path for request in self.requests if request.outcome == CANCELLED]
 
     @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """The error, or the errors in a group; empty where there is none."""
+        return () if self.error is None else tuple(_words.leaves(self.error))
+
+    @property
     def deadlock(self) -> bool:
         """Whether everything waited and nothing could wake it."""
         return isinstance(self.error, Deadlock)
@@ -132,12 +139,13 @@ def run(
     nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time.
 
     Raises AnswerFailed if the answer raises (anything but `may_raise`), does not end, or returns something that is not
-    of type `returns`; `otherwise` is the author's word on it, where no more general advice fits. Raises NestedRun.
+    of type `returns`; `otherwise` is the author's word on an error where no more general advice fits ("" for none).
+    Raises NestedRun.
     """
     if not _one_at_a_time.acquire(blocking=False):
         raise NestedRun("An answer is being run; wait for its end before you start another.")
     try:
-        attempt = _Attempt(answer, server, limit, most_requests)
+        attempt = _Attempt(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
         attempt.go()
     finally:
         _one_at_a_time.release()
@@ -160,10 +168,17 @@ class _Attempt:
     """One run of an answer, in a thread of its own."""
 
     def __init__(
-        self, answer: Callable[[], Awaitable[Any]], server: Server | None, limit: float, most_requests: int
+        self,
+        answer: Callable[[], Awaitable[Any]],
+        server: Server | None,
+        limit: float,
+        most_requests: int,
+        *,
+        check: str,
     ) -> None:
         function = answer.func if isinstance(answer, functools.partial) else answer
         self.answer = answer
+        self.check = check  # the file of the check's own code, no line of which is the student's
         self.namespace: dict[str, Any] = getattr(function, "__globals__", {})
         self.world = World(limit=limit, turns=TURNS, where=functools.partial(_words.caller, self.namespace))
         self._service = Service(server or Server(), self.world, most_requests)
@@ -175,12 +190,7 @@ class _Attempt:
         self._error: BaseException | None = None
         self._stock: dict[str, Any] | None = None
         self._own: asyncio.Task[Any] | None = None
-
-    @property
-    def cell(self) -> str:
-        """The file of the check's own code, no line of which is the student's."""
-        code = getattr(self.answer, "__code__", None)
-        return code.co_filename if code else ""
+        self._crash: BaseException | None = None
 
     def go(self) -> None:
         """Run in a new thread and wait for its end; on the way out everything is as it was before."""
@@ -199,6 +209,8 @@ class _Attempt:
                 self._interrupt(over, thread, Stuck("it was interrupted"))
                 raise
             thread.join(0 if isinstance(self._error, Stuck) else None)
+        if self._crash is not None and not isinstance(self._error, Stuck):
+            raise self._crash  # a fault of this module, not of the answer
 
     def report(self) -> Run:
         """Return what the run has shown."""
@@ -211,8 +223,14 @@ class _Attempt:
             if self.world.progress != seen:
                 seen, since = self.world.progress, time.monotonic()
             elif time.monotonic() - since > PATIENCE:
-                held = f"it held the event loop's thread for {PATIENCE:g} s of real time and gave the loop no turn"
-                self._interrupt(over, thread, Deadlock("nothing moves any more") if self.world.idle else Stuck(held))
+                self._interrupt(over, thread, self._reason())
+
+    def _reason(self) -> ScalelabError:
+        if self.world.busy:
+            return Stuck(f"for {PATIENCE:g} s of real time a thread has waited, or computed, without an end")
+        if self.world.idle:
+            return Deadlock("nothing moves any more")
+        return Stuck(f"it held the event loop's thread for {PATIENCE:g} s of real time and gave the loop no turn")
 
     def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
         """End the run, even if an `except:` in an endless loop swallows the first attempts."""
@@ -229,13 +247,16 @@ class _Attempt:
         self.world.begin()
         runner = asyncio.Runner(loop_factory=lambda: Loop(self.world, self._network))
         try:
-            with contextlib.suppress(BaseException):
-                try:
-                    runner.run(self._call())
-                except BaseException as error:  # the loop itself came to an end
+            loop = runner.get_loop()
+            try:
+                runner.run(self._call())
+            except BaseException as error:  # the loop itself has come to an end
+                if self._stock is None:
                     self._fail(error)
-                self._stock = self._stock or self._look_back(runner.get_loop())
-                self._tidy_up(runner)
+            self._stock = self._stock or self._look_back(loop)
+            self._tidy_up(runner)
+        except BaseException as error:
+            self._crash = error
         finally:
             over.set()
 
@@ -258,27 +279,32 @@ class _Attempt:
             found = self.answer()
             if not inspect.isawaitable(found):
                 raise NotAwaitable(_words.short(found))
-            self._result = await found
+            result = await found
         except BaseException as error:
             self._fail(error)
-        stock = self._take_stock([])
-        left = [task for task in asyncio.all_tasks() if task is not self._own]
+            result = None
+        if self._stock is not None:  # the run was over already, and only the tidying up has brought us here
+            return
+        self._result = result
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        left = [task for task in loop.tasks if not task.done() and task is not self._own]
         given_up = [task for task in left if task.cancelling()]
+        self._stock = self._take_stock(left)
         for _ in range(SETTLE):
             await asyncio.sleep(0)
-        stock["leaked"] = _names(task for task in left if not task.done() or (_raised(task) and task not in given_up))
-        stock["unclosed"] = self._unclosed()
-        self._stock = stock
+        left = [task for task in loop.tasks if task is not self._own and _left(task, task in given_up)]
+        self._stock |= {"leaked": _names(left), "unclosed": self._unclosed()}
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Take stock of a loop that came to no end by itself."""
-        left = [task for task in asyncio.all_tasks(loop) if task is not self._own]
-        places = _words.waiting(asyncio.all_tasks(loop), self.namespace)
+        tasks = asyncio.all_tasks(loop)
+        places = _words.waiting(tasks, self.namespace)
         if places and self._error is not None:
             self._error.add_note(places)
-        return self._take_stock(left)
+        return self._take_stock(task for task in tasks if task is not self._own)
 
-    def _take_stock(self, left: list[asyncio.Task[Any]]) -> dict[str, Any]:
+    def _take_stock(self, left: Iterable[asyncio.Task[Any]]) -> dict[str, Any]:
         return {
             "seconds": self.world.now,
             "requests": tuple(self._service.requests),
@@ -317,8 +343,9 @@ def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     )
 
 
-def _raised(task: asyncio.Task[Any]) -> bool:
-    return not task.cancelled() and task.exception() is not None
+def _left(task: asyncio.Task[Any], given_up: bool) -> bool:
+    """Whether a task goes on, or died of an error that nobody has asked for, as asyncio itself keeps note of it."""
+    return not task.done() or (not given_up and bool(getattr(task, "_log_traceback", False)))
 
 
 def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
@@ -328,10 +355,10 @@ def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str
     if isinstance(error, NotAwaitable):
         text = f"It gave {error} at once, and no coroutine: define your function with `async def`."
         return AnswerFailed("it is a coroutine function", text, run)
-    advice = _words.advice(error, attempt.namespace, attempt.cell)
+    advice = _words.advice(error, attempt.namespace, attempt.check)
     if isinstance(error, NotImplementedError) and advice:
         return AnswerFailed(right, advice, run)
-    lines = [_words.told(error, attempt.namespace, attempt.cell)]
+    lines = [_words.told(error, attempt.namespace, attempt.check)]
     if advice is None and otherwise is not None:
         advice = otherwise if isinstance(otherwise, str) else otherwise(run)
     return AnswerFailed(right, "\n".join([*lines, *([advice] if advice else [])]), run)
@@ -343,19 +370,19 @@ def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
     names = " or ".join("None" if kind is type(None) else f"a {kind.__name__}" for kind in wanted)
     right = "it returns its result" if returns is object else f"it returns {names}"
     if result is ... or (result is None and not isinstance(None, wanted)):
-        text = f"It returned {result!r}: it is not written yet, or a `return` is missing."
+        what = "`...`" if result is ... else "None"
+        text = f"It returned {what}: it is not written yet, or a `return` is missing."
         return AnswerFailed(right, text, run)
-    kind = _unfinished(result)
-    if kind is not None:
-        text = f"You return {kind}, not what comes out of it: nobody has awaited it."
-        return AnswerFailed("it returns results", text, run)
+    unfinished = _unfinished(result)
+    if unfinished is not None:
+        return AnswerFailed("it returns results", unfinished, run)
     if not isinstance(result, wanted):
         return AnswerFailed(right, f"It returned a {type(result).__name__}: {_words.short(result)}", run)
     return None
 
 
 def _unfinished(result: Any) -> str | None:
-    """Say what kind of unfinished business a result holds, if any; close coroutines that nobody will await."""
+    """Say what unfinished business a result holds, if any; close coroutines that nobody will await."""
     values = [result]
     if isinstance(result, (list, tuple, set, frozenset)):
         values = list(result)
@@ -365,9 +392,11 @@ def _unfinished(result: Any) -> str | None:
     for value in values:
         if inspect.iscoroutine(value):
             value.close()
-            found = "a coroutine object"
+            found = "coroutine object"
         elif asyncio.isfuture(value):
-            found = found or "a task"
+            found = found or "task"
     if found is None:
         return None
-    return found if values[0] is result else found.removeprefix("a ") + "s"
+    if values[0] is result:
+        return f"What you return is a {found}, not its result: nobody has awaited it."
+    return f"What you return are {found}s, not their results: nobody has awaited them."

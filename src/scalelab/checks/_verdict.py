@@ -39,7 +39,8 @@ class Expect:
     ) -> bool:
         """Print whether `condition` holds; if not, say why in the words of `otherwise`, and `saw`, what came instead.
 
-        `right` states what should hold, as a sentence without a full stop. Returns whether it holds.
+        `right` states what should hold, as a sentence without a full stop. `otherwise` and `saw` may be functions; they
+        are called only if it does not. Returns whether it holds, so that what follows from it can be left out.
         """
         if condition:
             self.held += 1
@@ -47,7 +48,7 @@ class Expect:
             return True
         self.fail(right, otherwise if isinstance(otherwise, str) else otherwise())
         if saw is not MISSING:
-            _write(_indented(f"Seen: {_words.short(saw)}"))
+            _write(_indented(f"Seen: {_words.short(saw() if callable(saw) else saw)}"))
         return False
 
     def fail(self, right: str, text: str) -> None:

@@ -96,7 +96,7 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
     if isinstance(error, BaseExceptionGroup):
         inside = list(leaves(error))
         for inner in inside[:LEAVES]:
-            lines.append("In the group: " + told(inner, namespace, skip).replace("\n", ". "))
+            lines.append("In the group: " + told(inner, namespace, skip).replace(".\n", "\n").replace("\n", ". "))
         if len(inside) > LEAVES:
             lines.append(f"… and {len(inside) - LEAVES} more.")
     return "\n".join(lines)

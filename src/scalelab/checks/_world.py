@@ -7,6 +7,7 @@ the calls: a run is the same on every machine.
 from __future__ import annotations
 
 import asyncio
+import errno
 import heapq
 import itertools
 import selectors
@@ -14,7 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, TypeVarTuple
@@ -39,7 +40,7 @@ class NeverEnds(ScalelabError):
 
 
 class Stuck(ScalelabError):
-    """The answer held the loop's thread, in real time, and gave the loop no turn."""
+    """For long, in real time, nothing moved: the loop's thread, or one that it waits for, does not come back."""
 
 
 class Ended(BaseException):
@@ -264,6 +265,24 @@ class World:
             self._start(own)
         return thread.future
 
+    def follow(self, other: Future[Any]) -> Future[Any]:
+        """Return a future that does what `other` does, and that threads of this world can wait for."""
+        own = _Future(self)
+
+        def pass_on(done: Future[Any]) -> None:
+            if not own.set_running_or_notify_cancel():
+                return
+            if done.cancelled():
+                own.set_exception(CancelledError())
+            elif (error := done.exception()) is not None:
+                own.set_exception(error)
+            else:
+                own.set_result(done.result())
+
+        other.add_done_callback(pass_on)
+        own.add_done_callback(lambda future: other.cancel() if future.cancelled() else None)
+        return own
+
     def close_pool(self, pool: object, *, wait: bool, cancel_futures: bool) -> None:
         """Wait for the pool's calls, or cancel those that have not begun: its `shutdown` inside a run."""
         futures = self._pools[pool].futures if pool in self._pools else []
@@ -418,9 +437,15 @@ class Loop(asyncio.SelectorEventLoop):
         self._world = world
         self._network = network
         self._timers = itertools.count()
+        self.tasks: list[asyncio.Task[Any]] = []  # kept until the run is over, so that none is forgotten
         self._clock_resolution = RESOLUTION  # of the real clock it would be 16 ms on Windows
         self.set_default_executor(ThreadPoolExecutor(THREADS))
         self.set_exception_handler(lambda loop, context: None)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task = super().create_task(coro, **options)
+        self.tasks.append(task)
+        return task
 
     def time(self) -> float:
         return self._world.now
@@ -451,6 +476,6 @@ class Loop(asyncio.SelectorEventLoop):
         if sock is not None:
             sock.close()
         if self._network is None:
-            raise ConnectionRefusedError("this check has no server")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "this check has no server")
         protocol = protocol_factory()
         return self._network.connect(self, protocol), protocol

@@ -1,0 +1,281 @@
+"""Verdicts: a line per expectation, and words that a student can act on."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import linecache
+import textwrap
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from scalelab import checks
+
+cells = 0
+
+
+def cell(source: str, namespace: dict[str, Any]) -> None:
+    """Run a cell as a notebook does: in the student's namespace, with its source at hand for tracebacks."""
+    global cells  # noqa: PLW0603
+    cells += 1
+    file = f"<cell {cells}>"
+    source = textwrap.dedent(source).strip() + "\n"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    exec(compile(source, file, "exec"), namespace)
+
+
+CHECK = """
+    with checks.verdict("double") as expect:
+        run = checks.run(lambda: double([1, 2, 3]), returns=list)
+        expect(run.result == [2, 4, 6], "all numbers are doubled", otherwise="Some are not.", saw=run.result)
+"""
+
+
+def told(answer: str, capsys: pytest.CaptureFixture[str], check: str = CHECK) -> str:
+    """Run an answer and its check; return what the student reads where it fails, all of it where it does not."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "asyncio": asyncio, "checks": checks}
+    cell(answer, namespace)
+    capsys.readouterr()
+    try:
+        cell(check, namespace)
+    except checks.CheckFailed as failure:
+        return capsys.readouterr().out + "\n".join(failure._render_traceback_())
+    return capsys.readouterr().out
+
+
+def test_a_right_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told("async def double(numbers): return [2 * n for n in numbers]", capsys) == "✓ all numbers are doubled\n"
+
+
+def test_a_wrong_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told("async def double(numbers): return [n + 1 for n in numbers]", capsys) == (
+        "✗ all numbers are doubled\n  Some are not.\n  Seen: [2, 3, 4]\n"
+        "double: not yet. The lines above that begin with ✗ say what is missing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("", "There is no `double` yet. Run the answer's cell"),
+        ("async def double(numbers): raise NotImplementedError", "Not written yet"),
+        ("async def double(numbers): ...", "It returned None: it is not written yet, or a `return` is missing."),
+        ("async def double(numbers): return ...", "It returned `...`: it is not written yet"),
+        ("def double(numbers): return numbers", "It gave [1, 2, 3] at once, and no coroutine"),
+        ("async def double(numbers): return (2, 4, 6)", "It returned a tuple: (2, 4, 6)"),
+        ("async def double(numbers): return [asyncio.sleep(1)]", "What you return are coroutine objects, not their"),
+        ("async def double(numbers): return asyncio.sleep(1)", "What you return is a coroutine object, not its result"),
+        ("async def double(numbers): return [asyncio.create_task(asyncio.sleep(1))]", "What you return are tasks"),
+        ("async def double(): return []", "compare the names and the number of its arguments"),
+        ("async def double(numbers): return asyncio.sleep(1)[0]", "the value comes with `await`"),
+        ("async def double(numbers): return [n * faktor for n in numbers]", "Look where `faktor` gets its value"),
+        ("async def double(numbers): return asyncio.run(asyncio.sleep(1))", "`await` instead of `asyncio.run`"),
+        ("async def double(numbers): await asyncio.Event().wait()", "`double` waits in line 1 of your cell: `async"),
+        ("async def double(numbers): await asyncio.sleep(10_000)", "still at work after 3600 virtual seconds"),
+        ("async def double(numbers): return [1 / 0]", "ZeroDivisionError: division by zero"),
+        ("double = 5", "TypeError: 'int' object is not callable"),
+    ],
+)
+def test_an_answer_without_a_result(answer: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(answer, capsys)
+    assert words in text
+    assert text.startswith("✗ ")
+    assert text.count("✗") == 2  # the one line, and the sentence at the end
+
+
+def test_an_error_names_the_students_line(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(
+        """
+        def helper(number):
+            return int(number)
+
+
+        async def double(numbers):
+            return [helper("x") for _ in numbers]
+        """,
+        capsys,
+    )
+    assert "  ValueError: invalid literal for int() with base 10: 'x'\n" in text
+    assert "  It was raised in line 2 of your cell: `return int(number)`\n" in text
+
+
+def test_an_error_in_a_group_is_told_with_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(
+        """
+        async def fail(number):
+            raise ValueError(f"number {number}.")
+
+
+        async def double(numbers):
+            async with asyncio.TaskGroup() as group:
+                for number in [*numbers, *numbers]:
+                    group.create_task(fail(number))
+        """,
+        capsys,
+    )
+    assert 'In the group: ValueError: number 1. It was raised in line 2 of your cell: `raise ValueError(f"' in text
+    assert "… and 3 more." in text
+
+
+def test_a_deadlock_in_a_callee_names_every_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(
+        """
+        async def worker(queue):
+            while True:
+                await queue.get()
+
+
+        async def double(numbers):
+            queue = asyncio.Queue()
+            await asyncio.gather(*(worker(queue) for _ in range(9)))
+        """,
+        capsys,
+    )
+    assert text.count("`worker` waits in line 3 of your cell: `await queue.get()`") == 1
+    assert text.count("`double` waits in line 8 of your cell") == 1
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "words"),
+    [
+        ('"The author\'s word."', "  The author's word.\n"),
+        ("lambda run: f'after {run.seconds:g} s'", "  after 3 s\n"),
+        ('""', "await asyncio.sleep(3); return 1 / 0`\ndouble"),
+    ],
+)
+def test_the_authors_word_on_an_error(otherwise: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check = CHECK.replace("returns=list", f"returns=list, otherwise={otherwise}")
+    assert words in told("async def double(numbers): await asyncio.sleep(3); return 1 / 0", capsys, check)
+
+
+def test_the_general_word_comes_before_the_authors(capsys: pytest.CaptureFixture[str]) -> None:
+    check = CHECK.replace("returns=list", "returns=list, otherwise='It divides.'")
+    assert "It divides." not in told("async def double(numbers): raise NotImplementedError", capsys, check)
+
+
+def test_what_the_answer_prints_is_shown_only_where_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    body = "import sys, warnings; print('here'); print('there', file=sys.stderr); warnings.warn('where'); "
+    assert "here" not in told("async def double(numbers): " + body + "return [2, 4, 6]", capsys)
+    assert "Your code printed:\n  here\n  there\n" in told("async def double(numbers): " + body, capsys)
+    text = told("async def double(numbers):\n    for n in range(100): print('line', n)", capsys)
+    assert "  line 11\n  … and 88 more lines\n" in text
+
+
+def test_the_verdict_does_not_need_print(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "print", None)
+    assert told("async def double(numbers): return [2 * n for n in numbers]", capsys) == "✓ all numbers are doubled\n"
+
+
+def test_words_and_values_are_made_only_where_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> str:
+        raise AssertionError
+
+    with checks.verdict("lazy") as expect:
+        assert expect(1, "one is something", otherwise=fail, saw=fail)
+    with pytest.raises(checks.CheckFailed), checks.verdict("lazy") as expect:
+        assert not expect(0, "nothing is something", otherwise=lambda: "No.", saw=lambda: "x" * 1000)
+    out = capsys.readouterr().out
+    assert "  No.\n  Seen: xxx" in out
+    assert max(map(len, out.splitlines())) < 200
+
+
+def test_all_expectations_are_told_and_what_follows_from_a_failure_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    check = """
+        with checks.verdict("both") as expect:
+            expect(False, "the first", otherwise="One.")
+            expect(True, "the second", otherwise="Two.")
+            expect(False, "the third", otherwise="Three.")
+            raise KeyError("what follows")
+    """
+    assert (
+        told("", capsys, check).rpartition("both: not yet")[0]
+        == "✗ the first\n  One.\n✓ the second\n✗ the third\n  Three.\n"
+    )
+
+
+def test_a_check_that_expects_nothing_is_a_mistake() -> None:
+    with pytest.raises(checks.EmptyCheck, match="'nothing' expects nothing"), checks.verdict("nothing"):
+        pass
+
+
+def test_a_check_that_stumbles_over_the_answer_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+    check = """
+        with checks.verdict("double") as expect:
+            expect(len(order) == 3, "three entries", otherwise="Write three.")
+    """
+    assert "There is no `order` yet" in told("", capsys, check)
+    text = told("order = 7", capsys, check)
+    assert "✗ the check can use the answer\n  TypeError: object of type 'int' has no len()\n" in text
+
+
+def test_the_stop_button_passes_through() -> None:
+    with pytest.raises(KeyboardInterrupt), checks.verdict("stopped"):
+        raise KeyboardInterrupt
+
+
+def test_coroutines_that_nobody_awaits_are_noted() -> None:
+    async def forgotten() -> None: ...
+
+    async def answer() -> None:
+        forgotten()
+
+    assert checks.run(answer).never_awaited == ("forgotten",)
+
+
+class TestAssemble:
+    def test_lines_in_order(self) -> None:
+        names = checks.assemble("async def answer():\n    return await asyncio.sleep(1, 5)", asyncio=asyncio)
+        assert checks.run(names["answer"]).result == 5
+
+    @pytest.mark.parametrize(
+        ("program", "words"),
+        [
+            ("def f():\nreturn 1", "Python cannot read line 2: `return 1`"),
+            ("x = y", "NameError"),
+            (["def f(): ..."], "should be text, and is a list"),
+            ("x = '\0'", "Python cannot read"),
+        ],
+    )
+    def test_lines_that_are_no_program(self, program: Any, words: str) -> None:
+        with pytest.raises(checks.Unmet) as caught:
+            checks.assemble(program)
+        assert words in str(caught.value)
+        assert caught.value.right == "the lines are a program"
+
+    def test_an_error_names_its_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        check = """
+            with checks.verdict("double") as expect:
+                run = checks.run(checks.assemble(program)["double"], returns=list)
+        """
+        text = told('program = "async def double():\\n    return nothing"', capsys, check)
+        assert "It was raised in line 2 of your cell: `return nothing`" in text
+
+
+def test_in_a_notebook() -> None:
+    """In a real kernel, whose own loop is running: output is text alone, and a failure has no frames."""
+    sources = [
+        "import asyncio, time, aiohttp\nfrom scalelab import checks",
+        "async def fetch(url):\n"
+        "    async with aiohttp.ClientSession() as session, session.get(url) as response:\n"
+        "        print('asking', url)\n"
+        "        time.sleep(1)\n"
+        "        return await response.json()",
+        "server = checks.Server(latency=0.5)\n"
+        "with checks.verdict('kernel') as expect:\n"
+        "    run = checks.run(lambda: fetch(server.url('/')), server=server)\n"
+        "    expect(run.seconds == 1.5, 'it takes 1.5 s', otherwise='It does not.', saw=run.seconds)",
+        "with checks.verdict('kernel') as expect:\n"
+        "    expect(run.blocking == (), 'nothing blocks', otherwise='Something does.', saw=run.blocking[0].where)",
+        "await asyncio.sleep(0.01, 'the loop of the kernel goes on')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, allow_errors=True, timeout=120).execute()
+    passing, failing, after = (notebook.cells[number].outputs for number in (2, 3, 4))
+    assert [(output.name, output.text) for output in passing] == [("stdout", "✓ it takes 1.5 s\n")]
+    assert failing[0].text == ("✗ nothing blocks\n  Something does.\n  Seen: line 4 of your cell: `time.sleep(1)`\n")
+    sentence = "kernel: not yet. The lines above that begin with ✗ say what is missing."
+    assert (failing[1].ename, failing[1].evalue, failing[1].traceback) == ("CheckFailed", sentence, [sentence])
+    assert "the loop of the kernel goes on" in after[0].data["text/plain"]
