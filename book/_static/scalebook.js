@@ -44,7 +44,10 @@ function keyboardScrolling() {
     else box.removeAttribute("tabindex");
   };
   const watch = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
-  boxes.forEach((box) => watch.observe(box));
+  boxes.forEach((box) => {
+    mark(box);
+    watch.observe(box);
+  });
 }
 
 function followReading() {
