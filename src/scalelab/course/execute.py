@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from nbformat import NotebookNode
 from scalelab.course import processes
 from scalelab.course.cache import cache_path
 from scalelab.course.find import Chapter, Course, chapters
-from scalelab.course.kernels import JUPYTER, KERNEL_NAME, jupyter_environment, transport_encryption
+from scalelab.course.kernels import JUPYTER, KERNEL_NAME, jupyter_environment, private_transport
 from scalelab.course.plan import Plan
 from scalelab.course.progress import Progress, count
 from scalelab.errors import ScalelabError
@@ -207,30 +208,33 @@ async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, p
 @asynccontextmanager
 async def _kernel(course: Course, log: Path) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
     """Start a kernel in the folder of the chapters, its own complaints going to `log`; end it and all it started."""
-    specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
-    manager = AsyncKernelManager(
-        kernel_name=KERNEL_NAME, kernel_spec_manager=specs, transport_encryption=transport_encryption()
-    )
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as complaints:
-        await manager.start_kernel(
-            cwd=str(course.chapters),
-            env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")},
-            extra_arguments=["--HistoryManager.hist_file=:memory:"],
-            stdout=complaints,
-            stderr=complaints,
+    with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as folder:
+        manager = AsyncKernelManager(
+            kernel_name=KERNEL_NAME,
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False),
+            connection_file=str(Path(folder, "kernel.json")),
+            **private_transport(),
         )
-    channels = manager.client()
-    try:
-        channels.start_channels()
-        await channels.wait_for_ready(timeout=KERNEL_START)
-        yield manager, channels
-    finally:
-        assert isinstance(manager.provisioner, LocalProvisioner)
-        started = processes.family(manager.provisioner.pid or 0)
-        channels.stop_channels()
-        await manager.shutdown_kernel()
-        processes.end(started)
+        with log.open("w", encoding="utf-8") as complaints:
+            await manager.start_kernel(
+                cwd=str(course.chapters),
+                env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")},
+                extra_arguments=["--HistoryManager.hist_file=:memory:"],
+                stdout=complaints,
+                stderr=complaints,
+            )
+        channels = manager.client()
+        try:
+            channels.start_channels()
+            await channels.wait_for_ready(timeout=KERNEL_START)
+            yield manager, channels
+        finally:
+            assert isinstance(manager.provisioner, LocalProvisioner)
+            started = processes.family(manager.provisioner.pid or 0)
+            channels.stop_channels()
+            await manager.shutdown_kernel()
+            processes.end(started)
 
 
 def runs(cell: NotebookNode) -> bool:

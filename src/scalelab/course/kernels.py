@@ -25,6 +25,15 @@ def jupyter_environment(base: dict[str, str] | None = None) -> dict[str, str]:
     return environment
 
 
+def private_transport() -> dict[str, str]:
+    """Return the traits of a kernel manager that keep what goes to and from its kernel to this user.
+
+    Sockets in the folder of the connection file, which also spares kernels that start side by side a race for ports;
+    on Windows, which has none, ports with encryption.
+    """
+    return {"transport": "ipc"} if os.name == "posix" else {"transport_encryption": transport_encryption()}
+
+
 def transport_encryption() -> str:
     """Return jupyter_client's policy: encrypt what goes to and from a kernel wherever this build of zmq can."""
     return "auto" if zmq.has("curve") else "disabled"

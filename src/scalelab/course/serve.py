@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -55,6 +56,18 @@ class CourseServer(ServerApp):
     async def _post_start(self) -> None:
         await super()._post_start()  # type: ignore[no-untyped-call]
         self.when_ready()
+
+    def start_ioloop(self) -> None:
+        super().start_ioloop()
+        # Threads of anyio end with the task that was at work when they began; one that is left would keep us here.
+        self.io_loop.run_sync(self._cancel_tasks)
+
+    @staticmethod
+    async def _cancel_tasks() -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _cleanup(self) -> None:
         started = processes.family(os.getpid())
