@@ -1,0 +1,219 @@
+"""Answers go into the reference, and nothing else of a submission does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalelab.course.exercises import Exercise, ExerciseSet, Wrong
+from scalelab.course.notebooks import reference as reference_notebook
+from scalelab.course.notebooks import student, text_of, written
+from scalelab.grading.judge import FAILED, PASSED, Verdict
+from scalelab.grading.merge import (
+    Answer,
+    BadReference,
+    Reference,
+    answers,
+    question_notebook,
+    read_reference,
+)
+from scalelab.grading.report import grade_of
+from scalelab.grading.submissions import Cell, Submission, read
+from tiny import FOLDER, cell, load
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+NAMES = ["add", "sort_it", "b2", "mend"]
+EXERCISES = st.builds(
+    Exercise,
+    id=st.sampled_from(NAMES),
+    kind=st.just("write"),
+    line=st.just(0),
+    prompt=TEXT,
+    hints=st.tuples(TEXT, TEXT, TEXT),
+    starter=TEXT,
+    solution=TEXT.map(lambda text: f"{text}\nanswer"),
+    check=TEXT,
+    check_points=st.integers(1, 9),
+    hidden=TEXT,
+    hidden_points=st.integers(1, 9),
+    wrongs=st.lists(st.builds(Wrong, st.just("wrong"), TEXT, TEXT), max_size=1).map(tuple),
+    reading=TEXT,
+)
+SETS = st.builds(
+    ExerciseSet,
+    slug=st.just("01_tiny"),
+    title=TEXT,
+    minutes=st.just(1),
+    intro=TEXT,
+    setup=st.lists(TEXT, max_size=2).map(tuple),
+    exercises=st.lists(EXERCISES, min_size=1, max_size=4, unique_by=lambda one: one.id).map(tuple),
+)
+VERDICTS = st.builds(Verdict, st.sampled_from([PASSED, FAILED]), st.just(""), st.booleans(), st.booleans())
+
+
+def reference_of(exercises: ExerciseSet, folder: Path) -> Reference:
+    checks = [f"{one.id}-{role}" for one in exercises.exercises for role in ("check", "hidden")]
+    path = folder / "reference.ipynb"
+    path.write_text(
+        written(reference_notebook(exercises, dict.fromkeys(checks, "✓\n"), "d")), encoding="utf-8", newline=""
+    )
+    return read_reference(path)
+
+
+def handed_in(notebook: dict[str, Any], folder: Path) -> Submission:
+    path = folder / "ann.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    claimed, cells = read(path)
+    return Submission(path, "ann.ipynb", "ann", claimed, cells, 0.0)
+
+
+@settings(deadline=None)
+@given(SETS)
+def test_a_student_notebook_with_the_solutions_gets_full_points(
+    tmp_path_factory: pytest.TempPathFactory, exercises: ExerciseSet
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    reference = reference_of(exercises, folder)
+    notebook = student(exercises)
+    for one in exercises.exercises:
+        cell(notebook, one.id)["source"] = one.solution
+    submission = handed_in(notebook, folder)
+    given_answers = answers(reference, submission.cells)
+
+    assert submission.exercises == "01_tiny"
+    for question, one in zip(reference.questions, exercises.exercises, strict=True):
+        assert given_answers[one.id] == Answer(one.solution)
+        merged = question_notebook(reference, question, one.solution)
+        originals = {original["id"]: original for original in reference.notebook["cells"]}
+        for placed in merged["cells"]:
+            original = originals[placed["id"]]
+            assert text_of(placed["source"]) == text_of(original["source"])
+            assert placed["metadata"] == original["metadata"]
+    verdicts = {one.id: Verdict(PASSED, visible=True, hidden=True) for one in exercises.exercises}
+    grade = grade_of(reference, submission, given_answers, verdicts)
+    assert grade.total == grade.max == sum(one.points for one in exercises.exercises)
+
+
+@settings(deadline=None)
+@given(SETS, st.data())
+def test_no_answer_changes_a_locked_cell_or_a_point(
+    tmp_path_factory: pytest.TempPathFactory, exercises: ExerciseSet, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    reference = reference_of(exercises, folder)
+    before = written(reference.notebook)
+    notebook = student(exercises)
+    for one in notebook["cells"]:
+        one["source"] = data.draw(TEXT)
+        one["metadata"]["tags"] = ["nbval-skip", "raises-exception"]
+        one["metadata"]["nbgrader"]["points"] = 100
+    submission = handed_in(notebook, folder)
+    given_answers = answers(reference, submission.cells)
+    verdicts = {}
+    for question in reference.questions:
+        name = question.exercise
+        source = given_answers[name].source
+        if source is None:
+            continue
+        assert source == text_of(cell(notebook, name)["source"])
+        verdicts[name] = data.draw(VERDICTS)
+        merged = {one["id"]: one for one in question_notebook(reference, question, source)["cells"]}
+        answer = merged.pop(name)
+        assert list(merged.values()) == [*reference.setup, question.visible, question.hidden]
+        assert answer["metadata"] == question.answer["metadata"]
+        assert (answer["source"], answer["outputs"], answer["execution_count"]) == (source, [], None)
+    assert written(reference.notebook) == before
+    grade = grade_of(reference, submission, given_answers, verdicts)
+    for question, one in zip(reference.questions, grade.questions, strict=True):
+        verdict = verdicts.get(question.exercise)
+        expected = (
+            (question.visible_points * verdict.visible, question.hidden_points * verdict.hidden) if verdict else (0, 0)
+        )
+        assert (one.visible_points, one.hidden_points) == expected
+        assert (one.points, one.max) == (sum(expected), question.points)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Reference:
+    return read_reference(FOLDER / "golden" / "reference.ipynb")
+
+
+def code(source: str, name: str = "add", kind: str = "code") -> Cell:
+    return Cell(name, kind, source)
+
+
+@pytest.mark.parametrize(
+    ("cells", "answer"),
+    [
+        ([code("x = 1")], Answer("x = 1")),
+        ([code("x = 1"), code("x = 1")], Answer("x = 1")),
+        ([code("x = 1"), code("words", kind="markdown")], Answer("x = 1")),
+        ([code("x = 1", "add-check")], Answer(None, "The answer cell is not in the notebook.", "missing")),
+        ([code("x = 1", kind="raw")], Answer(None, "The answer cell is raw, not code.", "missing")),
+        ([code(" \n")], Answer(None, "The answer cell is empty.", "missing")),
+        (
+            [code("x = 1"), code("x = 2")],
+            Answer(None, "2 different cells hold this answer; one is due: keep it, remove the others.", "duplicated"),
+        ),
+    ],
+    ids=["one", "twice the same", "Markdown beside it", "missing", "raw", "empty", "two different"],
+)
+def test_one_answer_is_due(tiny: Reference, cells: list[Cell], answer: Answer) -> None:
+    assert answers(tiny, cells)["add"] == answer
+    assert answers(tiny, cells)["mend"].state == "missing"
+
+
+def test_the_reference_is_split_into_questions(tiny: Reference) -> None:
+    assert (tiny.slug, tiny.points) == ("01_tiny", 10)
+    assert [question.exercise for question in tiny.questions] == ["add", "last", "ordered", "mend"]
+    add = tiny.questions[0]
+    assert (add.visible_points, add.hidden_points, add.points) == (1, 2, 3)
+    assert add.solution == "def add(a, b):\n    return a + b"
+    assert add.wrong[0] == ("no-return", "Return the sum.")
+
+
+def test_a_question_is_told_what_is_known_of_it(tiny: Reference) -> None:
+    verdicts = {
+        "add": Verdict(
+            FAILED, "", False, False, "✗ 2 and 3\nYou subtract.", ("You subtract.", "secret The sign is lost.")
+        ),
+        "last": Verdict("not judged", "No kernel could be started."),
+        "ordered": Verdict("timed out", "The hidden check ran longer than 9 s.", True, False),
+        "mend": Verdict("raised", "ZeroDivisionError"),
+    }
+    given_answers = dict.fromkeys(verdicts, Answer("x"))
+    submission = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", "01_tiny", (), 0.0)
+    grade = grade_of(tiny, submission, given_answers, verdicts)
+    add, last, ordered, mend = grade.questions
+    assert (add.state, add.points, add.feedback) == ("failed", 0, "✗ 2 and 3\nYou subtract.")
+    assert (add.hidden_feedback, add.ideas) == (("The sign is lost.",), ("subtracts", "loses-the-sign"))
+    assert "secret" not in str(add)
+    assert (last.state, last.points, last.max) == ("not judged", None, 2)
+    assert (ordered.points, ordered.visible_points, ordered.hidden_points) == (2, 2, 0)
+    assert ordered.feedback == "The hidden check ran longer than 9 s."
+    assert (mend.points, mend.feedback) == (0, "ZeroDivisionError")
+    assert (grade.total, grade.max) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda notebook: notebook["metadata"].pop("scalelab"), "is no reference; run `scalelab course sync`"),
+        (lambda notebook: cell(notebook, "add-check").update(outputs=[]), "has no output of add-check"),
+        (lambda notebook: notebook["cells"].remove(cell(notebook, "add-hidden")), "is no reference"),
+        (lambda notebook: notebook["cells"].clear(), "has no question"),
+    ],
+)
+def test_a_bad_reference_is_refused(tmp_path: Path, spoil: Any, words: str) -> None:
+    notebook = load(FOLDER / "golden" / "reference.ipynb")
+    spoil(notebook)
+    path = tmp_path / "reference.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    with pytest.raises(BadReference, match=words) as caught:
+        read_reference(path)
+    assert "run `scalelab course sync`" in str(caught.value)
