@@ -66,6 +66,7 @@ def test_a_wrong_answer(capsys: pytest.CaptureFixture[str]) -> None:
         ("async def double(numbers): return ...", "It returned `...`: it is not written yet"),
         ("def double(numbers): return numbers", "It gave [1, 2, 3] at once, and no coroutine"),
         ("async def double(numbers): return (2, 4, 6)", "It returned a tuple: (2, 4, 6)"),
+        ("async def double(numbers): return 5", "It returned an int: 5"),
         ("async def double(numbers): return [asyncio.sleep(1)]", "What you return are coroutine objects, not their"),
         ("async def double(numbers): return asyncio.sleep(1)", "What you return is a coroutine object, not its result"),
         ("async def double(numbers): return [asyncio.create_task(asyncio.sleep(1))]", "What you return are tasks"),
@@ -216,13 +217,18 @@ def test_the_stop_button_passes_through() -> None:
         raise KeyboardInterrupt
 
 
-def test_coroutines_that_nobody_awaits_are_noted() -> None:
-    async def forgotten() -> None: ...
+def test_coroutines_that_nobody_awaits_are_named_where_the_answer_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = """
+        async def forgotten():
+            pass
 
-    async def answer() -> None:
-        forgotten()
-
-    assert checks.run(answer).never_awaited == ("forgotten",)
+        async def double(numbers):
+            forgotten()
+            return {}
+    """
+    words = "Called, but never awaited, so that nothing of it has run: `forgotten`\n"
+    assert words in told(answer.replace("{}", "[1]"), capsys)
+    assert words not in told(answer.replace("{}", "[2, 4, 6]"), capsys)
 
 
 class TestAssemble:

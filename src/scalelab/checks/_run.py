@@ -191,6 +191,8 @@ class _Attempt:
         self._stock: dict[str, Any] | None = None
         self._own: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
+        self._door = threading.Lock()
+        self._closed = False
 
     def go(self) -> None:
         """Run in a new thread and wait for its end; on the way out everything is as it was before."""
@@ -208,7 +210,7 @@ class _Attempt:
             except BaseException:
                 self._interrupt(over, thread, Stuck("it was interrupted"))
                 raise
-            thread.join(0 if isinstance(self._error, Stuck) else None)
+            thread.join(1 if isinstance(self._error, Stuck) else None)
         if self._crash is not None and not isinstance(self._error, Stuck):
             raise self._crash  # a fault of this module, not of the answer
 
@@ -236,10 +238,13 @@ class _Attempt:
         """End the run, even if an `except:` in an endless loop swallows the first attempts."""
         self.world.interruption = reason
         for _ in range(40):
-            if thread.ident is not None and not self.world.idle:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Ended))
-            if over.wait(0.05):
+            with self._door:
+                if not self._closed and thread.ident is not None and not self.world.idle:
+                    _raise_in(thread.ident, Ended)
+            if over.wait(PATIENCE if self._closed else 0.05):
                 return
+            if self._closed:
+                break
         self._fail(reason)  # it stands in a call that Python cannot end: leave the thread behind
         over.set()
 
@@ -253,12 +258,20 @@ class _Attempt:
             except BaseException as error:  # the loop itself has come to an end
                 if self._stock is None:
                     self._fail(error)
+            self._close_door()
             self._stock = self._stock or self._look_back(loop)
             self._tidy_up(runner)
         except BaseException as error:
             self._crash = error
         finally:
             over.set()
+
+    def _close_door(self) -> None:
+        """Let no interruption in from here on, neither a new one nor one that is on its way."""
+        while not self._closed:
+            with contextlib.suppress(Ended), self._door:
+                _raise_in(threading.get_ident(), None)
+                self._closed = True
 
     def _tidy_up(self, runner: asyncio.Runner) -> None:
         loop = runner.get_loop()
@@ -280,9 +293,12 @@ class _Attempt:
             if not inspect.isawaitable(found):
                 raise NotAwaitable(_words.short(found))
             result = await found
+            if self.world.interruption is not None:  # swallowed on the way
+                raise Ended(self.world.interruption)
         except BaseException as error:
             self._fail(error)
             result = None
+        self._close_door()
         if self._stock is not None:  # the run was over already, and only the tidying up has brought us here
             return
         self._result = result
@@ -335,6 +351,12 @@ class _Attempt:
         self._error = error
 
 
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
 def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     return tuple(
         sorted(
@@ -367,7 +389,7 @@ def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str
 def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
     result = run.result
     wanted = returns if isinstance(returns, tuple) else (returns,)
-    names = " or ".join("None" if kind is type(None) else f"a {kind.__name__}" for kind in wanted)
+    names = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
     right = "it returns its result" if returns is object else f"it returns {names}"
     if result is ... or (result is None and not isinstance(None, wanted)):
         what = "`...`" if result is ... else "None"
@@ -377,8 +399,12 @@ def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
     if unfinished is not None:
         return AnswerFailed("it returns results", unfinished, run)
     if not isinstance(result, wanted):
-        return AnswerFailed(right, f"It returned a {type(result).__name__}: {_words.short(result)}", run)
+        return AnswerFailed(right, f"It returned {_a(type(result))}: {_words.short(result)}", run)
     return None
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
 def _unfinished(result: Any) -> str | None:

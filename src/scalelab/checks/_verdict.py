@@ -61,10 +61,14 @@ class Expect:
         if not self.held and not self.failed:
             raise EmptyCheck(f"The check {self.name!r} expects nothing; call expect(…) in its body.")
         if self.failed:
-            self._tell_what_was_printed()
+            self._tell_what_else_was_seen()
             raise CheckFailed(f"{self.name}: not yet. The lines above that begin with ✗ say what is missing.")
 
-    def _tell_what_was_printed(self) -> None:
+    def _tell_what_else_was_seen(self) -> None:
+        forgotten = sorted({name for run in self.runs for name in run.never_awaited})
+        if forgotten:
+            names = ", ".join(f"`{name}`" for name in forgotten)
+            _write(f"Called, but never awaited, so that nothing of it has run: {names}")
         for run in self.runs:
             lines = run.printed.splitlines()
             if lines:

@@ -79,7 +79,7 @@ def instant(moment: float) -> float:
 class World:
     """The virtual clock, and all who wait for it."""
 
-    def __init__(self, *, limit: float, turns: int, where: Callable[[], str] = str) -> None:
+    def __init__(self, *, limit: float, turns: int, where: Callable[[], str]) -> None:
         self.now = 0.0
         self.blocking: list[Blocking] = []
         self.progress = 0  # grows with every turn and step, for an onlooker to see whether anything moves
@@ -133,7 +133,11 @@ class World:
     def pass_by(self) -> None:
         """Note that the loop still has work: whoever keeps it awake for long lets time pass."""
         self._in_a_row += 1
-        if self._in_a_row > SPIN and not self.busy:
+        if self._in_a_row <= SPIN:
+            return
+        if self.busy or self._elsewhere:
+            self._yielded.wait(0.001)
+        else:
             self.now = instant(self.now + SPIN_SECONDS)
             if self._due and self._due[0][0] <= self.now:
                 self.step()
