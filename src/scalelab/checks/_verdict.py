@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from scalelab.errors import ScalelabError
 
 MISSING = object()
 PRINTED_LINES = 12
+WIDTH = 92
 
 
 class CheckFailed(ScalelabError):
@@ -74,7 +76,7 @@ class Expect:
             if lines:
                 more = [f"… and {len(lines) - PRINTED_LINES} more lines"] if len(lines) > PRINTED_LINES else []
                 shown = [_words.short(line) for line in lines[:PRINTED_LINES]]
-                _write("Your code printed:\n" + _indented("\n".join([*shown, *more])))
+                _write("\n".join(["Your code printed:", *(f"  {line}" for line in (*shown, *more))]))
 
 
 @contextmanager
@@ -108,7 +110,12 @@ def verdict(name: str) -> Iterator[Expect]:
 
 
 def _indented(text: str) -> str:
-    return "\n".join("  " + line for line in text.splitlines())
+    """Return a text indented by two, and wrapped: JupyterLab would break its lines in the middle of words."""
+    wrapped = (
+        textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+        for line in text.splitlines()
+    )
+    return "\n".join(wrapped)
 
 
 def _write(text: str) -> None:

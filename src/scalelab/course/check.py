@@ -344,9 +344,14 @@ def _missed(ran: _Ran, message: str) -> tuple[str, str] | None:
     failing = [said for passed, said in zip(ran.passed, ran.said, strict=True) if not passed]
     if not failing:
         return "passes both checks", "check what it does wrong"
-    if not any(message in text for text in failing):
+    if not any(_words(message) in _words(text) for text in failing):
         return f"fails without its message {message!r} (it shows {_last_line(failing[0])!r})", "say it in the check"
     return None
+
+
+def _words(text: str) -> str:
+    """Return a text on one line: a verdict wraps its sentences, wherever they break."""
+    return " ".join(text.split())
 
 
 def _last_line(text: str) -> str:
