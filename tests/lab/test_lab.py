@@ -15,7 +15,7 @@ from scalelab.course.find import Course, chapters
 from support import Served, start, write_small_course
 
 EXERCISE = "ordered"
-PARTS = ("_config.yml", "_toc.yml", "chapters", "exercises")
+PARTS = ("_config.yml", "_toc.yml", "pyproject.toml", "book", "chapters", "exercises")
 NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 STARTUP = 60_000
 CHECK = 60_000
@@ -146,6 +146,11 @@ def test_a_chapter_opens_as_a_notebook_and_is_saved_as_it_was(page: Page, lab: S
     with page.expect_response(lambda response: response.request.method == "PUT" and "/api/contents/" in response.url):
         page.keyboard.press("ControlOrMeta+s")
     assert chapter.path.read_bytes() == before
+
+
+def test_a_page_that_is_no_notebook_opens_too(page: Page, lab: Served) -> None:
+    page.goto(lab.link("lab/tree/book/index.md"))
+    expect(page.locator(f"{NOTEBOOK} .jp-Notebook h1").first).to_be_visible(timeout=STARTUP)
 
 
 def test_the_button_on_a_page_opens_its_notebook_in_lab(browser: Browser, small_and_served: Served) -> None:
