@@ -43,7 +43,7 @@ CSS_COLOURS = {
 }
 MARKERS = ("o", "s", "^", "D", "v")
 POINTS_PER_INCH = 72
-WIDTH_IN, HEIGHT_IN = 6.0, 3.7
+WIDTH_IN, HEIGHT_IN = 5.2, 3.5
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -83,7 +83,7 @@ def chart(
     """Return an empty figure and its axes in the house style.
 
     title: the chart's one message, as a sentence; it becomes the figure's caption. x, y: axis labels with units.
-    log: the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches of 6 wide. categories: names along x,
+    log: the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches, at 5.2 wide. categories: names along x,
     at 0, 1, 2, …
     """
     figure = Figure(figsize=(WIDTH_IN, height), dpi=POINTS_PER_INCH, layout="constrained")
