@@ -8,10 +8,11 @@ import secrets
 import signal
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from jupyter_server.serverapp import ServerApp
 
 from scalelab.course import processes
@@ -39,6 +40,7 @@ class CourseServer(ServerApp):
     """
 
     when_ready: Callable[[], None]
+    _started: Sequence[psutil.Process] = ()
 
     def init_signal(self) -> None:
         for name in STOPPING:
@@ -58,9 +60,13 @@ class CourseServer(ServerApp):
         self.when_ready()
 
     def start_ioloop(self) -> None:
-        super().start_ioloop()
-        # Threads of anyio end with the task that was at work when they began; one that is left would keep us here.
-        self.io_loop.run_sync(self._cancel_tasks)
+        try:
+            super().start_ioloop()
+            # Threads of anyio end with the task that was at work when they began; one left would keep us here.
+            self.io_loop.run_sync(self._cancel_tasks)
+        finally:
+            # Not before: terminals are our children, and the loop must be the one that hears of their end.
+            processes.end(self._started)
 
     @staticmethod
     async def _cancel_tasks() -> None:
@@ -70,9 +76,8 @@ class CourseServer(ServerApp):
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _cleanup(self) -> None:
-        started = processes.family(os.getpid())
+        self._started = processes.family(os.getpid())
         await super()._cleanup()
-        processes.end(started)
 
 
 def serve(course: Course, progress: Progress, *, book: bool, port: int | None, open_browser: bool) -> None:
