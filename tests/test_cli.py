@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -53,6 +54,35 @@ def test_test_hands_its_arguments_to_pytest(small_course: Course, capfd: pytest.
     assert main(["--course", str(small_course.root), "test", "-q", "-k", "good"]) == 0
     assert main(["--course", str(small_course.root), "test", "-q"]) == 1
     assert "1 failed, 1 passed" in capfd.readouterr().out
+
+
+def test_grade_hands_on_what_it_is_given(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr("scalelab.grading.grade", lambda *folders, **options: given.append((folders, options)))
+    command = ["--course", str(small_course.root), "grade", "handed-in", "--out", "grades"]
+    assert main([*command, "--jobs", "3", "--timeout", "2.5"]) == 0
+    assert main(command) == 0
+    folders = (Path("handed-in"), Path("grades"))
+    assert given == [
+        (folders, {"course": small_course, "jobs": 3, "timeout": 2.5}),
+        (folders, {"course": small_course, "jobs": os.cpu_count(), "timeout": 30.0}),
+    ]
+
+
+def test_grade_says_what_it_cannot_find(course: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert main(["--course", str(course.root), "grade", str(nowhere), "--out", str(tmp_path / "grades")]) == 2
+    assert f"scalelab: {nowhere}" in capsys.readouterr().err
+
+
+def test_sync_and_check_hand_on_what_they_are_given(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr("scalelab.course.sync.sync", lambda course, **options: given.append((course, options)))
+    monkeypatch.setattr("scalelab.course.check.check", lambda course: given.append(course) or ["a fault"])
+    assert main(["--course", str(small_course.root), "course", "sync"]) == 0
+    assert main(["--course", str(small_course.root), "course", "sync", "--force"]) == 0
+    assert main(["--course", str(small_course.root), "course", "check"]) == 1
+    assert given == [(small_course, {"force": False}), (small_course, {"force": True}), small_course]
 
 
 def test_clean_removes_what_was_built(small_course: Course, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_a_book_is_built_and_then_only_what_changed(
     said = told(stream)
     assert re.search(r"01_first: executing 2 cells; 1 chapter left\n  cell 1 of 2: .* s\n  cell 2 of 2: .* s\n", said)
     assert re.search(r"02_second: 2 cells, .* s; the last chapter\n", said)
-    assert re.search(r"\n01_first: [^\n]* s\n02_second: [^\n]* s\nWriting the pages\n", said)
+    assert re.search(r"\nWhat executing took:\n  01_first: [^\n]* s\n  02_second: [^\n]* s\nWriting the pages\n", said)
     assert "Executing notebook" not in (small_course.build / "logs" / "pages.log").read_text(encoding="utf-8")
     assert f"cwd {small_course.chapters}" in page(small_course, "01_first")
     assert f"python {sys.executable}" in page(small_course, "01_first")

@@ -23,6 +23,7 @@ from scalelab.errors import ScalelabError
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SOURCES = ("book", "chapters", "exercises")
+SHOWN_SECONDS = 1.0
 PUBLISHED = ".scalelab-book"
 """Marks a folder that `publish` filled, and may fill again."""
 
@@ -132,9 +133,13 @@ def _execute(course: Course, progress: Progress) -> None:
 
     executions = execute(course, progress)
     prune(course)
+    progress.say("What executing took:")
     for execution in executions:
         cached = " (kept from an earlier build)" if execution.from_cache else ""
-        progress.say(f"{execution.slug}: {seconds(execution.seconds)}{cached}")
+        progress.say(f"  {execution.slug}: {seconds(execution.seconds)}{cached}")
+        for section, spent in execution.sections.items():
+            if spent >= SHOWN_SECONDS and not execution.from_cache:
+                progress.say(f"    {section}: {seconds(spent)}")
 
 
 def _write_pages(course: Course, progress: Progress) -> None:
