@@ -18,7 +18,7 @@ from scalelab.course.find import Course
 from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade
 from tiny import cell, change, keep_exercises, load, quiet_sync, reference_path, save, source, student_path, tiny_course
 
-TIMEOUT = 4.0
+TIMEOUT = 5.0
 LEFT_BEHIND = "scalelab-test-left-behind"
 POINTS = {"add": 3, "ordered": 3, "mend": 2}
 FULL = sum(POINTS.values())
@@ -30,7 +30,7 @@ RIGHT = {
 }
 BLANK = {"add": " ", "ordered": " ", "mend": " "}
 ON_POSIX = sys.platform != "win32"
-OF_THE_ANSWER = "The answer ran longer than 4 s."
+OF_THE_ANSWER = "The answer ran longer than 5 s."
 # Two spoiled answers per submission, the third is right. Per case: the answer, its state, words of its feedback.
 SPOILED = {
     "add": {
@@ -38,7 +38,7 @@ SPOILED = {
         "endless-in-the-check": (
             "def add(a, b):\n    while True:\n        pass",
             "timed out",
-            "The visible check ran longer than 4 s.",
+            "The visible check ran longer than 5 s.",
         ),
         "exits-in-the-check": ("import os\ndef add(a, b):\n    os._exit(0)", "kernel died", "The visible check ended"),
         "says-nbval": ("# NBVAL_SKIP\n# NBVAL_RAISES_EXCEPTION\n1/0", "raised", "ZeroDivisionError"),
@@ -168,7 +168,7 @@ def graded(template: Course, tmp_path_factory: pytest.TempPathFactory) -> Class:
     sleeper = f"[sys.executable, '-c', 'import time; time.sleep(600)', '{LEFT_BEHIND}']"
     odd = {
         "add": "import os\ndef add(a, b):\n    return a + b if 'question.ipynb' not in os.listdir() else 0",
-        "ordered": "for number in range(3000):\n    print(number, flush=True)\n" + RIGHT["ordered"],
+        "ordered": "for number in range(1200):\n    print(number, flush=True)\n" + RIGHT["ordered"],
         "mend": f"import subprocess, sys\nsubprocess.Popen({sleeper}, start_new_session=True)\n{RIGHT['mend']}",
     }
     one.hand_in("odd", odd)
