@@ -83,8 +83,8 @@ def chart(
     """Return an empty figure and its axes in the house style.
 
     title: the chart's one message, as a sentence; it becomes the figure's caption. x, y: axis labels with units.
-    log: the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches, at 5.2 wide. categories: names along x,
-    at 0, 1, 2, …
+    log: the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches, at 5.2 wide. categories: names along
+    x, at 0, 1, 2, …
     """
     figure = Figure(figsize=(WIDTH_IN, height), dpi=POINTS_PER_INCH, layout="constrained")
     axes = figure.subplots()

@@ -82,7 +82,7 @@ def test_a_book_is_built_and_then_only_what_changed(
     edit(first, "## One", "## One and only")
     build(small_course, progress)
     said = told(stream)
-    assert "executing" not in said
+    assert "executing 2 cells" not in said
     assert "01_first: " in said
     assert "(kept from an earlier build)" in said
     assert "One and only" in page(small_course, "01_first")

@@ -99,7 +99,11 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
             "handlers": {
                 "file": {"class": "logging.FileHandler", "level": "INFO", "formatter": "file", "filename": str(log)}
             },
-            "loggers": {CourseServer.__name__: {"handlers": ["file"]}},
+            # asyncio speaks here of browsers that went away while they were being answered.
+            "loggers": {
+                CourseServer.__name__: {"handlers": ["file"]},
+                "asyncio": {"handlers": ["file"], "propagate": False},
+            },
         },
     )
     server.initialize(
