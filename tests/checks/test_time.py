@@ -448,7 +448,8 @@ class TestEndings:
         over.set()
 
     @pytest.mark.usefixtures("impatient")
-    def test_a_lock_that_nobody_opens_is_left_to_itself(self) -> None:
+    def test_a_lock_that_nobody_opens_is_left_to_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_run, "LET_GO", 0.5)
         lock = threading.Lock()
         lock.acquire()
 

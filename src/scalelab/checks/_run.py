@@ -27,6 +27,7 @@ from scalelab.errors import ScalelabError
 
 TURNS = 100_000  # of the loop, before a run counts as endless
 PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
+LET_GO = 5.0  # real seconds for an interrupted thread to end, before it is left behind
 SETTLE = 50  # turns after the answer's return, for tasks that are about to end
 GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
 DEFAULT_NAME = re.compile(r"Task-\d+")
@@ -193,6 +194,7 @@ class _Attempt:
         self._crash: BaseException | None = None
         self._door = threading.Lock()
         self._closed = False
+        self._left_behind = False
 
     def go(self) -> None:
         """Run in a new thread and wait for its end; on the way out everything is as it was before."""
@@ -210,8 +212,9 @@ class _Attempt:
             except BaseException:
                 self._interrupt(over, thread, Stuck("it was interrupted"))
                 raise
-            thread.join(1 if isinstance(self._error, Stuck) else None)
-        if self._crash is not None and not isinstance(self._error, Stuck):
+            finally:
+                thread.join(0.1 if self._left_behind else None)
+        if self._crash is not None and not self._left_behind:
             raise self._crash  # a fault of this module, not of the answer
 
     def report(self) -> Run:
@@ -221,7 +224,7 @@ class _Attempt:
 
     def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
         seen, since = -1, 0.0
-        while not over.wait(PATIENCE / 20):
+        while not self._left_behind and not over.wait(PATIENCE / 20):
             if self.world.progress != seen:
                 seen, since = self.world.progress, time.monotonic()
             elif time.monotonic() - since > PATIENCE:
@@ -237,16 +240,17 @@ class _Attempt:
     def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
         """End the run, even if an `except:` in an endless loop swallows the first attempts."""
         self.world.interruption = reason
-        for _ in range(40):
+        given_up = time.monotonic() + LET_GO
+        while time.monotonic() < given_up and not self._closed:
             with self._door:
                 if not self._closed and thread.ident is not None and not self.world.idle:
                     _raise_in(thread.ident, Ended)
-            if over.wait(PATIENCE if self._closed else 0.05):
+            if over.wait(0.05):
                 return
-            if self._closed:
-                break
-        self._fail(reason)  # it stands in a call that Python cannot end: leave the thread behind
-        over.set()
+        if self._closed and over.wait(PATIENCE):
+            return
+        self._left_behind = True  # it stands in a call that Python cannot end
+        self._fail(reason)
 
     def _main(self, over: threading.Event) -> None:
         self.world.begin()
