@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -92,6 +93,14 @@ def test_clean_removes_what_was_built(small_course: Course, capsys: pytest.Captu
     assert small_course.chapters.exists()
 
 
+@pytest.fixture
+def in_a_script() -> Iterator[None]:
+    """Start processes as a script starts its background jobs: they are born deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [
@@ -100,7 +109,9 @@ def test_clean_removes_what_was_built(small_course: Course, capsys: pytest.Captu
     ],
     ids=["Ctrl-C", "SIGTERM"],
 )
-def test_an_interrupted_build_leaves_no_process(small_course: Course, number: signal.Signals, status: int) -> None:
+def test_an_interrupted_build_leaves_no_process(
+    small_course: Course, number: signal.Signals, status: int, in_a_script: None
+) -> None:
     chapter = small_course.chapters / "01_first.md"
     text = chapter.read_text(encoding="utf-8")
     # In a session of its own, where neither Ctrl-C nor the end of the kernel reaches it by itself.

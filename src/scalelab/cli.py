@@ -6,7 +6,8 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -27,29 +28,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.run is not _test:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     options.rest = rest
-    terminated = _end_like_ctrl_c()
-    try:
-        return int(options.run(find_course(getattr(options, "course", None)), options))
-    except ScalelabError as error:
-        print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("\nscalelab: interrupted.", file=sys.stderr)
-        return TERMINATED if terminated else INTERRUPTED
+    with _ends_like_ctrl_c() as terminated:
+        try:
+            return int(options.run(find_course(getattr(options, "course", None)), options))
+        except ScalelabError as error:
+            print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt:
+            print("\nscalelab: interrupted.", file=sys.stderr)
+            return TERMINATED if terminated else INTERRUPTED
 
 
-def _end_like_ctrl_c() -> list[int]:
-    """Let a request to end take the same way as Ctrl-C, so that all that was started ends; return what came."""
+@contextmanager
+def _ends_like_ctrl_c() -> Iterator[list[int]]:
+    """Let a request to end take the same way as Ctrl-C, so that all that was started ends; yield what came."""
     came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         came.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), end)
-    return came
+    # Ctrl-C too: a script's background jobs start with it ignored.
+    handlers: dict[str, Callable[[int, FrameType | None], object]] = {"SIGINT": signal.default_int_handler}
+    handlers |= dict.fromkeys(("SIGTERM", "SIGHUP", "SIGBREAK"), end)
+    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {number: signal.signal(number, handler) for number, handler in numbers.items()}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _course(course: Course, options: argparse.Namespace) -> int:
