@@ -4,28 +4,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scalelab import plots, theory
+    from scalelab import plots, simulate, theory
     from scalelab.claims import claim
     from scalelab.explorables import explorable
-    from scalelab.measure import LoopLag, machine_card, median_interval, percentile, run_fresh
+    from scalelab.measure import (
+        Histogram,
+        Interval,
+        LoopLag,
+        closed_loop,
+        compare,
+        machine_card,
+        median_interval,
+        memory,
+        open_loop,
+        percentile,
+        run_fresh,
+        timer_step,
+        usable_cores,
+        within,
+    )
     from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
-    from scalelab.services import latency_server
+    from scalelab.recordings import recorded
+    from scalelab.services import latency_server, queue_server, work_server
 
 __all__ = [
+    "Histogram",
+    "Interval",
     "Knob",
     "LoopLag",
     "claim",
+    "closed_loop",
+    "compare",
     "explorable",
     "latency_server",
     "machine_card",
     "median_interval",
+    "memory",
+    "open_loop",
     "panel",
     "percentile",
     "plots",
     "predict",
+    "queue_server",
+    "recorded",
     "run_fresh",
+    "simulate",
     "theory",
+    "timer_step",
+    "usable_cores",
+    "within",
+    "work_server",
 ]
 
 __version__ = "0.1.0"
@@ -33,16 +62,33 @@ __version__ = "0.1.0"
 _HOMES = {
     "claims": ("claim",),
     "explorables": ("explorable",),
-    "measure": ("LoopLag", "machine_card", "median_interval", "percentile", "run_fresh"),
+    "measure": (
+        "Histogram",
+        "Interval",
+        "LoopLag",
+        "closed_loop",
+        "compare",
+        "machine_card",
+        "median_interval",
+        "memory",
+        "open_loop",
+        "percentile",
+        "run_fresh",
+        "timer_step",
+        "usable_cores",
+        "within",
+    ),
     "panels": ("Knob", "panel"),
     "predictions": ("predict",),
-    "services": ("latency_server",),
+    "recordings": ("recorded",),
+    "services": ("latency_server", "queue_server", "work_server"),
 }
+_MODULES = ("plots", "simulate", "theory")
 
 
 def __getattr__(name: str) -> Any:
     """Import a name on first use: drawing takes 0.6 s to import, and grading starts many kernels that never draw."""
-    if name in ("plots", "theory"):
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():
         if name in names:

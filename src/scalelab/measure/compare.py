@@ -1,0 +1,188 @@
+"""Compare functions in one run: interleaved, with an interval for each ratio and the run's own noise floor."""
+
+from __future__ import annotations
+
+import gc
+import html
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from scalelab.errors import ScalelabError
+from scalelab.measure.sample import Interval
+
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+CONFIDENCE = 0.95
+LEAST_ROUNDS = 6
+TIMER_STEPS = 1000
+
+
+class ComparisonError(ScalelabError):
+    """Functions were given in a way that no comparison can judge."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` measured.
+
+    times: per name, seconds of each round, shape (rounds,). again: the first function's second turns, likewise.
+    warm_up: per name, seconds of its first call, which is in no other figure.
+    """
+
+    times: Mapping[str, Array]
+    again: Array
+    warm_up: Mapping[str, float]
+
+    @property
+    def first(self) -> str:
+        """The name of the function that all others are held against."""
+        return next(iter(self.times))
+
+    @property
+    def floor(self) -> Interval:
+        """The first function against itself in this run: what a difference of nothing looks like here."""
+        return paired_ratio(self.again, self.times[self.first])
+
+    def ratio(self, name: str, to: str) -> Interval:
+        """Return how many times as long `name` takes as `to`, with an interval of 95 % confidence."""
+        return paired_ratio(self._of(name), self._of(to))
+
+    def differs(self, name: str, to: str) -> bool:
+        """Return whether the ratio's whole interval lies outside what the first function showed against itself."""
+        ratio, floor = self.ratio(name, to), self.floor
+        return ratio.low > max(floor.high, 1 / floor.low) or ratio.high < min(floor.low, 1 / floor.high)
+
+    def verdict(self, name: str, to: str) -> str:
+        """Return the comparison in one sentence; a difference below the noise floor is called so."""
+        ratio, floor = self.ratio(name, to), self.floor
+        seen = f"{name} takes {_range(ratio)} times as long as {to}"
+        if self.differs(name, to):
+            return f"{seen}: a difference."
+        return f"{seen}: below the noise floor, for {self.first} against itself is {_range(floor)}."
+
+    def _of(self, name: str) -> Array:
+        if name not in self.times:
+            raise ComparisonError(f"Expected one of {', '.join(self.times)}; got {name!r}.")
+        return self.times[name]
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        rows = [("", "median", f"times {self.first}", "95 % interval", "first call")]
+        for name, times in self.times.items():
+            ratio = self.floor if name == self.first else self.ratio(name, self.first)
+            label = f"{name} (against itself)" if name == self.first else name
+            interval = f"{ratio.low:.4g} – {ratio.high:.4g}"
+            warm_up = duration(self.warm_up[name])
+            rows.append((label, duration(float(np.median(times))), f"{ratio.median:.4g}", interval, warm_up))
+        text = "\n".join(
+            "  ".join(f"{cell:<28}" if i == 0 else f"{cell:>14}" for i, cell in enumerate(r)) for r in rows
+        )
+        head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in rows[1:]
+        )
+        page = f'<table class="sl-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        return {"text/plain": text, "text/html": page}, {"scalelab": {"kind": "comparison"}}
+
+
+def compare(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 40,
+    order: Literal["ABAB", "AABB"] = "ABAB",
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Time functions against each other in one run.
+
+    functions: name to a function without arguments; the first is the one that the others are held against. Every round
+    calls each of them once, and the first once more, so that the run measures its own noise floor. rounds: at least 6,
+    below which no interval of 95 % exists. order: "ABAB" lets the functions take turns, so that a slow moment of the
+    machine hits all of them; "AABB" runs each one's rounds in a row, which a drift of the machine turns into a
+    difference. clock: returns seconds. Each function is called once beforehand, and that call is kept apart. The
+    garbage collector is off while a call is timed. Raises ComparisonError.
+    """
+    if not functions:
+        raise ComparisonError("Expected at least one function to time, got none.")
+    if rounds < LEAST_ROUNDS:
+        raise ComparisonError(f"Expected at least {LEAST_ROUNDS} rounds for an interval of 95 %; got {rounds}.")
+    if order not in ("ABAB", "AABB"):
+        raise ComparisonError(f'Expected the order "ABAB" or "AABB"; got {order!r}.')
+    warm_up = {name: _timed(function, clock) for name, function in functions.items()}
+    turns = [*functions.items(), (None, next(iter(functions.values())))]
+    times: dict[str | None, list[float]] = {name: [] for name, _ in turns}
+    if order == "ABAB":
+        for i in range(rounds):
+            # Backwards every other round: who always runs after the same neighbour inherits its caches.
+            for name, function in turns if i % 2 == 0 else reversed(turns):
+                times[name].append(_timed(function, clock))
+    else:
+        for name, function in turns:
+            times[name] += [_timed(function, clock) for _ in range(rounds)]
+    again = np.array(times.pop(None))
+    return Comparison({str(name): np.array(row) for name, row in times.items()}, again, warm_up)
+
+
+def paired_ratio(a: Iterable[float], b: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the median of the ratios a[i] / b[i], with an interval for it.
+
+    a, b: > 0, of one length, at least 6; pairs were measured beside each other. The interval lies between two order
+    statistics of the ratios, so it assumes no distribution: for the sorted ratios, the ranks of a binomial with p = ½
+    that leave at most 1 − confidence outside. Source: W. J. Conover, Practical Nonparametric Statistics (1999),
+    section 3.2. Raises ComparisonError.
+    """
+    top, bottom = np.fromiter(a, dtype=np.float64), np.fromiter(b, dtype=np.float64)
+    if len(top) != len(bottom) or len(top) < LEAST_ROUNDS:
+        raise ComparisonError(
+            f"Expected two samples of one length, at least {LEAST_ROUNDS}; got {len(top)} and {len(bottom)}."
+        )
+    if (top <= 0).any() or (bottom <= 0).any():
+        raise ComparisonError(
+            "A time of 0 was measured: the work is shorter than the timer's step. Let each call do more work."
+        )
+    from scipy.special import bdtrik  # noqa: PLC0415 - keeps the import of the package quick
+
+    ratios = np.sort(top / bottom)
+    rank = math.ceil(bdtrik((1 - confidence) / 2, len(ratios), 0.5))
+    return Interval(float(ratios[rank - 1]), float(np.median(ratios)), float(ratios[-rank]))
+
+
+def timer_step(clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the smallest step in seconds that `clock` was seen to make here, reading it again and again."""
+    steps = []
+    for _ in range(TIMER_STEPS):
+        before = after = clock()
+        while after == before:
+            after = clock()
+        steps.append(after - before)
+    return min(steps)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration to three digits in the unit that suits it, e.g. `3.21 µs`."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def _timed(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        start = clock()
+        function()
+        return clock() - start
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:.4g} to {interval.high:.4g}"
