@@ -30,8 +30,8 @@ def within(
     """Yield items, each time if the next is likely to end within the budget.
 
     items: what to work on, the most needed first. seconds: for all of them; the next one is taken to last as long as
-    the longest so far. least: as many are yielded whatever they take. Shows how far the work is, and leaves one line: how
-    many of how many were done, and in what time. what: the items' name in that line. Raises BudgetError.
+    the longest so far. least: as many are yielded whatever they take. Shows how far the work is, and leaves one line:
+    how many of how many were done, and in what time. what: the items' name in that line. Raises BudgetError.
     """
     todo = list(items)
     if seconds <= 0 or not 1 <= least <= max(len(todo), 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -36,7 +37,7 @@ class Histogram:
         """Return the histogram of `latencies` in seconds; NaN (no answer) is left out."""
         histogram = cls(highest, digits)
         for latency in latencies:
-            if latency == latency:
+            if not math.isnan(latency):
                 histogram.record(latency)
         return histogram
 

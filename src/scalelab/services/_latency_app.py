@@ -6,16 +6,13 @@ import asyncio
 import json
 import random
 import sys
-import threading
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
-from scalelab.services.process import allow_open_files
-
-BACKLOG = 4096
+from scalelab.services._app import run_app
 
 
 @dataclass
@@ -89,40 +86,16 @@ def _last_of_each(every: int | None, i: int) -> bool:
     return every is not None and i % every == every - 1
 
 
-async def serve(options: dict[str, Any]) -> None:
-    allow_open_files()
+def main(options: dict[str, Any]) -> None:
     service = Service(**options)
-    app = web.Application()
-    app.add_routes(
+    run_app(
         [
             web.get(r"/item/{i:\d+}", service.item),
             web.get("/stats", service.stats),
             web.get("/reset", service.reset),
         ]
     )
-    # handler_cancellation: a request whose caller went away is cancelled here too, and counted.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG, shutdown_timeout=0)
-    await site.start()
-    port = runner.addresses[0][1]
-    print(json.dumps({"port": port}), flush=True)
-    await wait_for_end_of_input()
-    await runner.cleanup()
-
-
-async def wait_for_end_of_input() -> None:
-    """Return when standard input closes (a thread reads it: pipes cannot be polled everywhere)."""
-    loop = asyncio.get_running_loop()
-    closed = asyncio.Event()
-
-    def read() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(closed.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    await closed.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from scalelab.services.process import ServiceError, python_server
-
-STATS_TIMEOUT_S = 10.0
+from scalelab.services.process import ask, python_server
 
 
 @dataclass(frozen=True)
@@ -55,22 +50,11 @@ class LatencyServer:
 
     def stats(self) -> ServerStats:
         """Return what the server counted. Raises ServiceError when it is gone."""
-        return ServerStats(**self._ask("stats"))
+        return ServerStats(**ask(self.url, "stats"))
 
     def reset(self) -> None:
         """Set the counters to zero. Raises ServiceError when the server is gone."""
-        self._ask("reset")
-
-    def _ask(self, what: str) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(f"{self.url}/{what}", timeout=STATS_TIMEOUT_S) as answer:
-                data: dict[str, Any] = json.load(answer)
-                return data
-        except OSError as error:
-            raise ServiceError(
-                f"The server at {self.url} does not answer ({error}). It lives only inside its `with` block: "
-                "run the cell that opens it again."
-            ) from error
+        ask(self.url, "reset")
 
 
 @contextmanager

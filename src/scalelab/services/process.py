@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
@@ -14,12 +15,26 @@ from scalelab.errors import ScalelabError
 
 START_S = 30.0
 STOP_S = 5.0
+ASK_S = 10.0
 LAST_LINES = 20
 OPEN_FILES = 4096
 
 
 class ServiceError(ScalelabError):
     """A server did not start, or went away."""
+
+
+def ask(url: str, what: str) -> dict[str, Any]:
+    """Return the JSON object at `url`/`what`. Raises ServiceError when the server is gone."""
+    try:
+        with urllib.request.urlopen(f"{url}/{what}", timeout=ASK_S) as answer:
+            data: dict[str, Any] = json.load(answer)
+            return data
+    except OSError as error:
+        raise ServiceError(
+            f"The server at {url} does not answer ({error}). It lives only inside its `with` block: "
+            "run the cell that opens it again."
+        ) from error
 
 
 @contextmanager

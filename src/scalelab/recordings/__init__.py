@@ -1,0 +1,116 @@
+"""Recorded runs: what an experiment gave on a machine that had what it needs, for the machines that have not.
+
+Each is a JSON file beside this module, under version control: the data, the machine's card, the day. A recorded run is
+always shown as one. `scalelab record CHAPTER` renews those of a chapter.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalelab._publish import publish
+from scalelab.errors import ScalelabError
+from scalelab.measure import MachineCard, machine_card
+
+FOLDER = Path(__file__).parent
+RECORD = "SCALELAB_RECORD"
+"""The environment variable that asks for runs to be recorded; its value is the folder for the files."""
+
+NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class RecordingError(ScalelabError):
+    """A recorded run cannot be made, or is not there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment's data, and where it comes from.
+
+    data: what the experiment returned, as JSON keeps it (tuples become lists, keys become strings). recorded: whether
+    it was measured elsewhere; then `day` (ISO) and `machine` (rows of its card) say when and where.
+    """
+
+    name: str
+    data: Any
+    recorded: bool = False
+    day: str = ""
+    machine: dict[str, str] | None = None
+
+    @property
+    def where(self) -> str:
+        """In a few words where a recorded run was measured; "" for one measured here."""
+        if self.machine is None:
+            return ""
+        return f"{self.machine['usable cores']} cores, Python {self.machine['Python'].split()[-1]}, {self.day}"
+
+    def label(self, text: str) -> str:
+        """Return `text` for a legend or a heading, marked where the run is a recorded one."""
+        return f"{text} (recorded run)" if self.recorded else text
+
+
+def recorded(name: str, measure: Callable[[], Any], *, lacks: str = "", packages: tuple[str, ...] = ()) -> Run:
+    """Run an experiment here, or, where the machine lacks what it needs, return and show its recorded run.
+
+    name: chapter and experiment, e.g. "02-amdahl". measure: runs the experiment; what it returns must be what JSON can
+    hold. lacks: what this machine lacks for it, as the end of the sentence "This machine lacks …", or "" when it has
+    all. packages: whose versions belong on a recorded run's card. Pass the result to `plots.measured` and `claim` as
+    `recorded=`, so that they mark it. Raises RecordingError.
+    """
+    if not NAME.fullmatch(name):
+        raise RecordingError(f'Expected a name such as "02-amdahl" (chapter, experiment); got {name!r}.')
+    record_into = os.environ.get(RECORD)
+    if lacks:
+        run = _read(name, lacks)
+        page = (
+            f'<div class="sl-recorded"><p><strong>Recorded run.</strong> This machine lacks {html.escape(lacks)}. '
+            f"What follows was measured elsewhere: {html.escape(run.where)}.</p>{_card(run)}</div>"
+        )
+        text = f"Recorded run: this machine lacks {lacks}. Measured elsewhere: {run.where}."
+        publish(text, page, {"kind": "recording", "name": name, "state": "shown", "lacks": lacks})
+        return run
+    try:
+        text = json.dumps(measure(), indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecordingError(f"{name}: expected data that JSON can hold (no NaN, no arrays): {error}.") from error
+    if record_into:
+        card = dict(machine_card("numpy", *packages).rows)
+        content = {"name": name, "day": datetime.date.today().isoformat(), "machine": card, "data": json.loads(text)}
+        path = Path(record_into, f"{name}.json")
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        new.replace(path)
+        publish(
+            f"Recorded: {name}", f"<p>Recorded: {name}</p>", {"kind": "recording", "name": name, "state": "renewed"}
+        )
+    return Run(name, json.loads(text))
+
+
+def _read(name: str, lacks: str) -> Run:
+    path = FOLDER / f"{name}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Run(name, content["data"], recorded=True, day=content["day"], machine=content["machine"])
+    except FileNotFoundError as error:
+        raise RecordingError(
+            f"This machine lacks {lacks}, and there is no recorded run {name!r}. On a machine that has it, "
+            f"`scalelab record {name[:2]}` makes one."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordingError(
+            f"The recorded run {name!r} is damaged ({type(error).__name__}: {error}). Take {path.name} from the "
+            "course's repository again."
+        ) from error
+
+
+def _card(run: Run) -> str:
+    page: str = MachineCard(run.machine or {})._repr_mimebundle_()[0]["text/html"]
+    return page.replace("Measured on this machine", "Recorded on this machine")

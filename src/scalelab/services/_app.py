@@ -1,0 +1,58 @@
+"""What the servers of ours have in common: they serve on loopback, print their port, and end with their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from scalelab.services.process import allow_open_files
+
+BACKLOG = 4096
+ANSWERED_S = 0.005
+"""How long a handler's answer takes to be on its way."""
+
+
+def run_app(routes: Iterable[web.RouteDef]) -> None:
+    """Serve `routes` on a free port of 127.0.0.1, print it as JSON, and return when standard input closes."""
+    asyncio.run(_serve(routes))
+
+
+async def _serve(routes: Iterable[web.RouteDef]) -> None:
+    allow_open_files()
+    app = web.Application()
+    app.add_routes(routes)
+    # handler_cancellation: a request whose caller went away is cancelled here too, and counted.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG, shutdown_timeout=0)
+    await site.start()
+    port = runner.addresses[0][1]
+    print(json.dumps({"port": port}), flush=True)
+    await _end_of_input()
+    await runner.cleanup()
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Answer, then let the whole process stand still for `?seconds=`, as a long garbage collection would."""
+    seconds = float(request.query["seconds"])
+    asyncio.get_running_loop().call_later(ANSWERED_S, time.sleep, seconds)
+    return web.json_response({"paused": seconds})
+
+
+async def _end_of_input() -> None:
+    """Return when standard input closes (a thread reads it: pipes cannot be polled everywhere)."""
+    loop = asyncio.get_running_loop()
+    closed = asyncio.Event()
+
+    def read() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=read, daemon=True).start()
+    await closed.wait()
