@@ -1,0 +1,244 @@
+"""Queues on a clock of their own: arrivals and services drawn from a seed, and who waits how long.
+
+The same arguments give the same numbers on every machine of one NumPy version. `waits` with one server is plain NumPy;
+the other queues are compiled by Numba on first use (a second or two, kept on disk for the next process).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scalelab.theory import OutOfDomain
+
+Floats: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.int64]
+Distribution = Literal["fixed", "exponential", "hyperexponential", "lognormal"]
+Policy = Literal["random", "round robin", "two choices", "shortest"]
+
+
+def poisson(rate: float, n: int, seed: int) -> Floats:
+    """Return n arrival times of a Poisson process: independent exponential gaps.
+
+    rate: arrivals per second, > 0; n >= 0; result in seconds, ascending, shape (n,). Raises OutOfDomain.
+    """
+    return np.cumsum(np.random.default_rng(seed).exponential(1 / _above_zero(rate, "rate"), _size(n)))
+
+
+def bursts(
+    rate: float, n: int, seed: int, *, factor: float = 4.0, share: float = 0.2, length: float | None = None
+) -> Floats:
+    """Return n arrival times at the same mean rate as `poisson`, but crowded into bursts.
+
+    A Poisson process whose rate changes: `factor` × rate during bursts, which fill `share` of the time, and what is
+    left in between (nothing at all for factor × share = 1). Bursts and pauses last exponential times, bursts `length`
+    seconds on average (default: 100/rate). rate: mean arrivals per second, > 0; n >= 0; share in (0, 1); factor from 1
+    to 1/share; result in seconds, ascending, shape (n,). Raises OutOfDomain. Source: W. Fischer and K. Meier-Hellstern,
+    "The Markov-modulated Poisson process (MMPP) cookbook", Performance Evaluation 18 (1993).
+    """
+    rate, n = _above_zero(rate, "rate"), _size(n)
+    burst = _above_zero(100 / rate if length is None else length, "length")
+    if not (0 < share < 1 and factor >= 1 and factor * share <= 1 + 1e-12):
+        raise OutOfDomain(
+            f"Expected 0 < share < 1 and 1 <= factor <= 1/share; got share {share:g}, factor {factor:g}: "
+            "a burst cannot bring more than all arrivals."
+        )
+    rng = np.random.default_rng(seed)
+    due = np.cumsum(
+        rng.exponential(1.0, n)
+    )  # arrivals of rate 1 on a clock that runs as fast as the rate of the moment
+    mean = np.array([burst, burst * (1 - share) / share])
+    speed = np.array([factor, max(1 - factor * share, 0.0) / (1 - share)]) * rate
+    first = int(rng.random() >= share)
+    real, counted = [np.zeros(1)], [np.zeros(1)]
+    while n and counted[-1][-1] < due[-1]:
+        phase = (first + np.arange(1024)) % 2
+        lasts = rng.exponential(1.0, 1024) * mean[phase]
+        real.append(real[-1][-1] + np.cumsum(lasts))
+        counted.append(counted[-1][-1] + np.cumsum(lasts * speed[phase]))
+    arrivals: Floats = np.interp(due, np.concatenate(counted), np.concatenate(real))
+    return arrivals
+
+
+def service_times(distribution: Distribution, mean: float, n: int, seed: int, scv: float | None = None) -> Floats:
+    """Return n independent service times in seconds, shape (n,).
+
+    distribution: "fixed", "exponential", "hyperexponential" (a mix of short and long exponential times, scv >= 1) or
+    "lognormal" (a long tail, scv > 0); mean in seconds, > 0; n >= 0; scv: squared coefficient of variation, needed by
+    the last two and known for the first two (0 and 1). Raises OutOfDomain. Source of the mix, whose two halves bring
+    equal work: H. C. Tijms, Stochastic Models: An Algorithmic Approach (1994).
+    """
+    mean, n, rng = _above_zero(mean, "mean"), _size(n), np.random.default_rng(seed)
+    least = {"fixed": 0.0, "exponential": 1.0, "hyperexponential": 1.0, "lognormal": 0.0}
+    if distribution not in least:
+        raise OutOfDomain(f"Expected a distribution among {', '.join(map(repr, least))}; got {distribution!r}.")
+    if distribution in ("fixed", "exponential"):
+        if scv is not None and scv != least[distribution]:
+            raise OutOfDomain(
+                f"Expected scv {least[distribution]:g} or none for {distribution} times; got {scv:g}. "
+                "Choose 'hyperexponential' or 'lognormal' for another."
+            )
+        return np.full(n, mean) if distribution == "fixed" else rng.exponential(mean, n)
+    if scv is None or not least[distribution] <= scv < math.inf or scv == 0:
+        domain = ">= 1" if distribution == "hyperexponential" else "> 0"
+        raise OutOfDomain(f"Expected scv {domain} for {distribution} times; got {scv}.")
+    if distribution == "lognormal":
+        return rng.lognormal(math.log(mean) - math.log1p(scv) / 2, math.sqrt(math.log1p(scv)), n)
+    short = (1 + math.sqrt((scv - 1) / (scv + 1))) / 2
+    each = np.where(rng.random(n) < short, mean / (2 * short), mean / (2 * (1 - short)))
+    return rng.exponential(1.0, n) * each
+
+
+def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
+    """Return how long each request waits in one queue, first come first served, before `servers` servers (G/G/c).
+
+    arrivals: ascending times in seconds, shape (n,); services: seconds >= 0, same shape; servers: whole number >= 1;
+    result in seconds, without the service, shape (n,). Raises OutOfDomain. Sources: D. V. Lindley, "The theory of
+    queues with a single server", Mathematical Proceedings of the Cambridge Philosophical Society 48 (1952); J. Kiefer
+    and J. Wolfowitz, "On the theory of queues with many servers", Transactions of the AMS 78 (1955).
+    """
+    came, work = _path(arrivals, services)
+    servers = _size(servers, "servers", least=1)
+    if servers == 1:
+        # Work brought before each arrival, less the time there was for it: what lies above the least so far waits.
+        excess = np.cumsum(work) - work - came
+        return excess - np.minimum.accumulate(excess)
+    result = np.empty_like(came)
+    compiled(_one_queue)(came, work, np.zeros(servers), result)
+    return result
+
+
+def dispatched(arrivals: ArrayLike, services: ArrayLike, servers: int, policy: Policy, seed: int = 1) -> Floats:
+    """Return how long each request waits when every server has a queue of its own and the policy picks one at arrival.
+
+    policy: "random"; "round robin"; "two choices" (two different servers at random, the one with fewer requests);
+    "shortest" (the fewest requests of all, equals in an order that random starts). Requests in service count. The other
+    arguments, the result and errors: as `waits`. Source of two choices: M. Mitzenmacher, "The power of two choices in
+    randomized load balancing", IEEE Transactions on Parallel and Distributed Systems 12 (2001).
+    """
+    came, work = _path(arrivals, services)
+    servers, n = _size(servers, "servers", least=1), len(came)
+    rng = np.random.default_rng(seed)
+    if policy not in get_args(Policy):
+        raise OutOfDomain(
+            f"Expected a policy among {', '.join(map(repr, get_args(Policy)))}; got {policy!r}. "
+            "One queue before all servers is scalelab.simulate.waits."
+        )
+    first = np.arange(n) % servers if policy == "round robin" else rng.integers(servers, size=n)
+    result = np.empty(n)
+    if policy in ("random", "round robin") or servers == 1:
+        compiled(_queue_each)(came, work, first, np.zeros(servers), result)
+        return result
+    step = rng.integers(1, servers, size=n) if policy == "two choices" else np.ones(n, dtype=np.int64)
+    looks = 2 if policy == "two choices" else servers
+    compiled(_shortest_of)(came, work, first, step, looks, servers, result)
+    return result
+
+
+@functools.cache
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a loop of this module compiled by Numba, kept on disk where a folder for that can be written."""
+    import numba  # noqa: PLC0415 - half a second that only these loops should take
+
+    try:
+        machine: Any = numba.njit(cache=True)(function)
+    except RuntimeError:  # no folder to keep it in: it is compiled anew in each process
+        machine = numba.njit(function)
+    return machine  # type: ignore[no-any-return]
+
+
+def _one_queue(arrivals: Floats, services: Floats, free: Floats, result: Floats) -> None:
+    """Fill `result` with waits; `free` is a heap of the times at which the servers are done."""
+    servers = len(free)
+    for i in range(len(arrivals)):
+        start = max(arrivals[i], free[0])
+        result[i] = start - arrivals[i]
+        done = start + services[i]
+        at, child = 0, 1
+        while child < servers:
+            if child + 1 < servers and free[child + 1] < free[child]:
+                child += 1
+            if free[child] >= done:
+                break
+            free[at] = free[child]
+            at, child = child, 2 * child + 1
+        free[at] = done
+
+
+def _queue_each(arrivals: Floats, services: Floats, choice: Indices, free: Floats, result: Floats) -> None:
+    """Fill `result` with waits, request i being sent to server choice[i]."""
+    for i in range(len(arrivals)):
+        server = choice[i]
+        start = max(arrivals[i], free[server])
+        result[i] = start - arrivals[i]
+        free[server] = start + services[i]
+
+
+def _shortest_of(  # noqa: PLR0917 - arrays and numbers are all that a compiled loop takes
+    arrivals: Floats, services: Floats, first: Indices, step: Indices, looks: int, servers: int, result: Floats
+) -> None:
+    """Fill `result` with waits, request i being sent to the shortest of `looks` queues from first[i], step[i] apart.
+
+    Each queue is a chain of requests by index, from the one in service; who is done is taken off when looked at.
+    """
+    count = np.zeros(servers, np.int64)
+    head, last = np.zeros(servers, np.int64), np.zeros(servers, np.int64)
+    free = np.zeros(servers)
+    following, done = np.zeros(len(arrivals), np.int64), np.zeros(len(arrivals))
+    for i in range(len(arrivals)):
+        now = arrivals[i]
+        server = first[i]
+        best = server
+        for look in range(looks):
+            while count[server] > 0 and done[head[server]] <= now:
+                head[server] = following[head[server]]
+                count[server] -= 1
+            if count[server] < count[best]:
+                best = server
+            if count[best] == 0 or look + 1 == looks:
+                break
+            server += step[i]
+            if server >= servers:
+                server -= servers
+        start = max(now, free[best])
+        result[i] = start - now
+        free[best] = done[i] = start + services[i]
+        if count[best] == 0:
+            head[best] = i
+        else:
+            following[last[best]] = i
+        last[best] = i
+        count[best] += 1
+
+
+def _path(arrivals: ArrayLike, services: ArrayLike) -> tuple[Floats, Floats]:
+    came = np.ascontiguousarray(arrivals, dtype=np.float64)
+    work = np.ascontiguousarray(services, dtype=np.float64)
+    if came.ndim != 1 or came.shape != work.shape:
+        raise OutOfDomain(
+            f"Expected one service time for each arrival, both flat; got shapes {came.shape} and {work.shape}."
+        )
+    if not (np.isfinite(came).all() and (np.diff(came) >= 0).all()):
+        raise OutOfDomain(
+            "Expected arrivals in ascending order, all finite; got others. Sort them: numpy.sort(arrivals)."
+        )
+    if not (np.isfinite(work).all() and (work >= 0).all()):
+        raise OutOfDomain("Expected service times >= 0, all finite; got others.")
+    return came, work
+
+
+def _above_zero(value: float, name: str) -> float:
+    if not 0 < value < math.inf:
+        raise OutOfDomain(f"Expected {name} > 0; got {value:g}.")
+    return float(value)
+
+
+def _size(value: int, name: str = "n", least: int = 0) -> int:
+    if value != int(value) or value < least:
+        raise OutOfDomain(f"Expected {name}, a whole number >= {least}; got {value}.")
+    return int(value)

@@ -1,0 +1,83 @@
+"""What every formula does with its arguments: numbers or arrays in, a check of the domain, the same out."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scalelab.errors import ScalelabError
+
+Floats: TypeAlias = NDArray[np.float64]
+Answer: TypeAlias = Any  # a float; an array of floats where an argument is an array
+
+UTILISATION = "utilisation in [0, 1)"
+OVERLOAD = (
+    " A queue that is brought as much work as its servers can do, or more, grows without end and has no mean: "
+    "lower the arrival rate, shorten the service or add servers."
+)
+
+
+class OutOfDomain(ScalelabError, ValueError):
+    """A formula was asked about a point where it does not hold."""
+
+
+def floats(value: ArrayLike) -> Floats:
+    """Return `value` as an array of floats, of no dimension for a single number."""
+    return np.asarray(value, dtype=np.float64)
+
+
+def answer(result: ArrayLike) -> Answer:
+    """Return a float for a single number, an array as it is."""
+    return float(np.asarray(result)) if np.ndim(result) == 0 else result
+
+
+def require(holds: Any, value: Floats, expected: str, then: str = "") -> None:
+    """Raise OutOfDomain with the first element of `value` for which `holds` is not true."""
+    bad = ~np.asarray(holds, dtype=bool)
+    if bad.any():
+        raise OutOfDomain(f"Expected {expected}; got {float(value[bad].flat[0]):g}.{then}")
+
+
+def utilisations(value: ArrayLike) -> Floats:
+    """Return utilisations as an array. Raises OutOfDomain outside [0, 1)."""
+    rho = floats(value)
+    require((rho >= 0) & (rho < 1), rho, UTILISATION, OVERLOAD)
+    return rho
+
+
+def at_least_zero(value: ArrayLike, name: str) -> Floats:
+    """Return finite numbers >= 0 as an array. Raises OutOfDomain."""
+    array = floats(value)
+    require((array >= 0) & np.isfinite(array), array, f"{name} >= 0")
+    return array
+
+
+def above_zero(value: ArrayLike, name: str) -> Floats:
+    """Return finite numbers > 0 as an array. Raises OutOfDomain."""
+    array = floats(value)
+    require((array > 0) & np.isfinite(array), array, f"{name} > 0")
+    return array
+
+
+def shares(value: ArrayLike, name: str) -> Floats:
+    """Return numbers in [0, 1] as an array. Raises OutOfDomain."""
+    array = floats(value)
+    require((array >= 0) & (array <= 1), array, f"{name} in [0, 1]")
+    return array
+
+
+def whole(value: ArrayLike, name: str) -> Floats:
+    """Return whole numbers >= 1 as an array of floats. Raises OutOfDomain."""
+    array = floats(value)
+    require((array >= 1) & np.isfinite(array) & (array == np.floor(array)), array, f"{name}, a whole number >= 1")
+    return array
+
+
+def percents(value: ArrayLike) -> Floats:
+    """Return percentiles in [0, 100) as shares. Raises OutOfDomain."""
+    array = floats(value)
+    require((array >= 0) & (array < 100), array, "a percentile in [0, 100)", " Write 99 for p99.")
+    share: Floats = array / 100
+    return share

@@ -1,0 +1,185 @@
+"""Laws of scaling fitted to measured points, each with what the points can tell and what they cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scalelab.errors import ScalelabError
+from scalelab.theory._domain import Answer, Floats, OutOfDomain, floats, require
+from scalelab.theory.laws import amdahl, usl
+
+LEAST_LOADS = 6  # for three parameters; Gunther's own advice
+NEGLIGIBLE = 1e-6  # a share of the time at the largest load: no measurement tells it from none
+
+
+class TooFewPoints(ScalelabError):
+    """A law was to be fitted to fewer points than fix it and tell its error."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Amdahl's law fitted: the serial share, with the ends of its 95 % interval."""
+
+    serial: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class UslFit:
+    """The universal scalability law fitted.
+
+    rate: throughput of one worker; contention, coherency: shares; intervals: (low, high) at 95 % under these three
+    names; peak: the n of the highest throughput, math.inf where coherency is 0; peak_interval: (low, high) at 95 %,
+    where high is math.inf if the points do not tell coherency from 0, and so no peak from none; measured: the least and
+    the largest n that were fitted.
+    """
+
+    rate: float
+    contention: float
+    coherency: float
+    intervals: Mapping[str, tuple[float, float]]
+    peak: float
+    peak_interval: tuple[float, float]
+    measured: tuple[float, float]
+
+    def predict(self, n: ArrayLike) -> Answer:
+        """Return the throughput that the law gives for n workers, n >= 1; ask `within_data` how far to trust it."""
+        return usl(n, self.contention, self.coherency, self.rate)
+
+    def within_data(self, n: ArrayLike) -> Any:
+        """Return whether n lies in the measured range: True or False, or an array of these for an array."""
+        array = floats(n)
+        inside = (array >= self.measured[0]) & (array <= self.measured[1])
+        return bool(inside) if array.ndim == 0 else inside
+
+    def __str__(self) -> str:
+        """Return the fit in words: every value with its interval, and whether the peak was measured or is a guess."""
+        said = ", ".join(
+            f"{name} {getattr(self, name):.3g} ({low:.3g} to {high:.3g})"
+            for name, (low, high) in self.intervals.items()
+        )
+        low, high = self.peak_interval
+        if math.isinf(high):
+            doubt = (
+                f"these points do not tell coherency from 0, so a peak need not exist, and none lies below {low:.3g}"
+            )
+            return f"{said}; {'no peak' if math.isinf(self.peak) else f'peak at {self.peak:.3g}'}: {doubt}"
+        inside = "inside" if self.within_data(self.peak) else "outside"
+        return f"{said}; peak at {self.peak:.3g} ({low:.3g} to {high:.3g}), {inside} the measured range"
+
+
+def fit_amdahl(n: ArrayLike, speedup: ArrayLike) -> Fit:
+    """Return Amdahl's law fitted to measured speed-ups by least squares.
+
+    n: processors, >= 1, shape (points,); speedup: times faster than one processor, > 0, same shape. Points at n = 1 are
+    left out: there the law says 1, whatever the share. Raises TooFewPoints below 2 points with n > 1, OutOfDomain.
+    """
+    loads, speed = _points(n, speedup, "speedup")
+    loads, speed = loads[loads > 1], speed[loads > 1]
+    if len(loads) < 2:
+        raise TooFewPoints(
+            f"Expected at least 2 points with n > 1, got {len(loads)}: "
+            "measure more numbers of processors, or one of them several times."
+        )
+    start = np.clip(np.median((loads / speed - 1) / (loads - 1)), 0.0, 1.0)
+    (serial,), covariance = _least_squares(amdahl, loads, speed, [start], [1.0])
+    reach = _quantile(len(loads) - 1) * math.sqrt(covariance[0, 0])
+    return Fit(float(serial), max(float(serial) - reach, 0.0), min(float(serial) + reach, 1.0))
+
+
+def fit_usl(n: ArrayLike, throughput: ArrayLike) -> UslFit:
+    """Return the universal scalability law fitted to measured throughputs by least squares.
+
+    n: workers or concurrent requests, >= 1, shape (points,), at least 6 different ones; throughput: in any unit, > 0,
+    same shape. Contention is held in [0, 1], coherency at >= 0. The intervals are those of the linearised fit with
+    Student's t, cut at these bounds; the peak's is Fieller's interval of the ratio (1 − α)/β, which stays honest where
+    β is small. Raises TooFewPoints, OutOfDomain. Sources: N. J. Gunther, Guerrilla Capacity Planning (2007); E. C.
+    Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16 (1954).
+    """
+    loads, measured = _points(n, throughput, "throughput")
+    if (different := len(np.unique(loads))) < LEAST_LOADS:
+        raise TooFewPoints(
+            f"Expected at least {LEAST_LOADS} different loads for three parameters and their intervals, "
+            f"got {different}: measure at more values of n."
+        )
+    # Scaled so that each parameter is about the share of the time that its term takes at the largest load.
+    most, unit = loads.max(), measured.max()
+    scale = np.array([unit, 1 / most, 1 / most**2])
+
+    def law(x: Floats, gamma: float, alpha: float, beta: float) -> Floats:
+        result: Floats = gamma * x / (1 + alpha * (x - 1) / most + beta * x * (x - 1) / most**2)
+        return result
+
+    columns = np.stack([np.ones_like(loads), (loads - 1) / most, loads * (loads - 1) / most**2])
+    per_item = loads * unit / measured
+    inverse, contention, coherency = np.linalg.lstsq((columns / per_item).T, np.ones_like(loads), rcond=None)[0]
+    gamma = 1 / inverse if inverse > 0 else 1 / per_item.min()
+    start = [gamma, np.clip(contention * gamma, 0.0, most), max(coherency * gamma, 0.0)]
+    scaled, covariance = _least_squares(law, loads, measured / unit, start, [np.inf, most, np.inf])
+    values = np.where(scaled < [0, NEGLIGIBLE, NEGLIGIBLE], 0.0, scaled) * scale
+    rate, alpha, beta = (float(value) for value in values)
+    covariance = covariance * np.outer(scale, scale)
+    quantile = _quantile(len(loads) - 3)
+    reach = quantile * np.sqrt(np.diag(covariance))
+    low, high = np.maximum(values - reach, 0.0), np.minimum(values + reach, [math.inf, 1.0, math.inf])
+    return UslFit(
+        rate,
+        alpha,
+        beta,
+        {name: (float(low[i]), float(high[i])) for i, name in enumerate(("rate", "contention", "coherency"))},
+        math.sqrt((1 - alpha) / beta) if beta > 0 else math.inf,
+        _peak_interval(1 - alpha, beta, covariance[1:, 1:], quantile),
+        (float(loads.min()), float(most)),
+    )
+
+
+def _peak_interval(a: float, b: float, covariance: Floats, quantile: float) -> tuple[float, float]:
+    """Return Fieller's interval of a/b, where a = 1 − α and b = β, under the root and for positive peaks only."""
+    square = quantile**2
+    of_a, of_b, of_both = square * covariance[0, 0], square * covariance[1, 1], -square * covariance[0, 1]
+    # θ lies in the interval where (a − θb)² <= t²·Var(a − θb): a quadratic kθ² − 2mθ + c <= 0.
+    k, m, c = b * b - of_b, a * b - of_both, a * a - of_a
+    under = m * m - k * c
+    if k > 0:
+        root = math.sqrt(max(under, 0.0))
+        return math.sqrt(max((m - root) / k, 0.0)), math.sqrt(max((m + root) / k, 0.0))
+    if c <= 0 or under < 0:
+        return 0.0, math.inf
+    return math.sqrt(c / (m + math.sqrt(under))), math.inf
+
+
+def _points(n: ArrayLike, y: ArrayLike, name: str) -> tuple[Floats, Floats]:
+    loads, values = floats(n), floats(y)
+    if loads.ndim != 1 or loads.shape != values.shape:
+        raise OutOfDomain(
+            f"Expected one {name} for each n, both flat; got shapes {loads.shape} and {values.shape}. "
+            f"Pass two lists of equal length."
+        )
+    require((loads >= 1) & np.isfinite(loads), loads, "n >= 1 and finite")
+    require((values > 0) & np.isfinite(values), values, f"{name} > 0 and finite", " Leave failed runs out.")
+    return loads, values
+
+
+def _least_squares(
+    law: Callable[..., Floats], x: Floats, y: Floats, start: list[Any], upper: list[float]
+) -> tuple[Floats, Floats]:
+    from scipy.optimize import curve_fit  # noqa: PLC0415 - half a second that only a fit should take
+
+    bounds = ([0.0] * len(start), upper)
+    found, covariance = curve_fit(
+        law, x, y, start, bounds=bounds, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=10_000
+    )
+    return found, covariance
+
+
+def _quantile(freedom: int) -> float:
+    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+
+    return float(stdtrit(freedom, 0.975))
