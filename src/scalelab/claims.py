@@ -6,10 +6,13 @@ import html
 import math
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalelab._publish import publish
 from scalelab.errors import ScalelabError
+
+if TYPE_CHECKING:
+    from scalelab.recordings import Run
 
 
 class ClaimFailed(ScalelabError):
@@ -22,7 +25,10 @@ class ClaimError(ScalelabError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A judged claim. `value` is what was measured, in `unit`; a bound that was not given is None."""
+    """A judged claim. `value` is what was measured, in `unit`; a bound that was not given is None.
+
+    recorded: where and when it was measured, if that was not here and now; else "".
+    """
 
     id: str
     text: str
@@ -31,6 +37,7 @@ class Claim:
     at_least: float | None
     at_most: float | None
     exactly: float | None
+    recorded: str = ""
 
     @property
     def holds(self) -> bool:
@@ -62,24 +69,29 @@ def claim(
     at_most: float | None = None,
     exactly: float | None = None,
     unit: str = "",
+    recorded: Run | None = None,
 ) -> None:
     """Print one stable line that says the claim holds, or raise ClaimFailed.
 
     text: the claim as a sentence without measured numbers; it must read the same in every run. value: the measurement:
     a ratio or a count, never an absolute time. unit: what follows the number: give `"×"` or, with its leading
     space, `" requests"`. The measured value is shown beside the line and kept in the output's metadata, from which the
-    book's list of claims is made. Raises ClaimError when no bound is given.
+    book's list of claims is made. recorded: the run that the value comes from; the claim is marked where that is a
+    recorded one. Raises ClaimError when no bound is given.
     """
     if at_least is None and at_most is None and exactly is None:
         raise ClaimError(f"The claim {text!r} has no bound: give at_least, at_most or exactly.")
-    judged = Claim(_slug(text), text, float(value), unit, at_least, at_most, exactly)
+    judged = Claim(
+        _slug(text), text, float(value), unit, at_least, at_most, exactly, recorded.where if recorded else ""
+    )
     if not judged.holds:
         raise ClaimFailed(
             f"This claim does not hold here: {text}. Measured {judged.measured}, expected {judged.bound}. "
             "Run the experiment's cells again; if it fails again, your machine has something to teach: "
             "read “Why yours may differ”."
         )
-    publish(f"✓ {text}", _html(judged), {"kind": "claim", **asdict(judged), "holds": True})
+    mark = " (recorded run)" if judged.recorded else ""
+    publish(f"✓ {text}{mark}", _html(judged), {"kind": "claim", **asdict(judged), "holds": True})
 
 
 def number(value: float) -> str:
@@ -99,9 +111,13 @@ def _html(judged: Claim) -> str:
     return (
         f'<p class="sl-claim" id="{judged.id}"><span aria-hidden="true">✓</span> '
         f'<span class="sl-claim-text">{html.escape(judged.text)}</span> '
-        f'<span class="sl-claim-value">measured {html.escape(judged.measured)} · '
+        f'<span class="sl-claim-value">{_recorded(judged)}measured {html.escape(judged.measured)} · '
         f"claimed {html.escape(judged.bound)}</span></p>"
     )
+
+
+def _recorded(judged: Claim) -> str:
+    return f"recorded run ({html.escape(judged.recorded)}): " if judged.recorded else ""
 
 
 def as_row(judged: dict[str, Any]) -> Claim:

@@ -1,4 +1,4 @@
-"""The command `scalelab`: build and serve the course, test it, keep its exercises in step, grade submissions."""
+"""The command `scalelab`: build and serve the course, test it, record runs, keep exercises in step, grade."""
 
 from __future__ import annotations
 
@@ -119,6 +119,13 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     return FAILED if check(course) else 0
 
 
+def _record(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.record import record
+
+    record(course, options.chapter, Progress())
+    return 0
+
+
 def _grade(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.isolated import cores
     from scalelab.grading import grade
@@ -197,6 +204,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the tests of the course. Other arguments go to pytest: `scalelab test -k grading`.",
     )
     test.set_defaults(run=_test)
+
+    record = commands.add_parser(
+        "record",
+        parents=[where],
+        help="renew the recorded runs of a chapter",
+        description="Run a chapter, and store what its experiments measured for machines that lack what they need.",
+    )
+    record.add_argument("chapter", metavar="CHAPTER", help="its number or name, such as 02 or 02_laws")
+    record.set_defaults(run=_record)
 
     clean = commands.add_parser(
         "clean",

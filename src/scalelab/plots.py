@@ -24,6 +24,7 @@ from scalelab.claims import number
 from scalelab.errors import ScalelabError
 from scalelab.measure import Interval
 from scalelab.predictions import Prediction
+from scalelab.recordings import Run
 
 # Stand-ins that matplotlib draws with, and the CSS variable (with its light value) that takes each one's place.
 INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#fefefe"
@@ -111,9 +112,20 @@ def theory(axes: Axes, x: Iterable[float], y: Iterable[float], label: str) -> No
 
 @mpl.rc_context(STYLE)
 def measured(
-    axes: Axes, x: Iterable[float], y: Iterable[Interval | float], label: str, *, series: int = 0, join: bool = True
+    axes: Axes,
+    x: Iterable[float],
+    y: Iterable[Interval | float],
+    label: str,
+    *,
+    series: int = 0,
+    join: bool = True,
+    recorded: Run | None = None,
 ) -> None:
-    """Draw measurements as points; an Interval gets its bar from low to high. series: which colour and marker, 0–4."""
+    """Draw measurements as points; an Interval gets its bar from low to high.
+
+    series: which colour and marker, 0–4. join: whether a line leads from point to point. recorded: the run that the
+    points come from; where that is a recorded one, the points are hollow and the legend says so.
+    """
     xs, values = list(x), [value if isinstance(value, Interval) else Interval(value, value, value) for value in y]
     axes.errorbar(
         xs,
@@ -125,7 +137,8 @@ def measured(
         linewidth=1.4,
         elinewidth=1.4,
         capsize=3,
-        label=label,
+        label=recorded.label(label) if recorded else label,
+        markerfacecolor=SURFACE if recorded and recorded.recorded else None,
         zorder=3,
     )
 

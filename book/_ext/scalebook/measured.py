@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from scalelab.claims import as_row
+from scalelab.claims import Claim, as_row
 from scalelab.course.execute import recall
 from scalelab.course.find import Course, read_chapter
 from scalelab.predictions import Prediction
@@ -135,6 +135,10 @@ def _result(app: Sphinx, place: nodes.Element) -> nodes.container:
     return nodes.container("", page, *caption, classes=["sl-result", f"sl-result-{place['shows']}"])
 
 
+def _recorded(claim: Claim) -> str:
+    return f" <small>recorded run: {escape(claim.recorded)}</small>" if claim.recorded else ""
+
+
 def _claims_of(app: Sphinx, chapter: str, found: Records, here: str) -> nodes.section | None:
     claims = [as_row(record) for record in found["claim"]]
     if not claims:
@@ -143,7 +147,7 @@ def _claims_of(app: Sphinx, chapter: str, found: Records, here: str) -> nodes.se
     page = app.builder.get_relative_uri(here, chapter)
     rows = "".join(
         f'<tr><td><a href="{page}#{claim.id}">{escape(claim.text)}</a></td> '
-        f'<td class="sl-measured">{escape(claim.measured)}</td> <td>{escape(claim.bound)}</td></tr>\n'
+        f'<td class="sl-measured">{escape(claim.measured)}{_recorded(claim)}</td> <td>{escape(claim.bound)}</td></tr>\n'
         for claim in claims
     )
     table = (

@@ -10,7 +10,7 @@ import asyncio
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -82,7 +82,7 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
         failures = []
         for chapter, notebook in todo:
             plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
-            failure = _run(course, chapter, notebook, plan)
+            failure = run(course, chapter, notebook, plan)
             plan.end(failed=failure is not None)
             if failure is not None:
                 failures.append(failure)
@@ -162,17 +162,24 @@ def _recall(store: JupyterCacheBase, chapter: Chapter, notebook: NotebookNode) -
     return Execution(chapter.slug, cells, data.get("sections", {}), from_cache=True)
 
 
-def _run(course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan) -> str | None:
-    """Run the cells of `notebook` in place; return None, or the failure in words."""
+def run(
+    course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str] | None = None
+) -> str | None:
+    """Run the cells of `notebook` in place; return None, or the failure in words.
+
+    variables: of the kernel's environment, besides this process's own.
+    """
     # zmq needs a loop that can watch sockets, which Windows' own default cannot.
     loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_run_cells(course, chapter, notebook, plan))
+        return runner.run(_run_cells(course, chapter, notebook, plan, variables or {}))
 
 
-async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan) -> str | None:
+async def _run_cells(
+    course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str]
+) -> str | None:
     timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
-    async with _kernel(course, _log(course, chapter, "kernel")) as (manager, channels):
+    async with _kernel(course, _log(course, chapter, "kernel"), variables) as (manager, channels):
         # Timing would go into the metadata of cells, and the cache would not know them again.
         client = NotebookClient(notebook, km=manager, timeout=timeout, coalesce_streams=True, record_timing=False)
         client.kc = channels
@@ -206,7 +213,9 @@ async def _run_cells(course: Course, chapter: Chapter, notebook: NotebookNode, p
 
 
 @asynccontextmanager
-async def _kernel(course: Course, log: Path) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
+async def _kernel(
+    course: Course, log: Path, variables: Mapping[str, str]
+) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
     """Start a kernel in the folder of the chapters, its own complaints going to `log`; end it and all it started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as folder:
@@ -219,7 +228,7 @@ async def _kernel(course: Course, log: Path) -> AsyncIterator[tuple[AsyncKernelM
         with log.open("w", encoding="utf-8") as complaints:
             await manager.start_kernel(
                 cwd=str(course.chapters),
-                env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")},
+                env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")} | dict(variables),
                 extra_arguments=["--HistoryManager.hist_file=:memory:"],
                 stdout=complaints,
                 stderr=complaints,

@@ -77,6 +77,6 @@ class _Line:
         bar = "" if share is None else f'<progress value="{share:.3f}" aria-label="done"></progress> '
         page = f'<p class="sl-budget">{bar}{html.escape(text)}</p>'
         record = {"kind": "budget", "text": text, "budget": budget, "took": round(took, 3)}
-        show = self._handle.update if self._shown else self._handle.display
+        show: Callable[..., None] = self._handle.update if self._shown else self._handle.display
         show({"text/plain": text, "text/html": page}, raw=True, metadata={"scalelab": record})
         self._shown = True
