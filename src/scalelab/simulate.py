@@ -1,7 +1,7 @@
 """Queues on a clock of their own: arrivals and services drawn from a seed, and who waits how long.
 
-The same arguments give the same numbers on every machine of one NumPy version. `waits` with one server is plain NumPy;
-the other queues are compiled by Numba on first use (a second or two, kept on disk for the next process).
+The same arguments give the same numbers in every run. `waits` with one server is plain NumPy; the other queues are
+compiled by Numba on first use, which takes about a second and is kept on disk for the next process.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
 
     arrivals: ascending times in seconds, shape (n,); services: seconds >= 0, same shape; servers: whole number >= 1;
     result in seconds, without the service, shape (n,). Raises OutOfDomain. Sources: D. V. Lindley, "The theory of
-    queues with a single server", Mathematical Proceedings of the Cambridge Philosophical Society 48 (1952); J. Kiefer
-    and J. Wolfowitz, "On the theory of queues with many servers", Transactions of the AMS 78 (1955).
+    queues with a single server", Proceedings of the Cambridge Philosophical Society 48 (1952); J. Kiefer and J.
+    Wolfowitz, "On the theory of queues with many servers", Transactions of the AMS 78 (1955).
     """
     came, work = _path(arrivals, services)
     servers = _size(servers, "servers", least=1)

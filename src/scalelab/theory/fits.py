@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,7 +76,7 @@ class UslFit:
 
 
 def fit_amdahl(n: ArrayLike, speedup: ArrayLike) -> Fit:
-    """Return Amdahl's law fitted to measured speed-ups by least squares.
+    """Return Amdahl's law fitted to measured speed-ups by least squares of their logarithms: errors are proportional.
 
     n: processors, >= 1, shape (points,); speedup: times faster than one processor, > 0, same shape. Points at n = 1 are
     left out: there the law says 1, whatever the share. Raises TooFewPoints below 2 points with n > 1, OutOfDomain.
@@ -89,20 +89,27 @@ def fit_amdahl(n: ArrayLike, speedup: ArrayLike) -> Fit:
             "measure more numbers of processors, or one of them several times."
         )
     start = np.clip(np.median((loads / speed - 1) / (loads - 1)), 0.0, 1.0)
-    (serial,), covariance = _least_squares(amdahl, loads, speed, [start], [1.0])
+    (serial,), covariance = _least_squares(lambda x, s: np.log(amdahl(x, s)), loads, np.log(speed), [start], [1.0])
     reach = _quantile(len(loads) - 1) * math.sqrt(covariance[0, 0])
     return Fit(float(serial), max(float(serial) - reach, 0.0), min(float(serial) + reach, 1.0))
 
 
-def fit_usl(n: ArrayLike, throughput: ArrayLike) -> UslFit:
+def fit_usl(
+    n: ArrayLike, throughput: ArrayLike, *, errors: Literal["proportional", "constant"] = "proportional"
+) -> UslFit:
     """Return the universal scalability law fitted to measured throughputs by least squares.
 
     n: workers or concurrent requests, >= 1, shape (points,), at least 6 different ones; throughput: in any unit, > 0,
-    same shape. Contention is held in [0, 1], coherency at >= 0. The intervals are those of the linearised fit with
-    Student's t, cut at these bounds; the peak's is Fieller's interval of the ratio (1 − α)/β, which stays honest where
-    β is small. Raises TooFewPoints, OutOfDomain. Sources: N. J. Gunther, Guerrilla Capacity Planning (2007); E. C.
-    Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16 (1954).
+    same shape; errors: how large the measuring error is, the same share of each point, as timings have it (then the
+    logarithms are fitted), or the same in all points, as most published fits take it. Contention is held in [0, 1],
+    coherency at >= 0. The intervals are those of the linearised fit with Student's t, cut at these bounds; the peak's
+    is Fieller's interval of the ratio (1 − α)/β, which stays honest where β is small. Raises TooFewPoints, OutOfDomain.
+    Sources: N. J. Gunther, Guerrilla Capacity Planning (2007); E. C. Fieller, "Some problems in interval estimation",
+    Journal of the Royal Statistical Society B 16 (1954).
     """
+    if errors not in ("proportional", "constant"):
+        raise OutOfDomain(f"Expected errors 'proportional' or 'constant'; got {errors!r}.")
+    scaling: Callable[[Floats], Floats] = np.log if errors == "proportional" else np.asarray
     loads, measured = _points(n, throughput, "throughput")
     if (different := len(np.unique(loads))) < LEAST_LOADS:
         raise TooFewPoints(
@@ -114,15 +121,14 @@ def fit_usl(n: ArrayLike, throughput: ArrayLike) -> UslFit:
     scale = np.array([unit, 1 / most, 1 / most**2])
 
     def law(x: Floats, gamma: float, alpha: float, beta: float) -> Floats:
-        result: Floats = gamma * x / (1 + alpha * (x - 1) / most + beta * x * (x - 1) / most**2)
-        return result
+        return scaling(gamma * x / (1 + alpha * (x - 1) / most + beta * x * (x - 1) / most**2))
 
     columns = np.stack([np.ones_like(loads), (loads - 1) / most, loads * (loads - 1) / most**2])
     per_item = loads * unit / measured
     inverse, contention, coherency = np.linalg.lstsq((columns / per_item).T, np.ones_like(loads), rcond=None)[0]
-    gamma = 1 / inverse if inverse > 0 else 1 / per_item.min()
+    gamma = 1 / inverse if inverse > 0 else 1.0
     start = [gamma, np.clip(contention * gamma, 0.0, most), max(coherency * gamma, 0.0)]
-    scaled, covariance = _least_squares(law, loads, measured / unit, start, [np.inf, most, np.inf])
+    scaled, covariance = _least_squares(law, loads, scaling(measured / unit), start, [np.inf, most, np.inf])
     values = np.where(scaled < [0, NEGLIGIBLE, NEGLIGIBLE], 0.0, scaled) * scale
     rate, alpha, beta = (float(value) for value in values)
     covariance = covariance * np.outer(scale, scale)

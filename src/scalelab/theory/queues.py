@@ -130,8 +130,8 @@ def kingman_wait(utilisation: ArrayLike, service: ArrayLike, scv_arrivals: Array
     An approximation, good near ρ = 1, exact for Poisson arrivals (scv_arrivals = 1). utilisation ρ in [0, 1); service:
     mean service time τ in seconds, > 0; scv_arrivals, scv_service: squared coefficients of variation of the gaps
     between arrivals and of the service times, >= 0; the gaps must be independent of each other. Result in seconds.
-    Raises OutOfDomain. Source: J. F. C. Kingman, "The single server queue in heavy traffic", Mathematical Proceedings
-    of the Cambridge Philosophical Society 57 (1961).
+    Raises OutOfDomain. Source: J. F. C. Kingman, "The single server queue in heavy traffic", Proceedings of the
+    Cambridge Philosophical Society 57 (1961).
     """
     rho = utilisations(utilisation)
     return answer(rho / (1 - rho) * _variability(scv_arrivals, scv_service) * above_zero(service, "service"))
