@@ -454,6 +454,13 @@ class Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._world.now
 
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        # A wait moves the clock, however short: who sleeps until a moment between two ticks would ask for ever.
+        later = max(delay, RESOLUTION) if delay > 0 else delay
+        return self.call_at(self.time() + later, callback, *args, context=context)
+
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:

@@ -58,11 +58,16 @@ class Histogram:
         self._counts.add(other._counts)
 
     def percentile(self, p: float) -> float:
-        """Return the latency in seconds that `p` percent of all do not exceed, 0 < p <= 100. Raises HistogramError."""
+        """Return the least latency in seconds that at least `p` percent of all do not exceed, 0 < p <= 100 (nearest rank).
+
+        Raises HistogramError.
+        """
         if not 0 < p <= 100:
             raise HistogramError(f"Expected a percentile in (0, 100]; got {p}.")
         self._expect_some()
-        return float(self._counts.get_value_at_percentile(p)) / UNITS_PER_SECOND
+        # hdrh rounds the rank to the nearest; like `percentile`, we want the first that covers p percent.
+        rank = max(math.ceil(p / 100 * self.count - 1e-9), 1)
+        return float(self._counts.get_value_at_percentile(100 * rank / self.count)) / UNITS_PER_SECOND
 
     @property
     def count(self) -> int:

@@ -118,7 +118,7 @@ async def open_loop(
     start = loop.time()
     async with asyncio.TaskGroup() as group:
         for i, due in enumerate(intended.tolist()):
-            while (left := start + due - loop.time()) > 0:
+            if (left := start + due - loop.time()) > 0:
                 await asyncio.sleep(left)
             group.create_task(book.request(send, i, start, start + due))
             if i % TURN_AFTER == 0:
@@ -156,7 +156,7 @@ async def closed_loop(
         for turn in itertools.count():
             if rate is not None:
                 due = start + (mine + turn * users) / rate
-                while (left := due - loop.time()) > 0:
+                if (left := due - loop.time()) > 0:
                     await asyncio.sleep(left)
             elif turn and think:
                 await asyncio.sleep(think)
