@@ -347,6 +347,19 @@ def test_an_interrupted_run_keeps_what_it_has(one_question: Course, tmp_path: Pa
     assert not [p for p in psutil.Process().children(recursive=True) if "pytest" in " ".join(p.cmdline())]
 
 
+def test_a_machine_slow_at_setting_up_costs_no_points(tmp_path: Path) -> None:
+    """The limit is on what the student wrote; what the course itself runs before has a limit of its own."""
+    course = tiny_course(tmp_path / "course")
+    keep_exercises(course, ["add"])
+    change(course, ("import asyncio\n", "import asyncio\nimport time\n\ntime.sleep(4)\n"))
+    quiet_sync(course)
+    one = Class(course, tmp_path / "submissions", tmp_path / "grades")
+    one.hand_in("ann", {"add": RIGHT["add"]})
+    one.hand_in("bob", {"add": "import time\ntime.sleep(600)"})
+    summary = grade(one.submissions, one.out, course=course, timeout=3.0, report=lambda _: None)
+    assert {one.student: points(one)["add"] for one in summary.grades} == {"ann": 3, "bob": 0}
+
+
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path) -> None:
     course = tiny_course(tmp_path / "course")
     keep_exercises(course, ["add"])

@@ -124,7 +124,7 @@ def _run_pytest(
         )
         assert process.stderr is not None
         try:
-            for line in _lines(process, process.stderr, timeout + KERNEL_START_S + SILENCE_S, stop):
+            for line in _lines(process, process.stderr, max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S, stop):
                 if not line.startswith(plugin.RECORD):
                     last_words = [*last_words, line][-KEPT_LINES:]
                     continue

@@ -31,6 +31,8 @@ LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
 SLICE_S = 0.1
+SETUP_S = 60.0
+"""The least time that a setup cell has. It is the course's own, so a slow machine must not cost the answer its points."""
 
 
 class Listener:
@@ -115,8 +117,9 @@ def _prints_on(first: dict[str, Any], then: dict[str, Any]) -> bool:
 class Reporter:
     """Writes one line of JSON to stderr per cell: the process that started pytest reads it there."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float) -> None:
         self.over: set[Path] = set()
+        self.timeout = timeout
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -135,11 +138,13 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: Any) -> None:
-        """Listen to the kernel that nbval has started."""
+        """Listen to the kernel that nbval has started, and set the time that the cell has."""
         kernel = item.parent.kernel
         if not hasattr(kernel, "listener"):
             kernel.listener = Listener(kernel)
         kernel.listener.begin()
+        setup = _role(item) == "setup"
+        item.config.option.nbval_cell_timeout = max(self.timeout, SETUP_S) if setup else self.timeout
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -183,7 +188,7 @@ class Reporter:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the reporter."""
-    config.pluginmanager.register(Reporter(), "scalelab-reporter")
+    config.pluginmanager.register(Reporter(config.option.nbval_cell_timeout), "scalelab-reporter")
 
 
 def _role(item: Any) -> str:
