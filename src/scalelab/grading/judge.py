@@ -124,7 +124,8 @@ def _run_pytest(
         )
         assert process.stderr is not None
         try:
-            for line in _lines(process, process.stderr, max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S, stop):
+            silence = max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S
+            for line in _lines(process, process.stderr, silence, stop):
                 if not line.startswith(plugin.RECORD):
                     last_words = [*last_words, line][-KEPT_LINES:]
                     continue

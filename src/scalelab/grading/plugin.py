@@ -32,7 +32,7 @@ LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
 SLICE_S = 0.1
 SETUP_S = 60.0
-"""The least time that a setup cell has. It is the course's own, so a slow machine must not cost the answer its points."""
+"""The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
 
 
 class Listener:
