@@ -58,9 +58,9 @@ class Histogram:
         self._counts.add(other._counts)
 
     def percentile(self, p: float) -> float:
-        """Return the least latency in seconds that at least `p` percent of all do not exceed, 0 < p <= 100 (nearest rank).
+        """Return the least latency in seconds that at least `p` percent of all do not exceed (nearest rank).
 
-        Raises HistogramError.
+        p: 0 < p <= 100. Raises HistogramError.
         """
         if not 0 < p <= 100:
             raise HistogramError(f"Expected a percentile in (0, 100]; got {p}.")
