@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
     from scalelab.recordings import recorded
-    from scalelab.services import latency_server, queue_server, work_server
+    from scalelab.services import (
+        latency_server,
+        memcached_server,
+        missing,
+        queue_server,
+        redis_server,
+        work_server,
+    )
 
 __all__ = [
     "Histogram",
@@ -41,7 +48,9 @@ __all__ = [
     "latency_server",
     "machine_card",
     "median_interval",
+    "memcached_server",
     "memory",
+    "missing",
     "open_loop",
     "paired_ratio",
     "panel",
@@ -50,6 +59,7 @@ __all__ = [
     "predict",
     "queue_server",
     "recorded",
+    "redis_server",
     "run_fresh",
     "simulate",
     "theory",
@@ -84,7 +94,7 @@ _HOMES = {
     "panels": ("Knob", "panel"),
     "predictions": ("predict",),
     "recordings": ("recorded",),
-    "services": ("latency_server", "queue_server", "work_server"),
+    "services": ("latency_server", "memcached_server", "missing", "queue_server", "redis_server", "work_server"),
 }
 _MODULES = ("plots", "simulate", "theory")
 
