@@ -29,7 +29,8 @@ let state = STATE;
 window.saved = [];
 window.setState = (next) => { state = next; for (const listener of listeners) listener(); };
 const model = {
-  get: () => state, set: (_, next) => { state = next; }, save_changes: () => window.saved.push(state),
+  get: (key) => (key === "state" ? state : GIVEN),
+  set: (_, next) => { state = next; }, save_changes: () => window.saved.push(state),
   on: (_, listener) => listeners.add(listener), off: (_, listener) => listeners.delete(listener),
 };
 window.listeners = listeners;
@@ -43,14 +44,21 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts, troubles = [], []
 
     def opened(
-        name: str, state: dict[str, Any] | None = None, *, theme: str = "light", above: int = 0, **options: Any
+        name: str,
+        state: dict[str, Any] | None = None,
+        *,
+        given: dict[str, Any] | None = None,
+        theme: str = "light",
+        above: int = 0,
+        **options: Any,
     ) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}, **options})
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-        script = MOUNT.replace("NAME", name).replace("STATE", json.dumps(state or {}))
+        script = MOUNT.replace("NAME", name)
+        script = script.replace("STATE", json.dumps(state or {})).replace("GIVEN", json.dumps(given or {}))
         document = (
             f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8"><title>An explorable</title>'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -31,7 +32,7 @@ def test_no_name_stands_twice_in_a_bundle(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_module_stays_light(name: str) -> None:
-    assert len(bundle(name).encode()) < 36_000
+    assert len(gzip.compress(bundle(name).encode())) < 14_000
 
 
 def test_the_base_is_no_figure() -> None:
@@ -41,9 +42,10 @@ def test_the_base_is_no_figure() -> None:
 
 @pytest.mark.parametrize("name", ["base", "nothing", "../errors"])
 def test_a_name_that_is_no_figure_is_refused(name: str) -> None:
-    with pytest.raises(BundleError, match="event_loop"):
+    every = ", ".join(names())
+    with pytest.raises(BundleError, match=every):
         bundle(name)
-    with pytest.raises(BundleError, match="event_loop"):
+    with pytest.raises(BundleError, match=every):
         explorable(name)
 
 

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from scalelab.course.find import Course
-from scalelab.explorables import bundle, explorable, stylesheet
+from scalelab.explorables import bundle, explorable, names, stylesheet
 
 HOST = "http://site.test"
 CONFIG = """
@@ -102,8 +102,9 @@ def visit(site: Path, browser: Browser) -> Iterator[Callable[..., Page]]:
 
 def test_the_built_site_has_the_text_that_lab_loads(site: Path) -> None:
     folder = site / "_static" / "explorables"
-    assert sorted(path.name for path in folder.iterdir()) == ["event_loop.js", "explorables.css"]
-    assert (folder / "event_loop.js").read_bytes().decode() == bundle("event_loop")
+    assert {path.name for path in folder.iterdir()} == {"explorables.css", *(f"{name}.js" for name in names())}
+    for name in names():
+        assert (folder / f"{name}.js").read_bytes().decode() == bundle(name)
     assert (folder / "explorables.css").read_bytes().decode() == stylesheet()
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from ._knobs import Knob, State, settings
+from ._knobs import PREVIEW_MS, Knob, State, settings
 from ._random import random
 
 KNOBS = (
@@ -200,6 +200,27 @@ def _side_theory(rate: int, ceiling: float, throughput: float, in_flight: float 
         "in_flight": in_flight,
         "busy": min(1, load),
     }
+
+
+def describe(state: Mapping[str, object]) -> str:
+    """Return what the figure shows at first, for a reader without JavaScript."""
+
+    def p99(blocking: bool) -> list[str]:
+        run = create_model({**state, "blocking": blocking})
+        advance(run, PREVIEW_MS)
+        seen = readout(run)
+        sides = (seen["loop"], seen["pool"])
+        return [f"{side['p99_ms']:,.0f} ms" if side["p99_ms"] else "no answer yet" for side in sides]
+
+    knobs = settings(KNOBS, state)
+    threads = f"{knobs['threads']} thread{'' if knobs['threads'] == 1 else 's'}"
+    (loop, pool), (blocked_loop, blocked_pool) = p99(False), p99(True)
+    return (
+        f"{knobs['rate']:,} requests/s arrive and wait {knobs['wait']:,} ms each. After 10 simulated seconds the p99 "
+        f"latency of one event loop is {loop}, that of a pool of {threads} {pool}. When one handler in "
+        f"{BLOCK_ONE_IN} blocks for {BLOCK_US // 1000} ms, the loop's is {blocked_loop}, "
+        f"the pool's {blocked_pool}."
+    )
 
 
 def _gap(model: Model) -> int:

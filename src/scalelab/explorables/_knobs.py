@@ -11,6 +11,7 @@ from scalelab.errors import ScalelabError
 State: TypeAlias = dict[str, int | bool]
 SEED = 8
 SEEDS = 2**32
+PREVIEW_MS = 10_000  # a figure that moves is shown from here on
 
 
 class KnobError(ScalelabError):
@@ -38,7 +39,8 @@ class Knob:
     def __str__(self) -> str:
         if self.high is None:
             return "True or False"
-        return f"{self.low} to {self.high} {self.unit} in steps of {self.step}"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.low} to {self.high}{unit} in steps of {self.step}"
 
 
 def settings(knobs: Sequence[Knob], given: Mapping[str, object]) -> State:

@@ -79,7 +79,7 @@ export function settings(knobs, given = {}) {
 }
 
 export const number = (value, digits = 0) => value.toLocaleString("en-GB", { maximumFractionDigits: digits });
-export const duration = (ms) => (ms < 10_000 ? `${number(ms)} ms` : `${number(ms / 1000, 1)} s`);
+export const duration = (ms) => (ms < 10_000 ? `${number(ms, ms < 10 ? 1 : 0)} ms` : `${number(ms / 1000, 1)} s`);
 
 /** An element: `make("p", { class: "note" }, "text", child)`. A property that is a function becomes a listener. */
 export function make(tag, properties = {}, ...children) {
@@ -126,6 +126,47 @@ export function surface(height, label) {
   };
 }
 
+/** Dots of one radius at `[x, y]`, or each of its own at `[x, y, radius]`. */
+export function dots(context, colour, places, radius) {
+  context.fillStyle = colour;
+  context.beginPath();
+  for (const [x, y, own = radius] of places) {
+    context.moveTo(x + own, y);
+    context.arc(x, y, own, 0, 7);
+  }
+  context.fill();
+}
+
+export function label(context, colour, text, x, y, align = "left") {
+  context.fillStyle = colour;
+  context.textAlign = align;
+  context.fillText(text, x, y);
+}
+
+/** The next of 1, 2, 3, 4, 6, 8, 10, 20, … that is no smaller: where an axis may end. */
+export function nice(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 3, 4, 6, 8, 10].find((step) => step * power >= most) * power;
+}
+
+/** A part of a figure: its name with a value beside it, a sentence of judgement, a canvas, and what is seen on it. */
+export function panel(value, height, seen) {
+  const [name, now, verdict] = [make("b"), make("b"), make("p", { class: "sl-x-verdict" })];
+  const canvas = surface(height, seen);
+  const head = make("p", { class: "sl-x-name" }, name, make("span", {}, `${value} `, now));
+  const node = make("div", { class: "sl-x-panel" }, head, verdict, canvas.node);
+  return {
+    node,
+    draw: canvas.draw,
+    write(title, shown, words, bad) {
+      write(name, title);
+      write(now, shown);
+      write(verdict, words);
+      node.classList.toggle("sl-x-bad", bad);
+    },
+  };
+}
+
 const COLOURS = ["ink", "muted", "grid", "surface", "c1", "c2", "c3", "c4", "c5"];
 
 /** The colours of the page as a canvas takes them; `read` them again when the figure gets its place on the page. */
@@ -158,7 +199,7 @@ function speaker(node) {
   };
 }
 
-function knobRow({ name, label, note, unit, min, max, step, value }, changed) {
+function knobRow({ name, label, note, unit, min, max, step, value, says }, changed) {
   if (typeof value === "boolean") {
     const input = make("input", { type: "checkbox", name });
     input.addEventListener("change", () => changed(name, input.checked, true));
@@ -168,38 +209,44 @@ function knobRow({ name, label, note, unit, min, max, step, value }, changed) {
   const input = make("input", { type: "range", name, min, max, step });
   const output = make("b", { class: "sl-x-value", "aria-hidden": "true" }); // the slider says it itself
   const show = (now) => {
+    const text = says?.(now) ?? `${number(now, 2)} ${unit}`;
     input.value = now;
-    input.setAttribute("aria-valuetext", `${number(now)} ${unit}`);
-    write(output, `${number(now)} ${unit}`);
+    input.setAttribute("aria-valuetext", text);
+    write(output, text);
   };
   input.addEventListener("input", () => changed(name, Number(input.value), false));
   input.addEventListener("change", () => changed(name, Number(input.value), true));
   return { node: make("label", { class: "sl-x-knob" }, make("span", {}, label, output), input), show };
 }
 
-const STEP_MS = 50;
 export const PREVIEW_MS = 10_000; // a run is shown from here on, so that the first picture is of a system at work
-const END_MS = 600_000; // a queue that grows for ten minutes has said what it has to say
 
 /**
- * Put a figure into `el` and run it in real time; returns the function that takes it away again (anywidget's contract).
+ * Put a figure into `el`, run it if it has a clock, and return what takes it away again (anywidget's contract).
  *
- * `figure` holds `title`, `knobs`, the model's `create(state)`, `advance(run, ms)`, `change(run, state)`, and
- * `view(root)`, which fills the figure and returns `draw(run, colours)`, for each frame, and `read(run)`, five times a
- * second, which returns `{ verdict, speech }`: a screen reader hears the speech when the verdict has changed or a
- * knob was turned. A run has its simulated `now` in microseconds.
- * `model.get("state")` is where knobs start; every settled change goes to `model.set("state", …)`.
+ * `figure` holds `title`, `knobs`, `create(state)`, which returns a run, and `view(root, given, changed)`, which fills
+ * the figure and returns `draw(run, colours)`, for each frame, `read(run)`, five times a second, which returns
+ * `{ verdict, speech }`, and perhaps `stop()`. A screen reader hears the speech when the verdict has changed or a knob
+ * was turned. `changed()` asks for a new picture. A figure that moves has `advance(run, ms)` as well, a run with its
+ * simulated `now` in microseconds, and `ended(run)`; and may have `slower`, how many times slower than its own clock it
+ * is shown; `change(run, state)`, where a knob turned does not start a new run; and `skip`, `{ label, go(run) }`.
+ * `model.get("state")` is where knobs start, and `model.get("given")` what the figure was given besides; every settled
+ * change goes to `model.set("state", …)`.
  */
 export function mount({ model, el, figure }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
-  let state = settings(figure.knobs, model.get("state"));
+  const { knobs, advance, skip, slower = 1 } = figure;
+  const stepMs = 50 / slower;
+  let state = settings(knobs, model.get("state"));
   let run;
   let [running, visible, frame, before, readAt, spoken] = [false, false, 0, 0, 0, ""];
 
-  const rows = figure.knobs.map((knob) => [knob.name, knobRow(knob, turn)]);
+  const rows = knobs.map((knob) => [knob.name, knobRow(knob, turn)]);
   const button = (text, click) => make("button", { type: "button", click }, text);
   const toggle = button("", () => play(!running));
   const clock = make("span", { class: "sl-x-clock" });
+  const skipping = skip ? [button(skip.label, () => (skip.go(run), show(true)))] : [];
+  const controls = make("div", { class: "sl-x-run" }, toggle, button(`Step ${number(stepMs, 1)} ms`, step), ...skipping, button("Reset", reset), clock);
   const live = make("p", { class: "sl-x-hidden", "aria-live": "polite" });
   const body = make("div", { class: "sl-x-body" });
   const root = make(
@@ -207,7 +254,7 @@ export function mount({ model, el, figure }) {
     { class: "sl-x", role: "group", "aria-label": figure.title },
     make("p", { class: "sl-x-title" }, figure.title),
     make("div", { class: "sl-x-knobs" }, ...rows.map(([, row]) => row.node)),
-    make("div", { class: "sl-x-run" }, toggle, button(`Step ${STEP_MS} ms`, step), button("Reset", reset), clock),
+    ...(advance ? [controls] : []),
     body,
     live,
   );
@@ -215,7 +262,7 @@ export function mount({ model, el, figure }) {
   for (const control of root.querySelectorAll("input, button")) control.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(root);
   const speak = speaker(live);
-  const view = figure.view(body);
+  const view = figure.view(body, model.get("given") ?? {}, () => show(false));
   const { colours, read: recolour, stop } = palette(root, () => run && draw());
 
   function draw() {
@@ -225,27 +272,30 @@ export function mount({ model, el, figure }) {
   function read(moved) {
     readAt = performance.now();
     const { verdict, speech } = view.read(run);
-    write(clock, `${number(run.now / 1e6, 1)} s simulated, seed ${state.seed}`);
+    const pace = slower > 1 ? `, shown ${number(slower)} times slower` : "";
+    if (advance) write(clock, `${number(run.now / 1e6, 1)} s simulated${pace}, seed ${state.seed}`);
     if (moved || verdict !== spoken) speak(speech);
     spoken = verdict;
   }
 
   function start() {
     run = figure.create(state);
-    figure.advance(run, PREVIEW_MS);
+    advance?.(run, PREVIEW_MS);
   }
 
   function show(moved) {
     for (const [name, row] of rows) row.show(state[name]);
-    draw();
     read(moved);
+    draw();
   }
 
   function turn(name, value, settled) {
-    state = { ...state, [name]: value };
-    if (calm.matches) start();
-    else figure.change(run, state);
-    show(true);
+    if (state[name] !== value) {
+      state = { ...state, [name]: value };
+      if (calm.matches || !figure.change) start();
+      else figure.change(run, state);
+      show(true);
+    }
     if (!settled) return;
     model.set("state", state);
     model.save_changes();
@@ -258,13 +308,13 @@ export function mount({ model, el, figure }) {
 
   function step() {
     play(false);
-    figure.advance(run, STEP_MS);
+    advance(run, stepMs);
     show(true);
   }
 
   function play(on) {
-    running = on && !calm.matches;
-    if (running && run.now >= END_MS * 1000) start();
+    running = Boolean(advance) && on && !calm.matches;
+    if (running && figure.ended(run)) start();
     write(toggle, running ? "Pause" : "Run");
     toggle.hidden = calm.matches;
     wake();
@@ -279,16 +329,16 @@ export function mount({ model, el, figure }) {
   function tick(now) {
     frame = 0;
     if (!running || !visible) return;
-    figure.advance(run, Math.min(100, Math.max(0, now - before)));
+    advance(run, Math.min(100, Math.max(0, now - before)) / slower);
     before = now;
     draw();
     if (now - readAt > 200) read(false);
-    if (run.now >= END_MS * 1000) play(false);
+    if (figure.ended(run)) play(false);
     else frame = requestAnimationFrame(tick);
   }
 
   const external = () => {
-    const next = settings(figure.knobs, model.get("state"));
+    const next = settings(knobs, model.get("state"));
     if (JSON.stringify(next) === JSON.stringify(state)) return;
     state = next;
     reset();
@@ -311,6 +361,7 @@ export function mount({ model, el, figure }) {
     calm.removeEventListener("change", calmed);
     model.off("change:state", external);
     stop();
+    view.stop?.();
     root.remove();
   };
 }

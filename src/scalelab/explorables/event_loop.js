@@ -4,7 +4,7 @@
 // on the loop's thread, or under the interpreter lock of the pool's. The pool holds `threads` requests, the rest queue.
 // With `blocking`, one request in 200 does not await but blocks: on the loop it keeps the processor, in the pool its own
 // thread. Times are whole microseconds, so that `_event_loop_model.py` agrees with this event for event.
-import { Fifo, duration, make, mount, number, popHeap, pushHeap, random, readouts, settings, surface, write } from "./base.js";
+import { Fifo, dots, duration, label, make, mount, nice, number, panel, popHeap, pushHeap, random, readouts, settings } from "./base.js";
 
 export const KNOBS = [
   { name: "rate", label: "Requests arriving", unit: "requests/s", min: 50, max: 1000, step: 10, value: 400 },
@@ -18,6 +18,7 @@ export const BLOCK_ONE_IN = 200;
 export const BIN_US = 100_000;
 export const WINDOW_BINS = 50;
 const KEPT_BINS = 100;
+const END_US = 600e6; // a queue that grows for ten minutes has said what it has to say
 
 // ---- model ----
 
@@ -193,16 +194,6 @@ const [TOP, FIELD, BAR, CHART, EDGE] = [16, 116, 18, 86, 62];
 const HEIGHT = TOP + FIELD + BAR + CHART + 34;
 const CHART_BINS = 100;
 
-const dots = (context, colour, places, radius) => {
-  context.fillStyle = colour;
-  context.beginPath();
-  for (const [x, y] of places) {
-    context.moveTo(x + radius, y);
-    context.arc(x, y, radius, 0, 7);
-  }
-  context.fill();
-};
-
 /** A heap of dots from the floor up; what finds no place is written above it. */
 function pile(context, colours, colour, count, left) {
   const [pitch, across] = [5, Math.floor((EDGE - 6) / 5)];
@@ -213,12 +204,6 @@ function pile(context, colours, colour, count, left) {
   ]);
   dots(context, colour, places, 2);
   if (count > fits) label(context, colours.ink, `+${number(count - fits)}`, left + EDGE / 2, TOP + 12, "center");
-}
-
-function label(context, colour, text, x, y, align = "left") {
-  context.fillStyle = colour;
-  context.textAlign = align;
-  context.fillText(text, x, y);
 }
 
 function bar(context, colours, width, share, colour, text) {
@@ -320,9 +305,7 @@ function sample(bin) {
 function scale({ loop, pool, knobs }) {
   const bins = [...loop.bins, ...pool.bins];
   bins.forEach(sample);
-  const most = Math.max(knobs.wait * 1600, ...bins.map((bin) => bin.most));
-  const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 3, 4, 6, 8, 10].find((nice) => nice * power >= most) * power;
+  return nice(Math.max(knobs.wait * 1600, ...bins.map((bin) => bin.most)));
 }
 
 function drawChart(context, colours, width, side, { knobs, now }, most, colour) {
@@ -396,12 +379,7 @@ const SEEN = [
 ];
 
 function view(root) {
-  const panels = SEEN.map((seen) => {
-    const [name, p99, verdict] = [make("b"), make("b"), make("p", { class: "sl-x-verdict" })];
-    const canvas = surface(HEIGHT, seen);
-    const node = make("div", { class: "sl-x-panel" }, make("p", { class: "sl-x-name" }, name, make("span", {}, "p99 ", p99)), verdict, canvas.node);
-    return { name, p99, verdict, canvas, node };
-  });
+  const panels = SEEN.map((seen) => panel("p99", HEIGHT, seen));
   const table = readouts(
     "Measured over the last 5 s, and below it what theory says",
     ["Event loop", "Thread pool"],
@@ -414,7 +392,7 @@ function view(root) {
     draw(model, colours) {
       const most = scale(model);
       [model.loop, model.pool].forEach((side, i) =>
-        panels[i].canvas.draw((context, width) => {
+        panels[i].draw((context, width) => {
           context.font = `11.5px ${colours.font}`;
           if (i) drawPool(context, colours, width, model);
           else drawLoop(context, colours, width, model, busy);
@@ -430,12 +408,8 @@ function view(root) {
       table.write(rows(measured, expected, knobs));
       const names = ["One event loop, 1 thread", `Pool of ${number(knobs.threads)} ${knobs.threads === 1 ? "thread" : "threads"}`];
       const p99 = [measured.loop, measured.pool].map((side) => latency(side.p99_ms));
-      panels.forEach((panel, i) => {
-        write(panel.name, names[i]);
-        write(panel.p99, p99[i]);
-        write(panel.verdict, words[i]);
-        panel.node.classList.toggle("sl-x-bad", !expected[i ? "pool" : "loop"].stable || (!i && knobs.blocking));
-      });
+      const bad = [!expected.loop.stable || knobs.blocking, !expected.pool.stable];
+      panels.forEach((part, i) => part.write(names[i], p99[i], words[i], bad[i]));
       return {
         verdict: words.join(" "),
         speech: `Event loop: ${words[0]} p99 latency ${p99[0]}. Thread pool: ${words[1]} p99 latency ${p99[1]}.`,
@@ -450,6 +424,7 @@ const figure = {
   create: createModel,
   advance,
   change: setKnobs,
+  ended: ({ now }) => now >= END_US,
   view,
 };
 
