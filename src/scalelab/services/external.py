@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ USUAL_PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin", 
 PORT_TRIES = 3
 POLL_S = 0.02
 VERSION_S = 10.0
+VERSION = re.compile(r"\d+(\.\d+)+")
 
 
 class MissingServer(ServiceError):
@@ -34,13 +36,14 @@ class MissingServer(ServiceError):
 class Component:
     """A server that chapters use, and how to come by it.
 
-    name: as in `missing`; title: for people; variable: of the environment, names a server of the user's own; programs:
-    names of its executables, the preferred first; wheel: the package that holds one, and the pattern of its path in it;
-    get: how to get one, in one line.
+    name: as in `missing`; title, purpose: for people; variable: of the environment, names a server of the user's own;
+    programs: names of its executables, the preferred first; wheel: the package that holds one, and the pattern of its
+    path in it; get: how to get one, in one line.
     """
 
     name: str
     title: str
+    purpose: str
     variable: str
     programs: tuple[str, ...]
     wheel: tuple[str, str] | None
@@ -57,7 +60,7 @@ class Found:
 
     @property
     def version(self) -> str:
-        """What the program says of its version, in one line; "" for a server that was named."""
+        """The version that the program tells; "" for a server that was named, or where it tells none."""
         if self.program is None:
             return ""
         try:
@@ -70,8 +73,9 @@ class Found:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            return "its version cannot be read"
-        return next(iter((done.stdout + done.stderr).splitlines()), "").strip()
+            return ""
+        number = VERSION.search(done.stdout + done.stderr)
+        return number.group() if number else ""
 
 
 def find(component: Component, *, own: bool = False) -> Found | None:

