@@ -4,6 +4,7 @@ from scalelab.measure.budget import BudgetError, within
 from scalelab.measure.compare import Comparison, ComparisonError, compare, paired_ratio, timer_step
 from scalelab.measure.fresh import FreshProcessError, run_fresh
 from scalelab.measure.histogram import Histogram, HistogramError
+from scalelab.measure.interpreters import InterpreterError, free_threaded, missing_free_threaded
 from scalelab.measure.lag import LoopLag
 from scalelab.measure.load import Load, LoadError, closed_loop, open_loop
 from scalelab.measure.machine import MachineCard, machine_card, usable_cores
@@ -18,6 +19,7 @@ __all__ = [
     "FreshProcessError",
     "Histogram",
     "HistogramError",
+    "InterpreterError",
     "Interval",
     "Load",
     "LoadError",
@@ -26,9 +28,11 @@ __all__ = [
     "MemoryUse",
     "closed_loop",
     "compare",
+    "free_threaded",
     "machine_card",
     "median_interval",
     "memory",
+    "missing_free_threaded",
     "open_loop",
     "paired_ratio",
     "percentile",

@@ -26,17 +26,23 @@ class FreshProcessError(ScalelabError):
     """The function failed, or took too long, in its own process."""
 
 
-def run_fresh(function: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> Any:
+def run_fresh(function: Callable[..., Any], *arguments: Any, timeout: float = 60.0, python: str | None = None) -> Any:
     """Return what `function(*arguments)` returns when a new Python process runs it.
 
     function: a function or coroutine function that imports what it needs itself; only its source goes along, so it may
     be defined in a notebook cell (where multiprocessing's spawn could not import it). arguments and result: what JSON
-    can hold. timeout: seconds. Raises FreshProcessError with the process's own last words.
+    can hold. timeout: seconds. python: the path of another interpreter to run it with, which then sees none of this
+    one's packages and none of the PYTHON… variables. Raises FreshProcessError with the process's own last words.
     """
     program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
-    command = [sys.executable, "-c", program, json.dumps(arguments)]
+    interpreter = [sys.executable] if python is None else [python, "-I"]
+    command = [*interpreter, "-c", program, json.dumps(arguments)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except OSError as error:
+        raise FreshProcessError(
+            f"{interpreter[0]} cannot be started ({error}): expected the path of a Python interpreter."
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise FreshProcessError(
             f"{function.__name__}{arguments} did not end within {timeout} s: "

@@ -1,0 +1,77 @@
+"""Find a free-threaded Python, one whose threads share no interpreter lock, beside the one that runs this."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+
+from scalelab.errors import ScalelabError
+
+NAMED = "SCALELAB_FREETHREADED"
+"""The environment variable that names a free-threaded interpreter, by its path or by a name on PATH."""
+
+NAMES = ("python3.14t", "python3.13t", "python3t")
+VERSIONS = ("3.14t", "3.13t")
+ASK_S = 30.0
+
+
+class InterpreterError(ScalelabError):
+    """An interpreter that was asked for by name is not what it should be."""
+
+
+def free_threaded() -> str | None:
+    """Return the path of an interpreter that really runs without the interpreter lock, or None.
+
+    Looked for: the one named in SCALELAB_FREETHREADED; this one; python3.14t, python3.13t and python3t on PATH; then
+    3.14t and 3.13t as uv finds them, which downloads nothing. Each candidate is started and asked. Raises
+    InterpreterError where the one in SCALELAB_FREETHREADED does not run, or holds the lock after all.
+    """
+    if wanted := os.environ.get(NAMED):
+        path = shutil.which(wanted)
+        if path is None or not _runs_without_lock(path):
+            found = "there is no such program" if path is None else "it does not run with the interpreter lock off"
+            raise InterpreterError(
+                f"Expected a free-threaded Python in {NAMED}; got {wanted!r}: {found}. "
+                f"`uv python install {VERSIONS[0]}` gets one; or unset {NAMED}."
+            )
+        return path
+    return next((path for path in _candidates() if _runs_without_lock(path)), None)
+
+
+def missing_free_threaded() -> str:
+    """Return what this machine lacks for a free-threaded experiment, for `recorded(…, lacks=…)`; "" where one is found.
+
+    Raises InterpreterError as `free_threaded` does.
+    """
+    if free_threaded():
+        return ""
+    return f"a free-threaded Python (`uv python install {VERSIONS[0]}` gets one, or name one in {NAMED})"
+
+
+def _candidates() -> Iterator[str]:
+    if sys.executable:
+        yield sys.executable
+    for name in NAMES:
+        if path := shutil.which(name):
+            yield path
+    uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    for version in VERSIONS if uv else ():
+        if path := _said([str(uv), "python", "find", "--no-python-downloads", "--no-project", version]):
+            yield path
+
+
+def _runs_without_lock(python: str) -> bool:
+    return _said([python, "-I", "-c", "import sys; print(sys._is_gil_enabled())"]) == "False"
+
+
+def _said(command: list[str]) -> str:
+    """Return what the program printed, stripped; "" where it failed, or took too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
