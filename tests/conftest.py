@@ -18,6 +18,32 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
+SITE_GROUP = "site"
+TOLD = "told"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two workers share the tests, a file's go to one of them, and all that read the built site to one."""
+    for item in items:
+        reads_site = "built_site" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(SITE_GROUP if reads_site else item.path.stem))
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what a test measured: it is printed after all tests, whichever worker ran it."""
+    return lambda text: record_property(TOLD, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests told."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    texts = [text for report in reports for name, text in getattr(report, "user_properties", ()) if name == TOLD]
+    if texts:
+        terminalreporter.section("measured")
+        terminalreporter.write_line("\n".join(dict.fromkeys(map(str, texts))))
+
+
 @pytest.fixture(scope="session")
 def course() -> Course:
     return find_course(Path(__file__).parent)

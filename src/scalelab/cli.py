@@ -97,7 +97,12 @@ def _book(course: Course, options: argparse.Namespace) -> int:
 
 
 def _test(course: Course, options: argparse.Namespace) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *options.rest], cwd=course.root, check=False).returncode
+    arguments = options.rest
+    if not arguments:
+        # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
+        subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
+        arguments = ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:

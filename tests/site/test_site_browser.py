@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from site_server import Site, Visit
@@ -36,7 +35,7 @@ def read_to_the_end(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
-def test_every_page_is_light_and_asks_nobody_else(site: Site, visit: Open, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_page_is_light_and_asks_nobody_else(site: Site, visit: Open, tell: Callable[[str], None]) -> None:
     problems, table = [], []
     for path in site.pages:
         site.sent.clear()
@@ -50,8 +49,7 @@ def test_every_page_is_light_and_asks_nobody_else(site: Site, visit: Open, capsy
         problems += [f"{path} asks {url}" for url in seen.requests if urlsplit(url).netloc not in {host, ""}]
         problems += [f"{path}: {error}" for error in seen.errors]
         seen.page.context.close()
-    with capsys.disabled():
-        print("\n" + "\n".join(table))
+    tell("\n".join(table))
     assert not problems, "\n".join(problems)
 
 
