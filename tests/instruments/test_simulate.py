@@ -254,6 +254,12 @@ def test_bursts_fill_their_share_of_the_time_and_nothing_comes_between_if_they_b
     assert pauses.sum() / arrivals[-1] == pytest.approx(0.8, abs=0.03)
 
 
+def test_bursts_are_as_likely_at_the_start_as_at_any_time():
+    """In a fifth of 400 seeds a burst is on at once, 10 per second; in the others the first arrival is far off."""
+    first = np.array([simulate.bursts(2.0, 1, seed, factor=5, share=0.2, length=25)[0] for seed in range(400)])
+    assert (first < 1).mean() == pytest.approx(0.2 + 0.8 * 0.01, abs=0.08)
+
+
 def test_bursts_break_kingman_and_shuffling_their_gaps_mends_it(busy):
     """The gaps are hardly more variable than a Poisson process's; that they come in rows is what makes the queue."""
     arrivals, services = simulate.bursts(0.8, LONG, 1, factor=2), busy[1]

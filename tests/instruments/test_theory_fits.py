@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab import theory
+from scalelab.theory.fits import _peak_interval
 
 LOADS = np.array([1.0, 2, 4, 8, 16, 32, 64])
 # SPEC SDM91 on a Sun SPARCcenter 2000, and the fit of it that the R package usl by S. Möding prints.
@@ -71,7 +72,9 @@ def test_without_coherency_the_fit_has_no_peak_and_says_so(contention, errors):
     assert not fit.within_data(fit.peak)
 
 
-@pytest.mark.parametrize(("contention", "coherency"), [(0.03, 0.0005), (0.05, 0.00005), (0.05, 0.0), (0.0, 0.001)])
+@pytest.mark.parametrize(
+    ("contention", "coherency"), [(0.03, 0.0005), (0.05, 0.00005), (0.05, 0.0), (0.0, 0.001), (0.8, 0.001)]
+)
 @pytest.mark.parametrize("errors", ["proportional", "constant"])
 def test_the_intervals_hold_the_truth_about_95_times_in_100(contention, coherency, errors):
     """200 seeded sweeps with 2 % noise of the kind that the fit assumes: 181 to 200 is what chance leaves at 95 %."""
@@ -87,6 +90,19 @@ def test_the_intervals_hold_the_truth_about_95_times_in_100(contention, coherenc
         assert math.isinf(fit.peak_interval[1]) == (fit.intervals["coherency"][0] == 0)
     assert held.min() >= 181
     assert held[0] < 200 or held[2] < 200  # an interval that holds everything tells nothing
+
+
+@pytest.mark.parametrize("together", [-0.9, 0.0, 0.9])
+def test_the_peaks_interval_minds_how_contention_and_coherency_err_together(together):
+    """Estimates drawn from a normal distribution, for which Fieller's interval is exact: 95 in 100, however related."""
+    covariance = np.outer([0.05, 0.004], [0.05, 0.004]) * [[1, together], [together, 1]]
+    drawn = np.random.default_rng(6).multivariate_normal([0.8, 0.02], covariance, 4000)
+    held = [
+        low <= math.sqrt(0.2 / 0.02) <= high
+        for alpha, beta in drawn
+        for low, high in [_peak_interval(1 - alpha, beta, covariance, 1.959964)]
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
 
 
 def test_amdahls_interval_holds_the_truth_about_95_times_in_100():

@@ -133,12 +133,12 @@ def test_the_distribution_at_its_percentile_says_p(servers, rho, p):
     assert 1 - p / 100 == pytest.approx((1 - delayed) * math.exp(-t) + delayed * both, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("rho", [0.8, 0.8 - 1e-9, 0.8 + 1e-9, 0.8 - 1e-13])
-def test_percentiles_pass_through_the_point_where_both_rates_are_equal(rho):
-    """Five servers at ρ = .8 drain as fast as one serves: there the textbook's formula divides 0 by 0."""
-    t = theory.mmc_percentile(99, 5, rho, 1)
-    delayed = theory.erlang_c(5, 0.8)
-    assert pytest.approx(math.exp(-t) * (1 + delayed * t), rel=1e-6) == 0.01
+@pytest.mark.parametrize(("servers", "rho"), [(2, 0.5), (4, 0.75), (5, 0.8), (5, 0.8 - 1e-13), (5, 0.8 + 1e-9)])
+def test_percentiles_pass_through_the_point_where_both_rates_are_equal(servers, rho):
+    """There c servers drain the queue as fast as one serves, and the textbook's formula divides 0 by 0."""
+    t = theory.mmc_percentile(99, servers, rho, 1)
+    delayed = theory.erlang_c(servers, rho)
+    assert math.exp(-t) * (1 + delayed * t) == pytest.approx(0.01, rel=1e-6)
 
 
 @unhurried
