@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from typing import Protocol
 
 from aiohttp import web
 
@@ -16,6 +17,26 @@ from scalelab.services.process import allow_open_files
 BACKLOG = 4096
 ANSWERED_S = 0.005
 """How long a handler's answer takes to be on its way."""
+
+
+class Loaded(Protocol):
+    """A service that takes load: what it does for a request, what it counted, and how it begins anew."""
+
+    async def work(self, request: web.Request) -> web.Response: ...
+    async def stats(self, request: web.Request) -> web.Response: ...
+    async def reset(self, request: web.Request) -> web.Response: ...
+
+
+def run_loaded(service: Loaded) -> None:
+    """Serve `/work/<i>`, `/stats`, `/reset` and `/pause?seconds=` as `run_app` does."""
+    run_app(
+        [
+            web.get(r"/work/{i:\d+}", service.work),
+            web.get("/stats", service.stats),
+            web.get("/reset", service.reset),
+            web.get("/pause", pause),
+        ]
+    )
 
 
 def run_app(routes: Iterable[web.RouteDef]) -> None:

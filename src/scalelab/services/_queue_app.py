@@ -9,11 +9,10 @@ import random
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import web
 
-from scalelab.services._app import pause, run_app
+from scalelab.services._app import run_loaded
 
 
 @dataclass
@@ -122,17 +121,5 @@ class Service:
         return web.json_response({})
 
 
-def main(options: dict[str, Any]) -> None:
-    service = Service(**options)
-    run_app(
-        [
-            web.get(r"/work/{i:\d+}", service.work),
-            web.get("/stats", service.stats),
-            web.get("/reset", service.reset),
-            web.get("/pause", pause),
-        ]
-    )
-
-
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    run_loaded(Service(**json.loads(sys.argv[1])))

@@ -8,11 +8,10 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
-from scalelab.services._app import pause, run_app
+from scalelab.services._app import run_loaded
 
 TRIAL_TURNS = 20_000
 TRIALS = 9
@@ -66,17 +65,5 @@ class Service:
         return web.json_response({})
 
 
-def main(options: dict[str, Any]) -> None:
-    service = Service(turns_for(options["cost"]))
-    run_app(
-        [
-            web.get(r"/work/{i:\d+}", service.work),
-            web.get("/stats", service.stats),
-            web.get("/reset", service.reset),
-            web.get("/pause", pause),
-        ]
-    )
-
-
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    run_loaded(Service(turns_for(json.loads(sys.argv[1])["cost"])))
