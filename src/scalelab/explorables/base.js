@@ -102,7 +102,7 @@ export function readouts(caption, columns, labels) {
     "table",
     {},
     make("caption", {}, caption),
-    make("thead", {}, make("tr", {}, make("td"), ...columns.map((text) => head("col", text)))),
+    make("thead", {}, make("tr", {}, make("td", columns.length > 2 ? { style: "width: 22%" } : {}), ...columns.map((text) => head("col", text)))),
     make("tbody", {}, ...labels.map((label, i) => make("tr", {}, head("row", label), ...cells[i].map((pair) => make("td", {}, ...pair))))),
   );
   return { node, write: (rows) => rows.forEach((row, i) => row.forEach((pair, j) => pair.forEach((text, k) => write(cells[i][j][k], text)))) };
@@ -167,7 +167,7 @@ export function panel(value, height, seen) {
   };
 }
 
-const COLOURS = ["ink", "muted", "grid", "surface", "c1", "c2", "c3", "c4", "c5"];
+const COLOURS = ["ink", "muted", "grid", "surface", "c1", "c2", "c3", "c4", "c5", "prediction"];
 
 /** The colours of the page as a canvas takes them; `read` them again when the figure gets its place on the page. */
 function palette(root, changed) {
