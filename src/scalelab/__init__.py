@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scalelab import plots, simulate, theory
+    from scalelab import caches, plots, simulate, theory
     from scalelab.claims import claim
     from scalelab.explorables import explorable
     from scalelab.measure import (
@@ -43,19 +43,20 @@ __all__ = [
     "Interval",
     "Knob",
     "LoopLag",
+    "caches",
     "claim",
     "closed_loop",
     "compare",
     "explorable",
-    "latency_server",
     "free_threaded",
+    "latency_server",
     "machine_card",
     "median_interval",
     "memcached_server",
     "memory",
     "missing",
-    "open_loop",
     "missing_free_threaded",
+    "open_loop",
     "paired_ratio",
     "panel",
     "percentile",
@@ -84,12 +85,12 @@ _HOMES = {
         "LoopLag",
         "closed_loop",
         "compare",
-        "machine_card",
         "free_threaded",
+        "machine_card",
         "median_interval",
         "memory",
-        "open_loop",
         "missing_free_threaded",
+        "open_loop",
         "paired_ratio",
         "percentile",
         "run_fresh",
@@ -102,7 +103,7 @@ _HOMES = {
     "recordings": ("recorded",),
     "services": ("latency_server", "memcached_server", "missing", "queue_server", "redis_server", "work_server"),
 }
-_MODULES = ("plots", "simulate", "theory")
+_MODULES = ("caches", "plots", "simulate", "theory")
 
 
 def __getattr__(name: str) -> Any:

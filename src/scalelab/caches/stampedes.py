@@ -1,0 +1,112 @@
+"""Stampedes: one popular answer expires, and until it is computed anew, every request finds nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalelab.simulate import compiled
+from scalelab.theory import OutOfDomain
+
+Floats: TypeAlias = NDArray[np.float64]
+Cure = Literal["nothing", "lock", "single-flight", "XFetch"]
+CURES: tuple[Cure, ...] = get_args(Cure)
+
+
+@dataclass(frozen=True)
+class Stampede:
+    """What happened around one key: requests that came, recomputations that they started, requests that had to wait
+    for a new value because there was none to answer with, and the seconds all this took."""
+
+    requests: int
+    recomputations: int
+    waited: int
+    seconds: float
+    cycle: float
+
+    @property
+    def per_expiry(self) -> float:
+        """Recomputations in the time in which one is enough: a TTL, the time to recompute, and the wait for the next
+        request, `cycle` seconds together."""
+        return self.recomputations * self.cycle / self.seconds
+
+
+def stampede(
+    rate: float,
+    recompute: float,
+    ttl: float,
+    cure: Cure = "nothing",
+    *,
+    beta: float = 1.0,
+    instances: int = 1,
+    expiries: int = 1000,
+    seed: int = 1,
+) -> Stampede:
+    """Simulate requests for one key whose value lives for `ttl` seconds after it was written.
+
+    rate: requests per second, Poisson, > 0; recompute: seconds that a new value takes, > 0; ttl: seconds, > 0. cure:
+
+    - nothing: who finds the value expired computes it, and waits for it.
+    - lock: so does the first one; the others wait for its value.
+    - single-flight: the same inside each of `instances` processes, among which requests are spread at random.
+    - XFetch: as with nothing, but before it expires, too, each request recomputes it with a probability that rises as
+      the expiry nears: when now − recompute·β·ln U >= expiry, U uniform in (0, 1]; it is answered from the old value.
+
+    expiries: how many cycles to simulate, >= 1. Raises OutOfDomain. Source: A. Vattani, F. Chierichetti and
+    K. Lowenstein, "Optimal probabilistic cache stampede prevention", PVLDB 8 (2015).
+    """
+    for name, value in {"rate": rate, "recompute": recompute, "ttl": ttl}.items():
+        if not 0 < value < math.inf:
+            raise OutOfDomain(f"Expected {name} > 0; got {value:g}.")
+    for name, number in {"instances": instances, "expiries": expiries}.items():
+        if number != int(number) or number < 1:
+            raise OutOfDomain(f"Expected {name}, a whole number >= 1; got {number}.")
+    if not 0 <= beta < math.inf:
+        raise OutOfDomain(f"Expected beta >= 0; got {beta:g}.")
+    if cure not in CURES:
+        raise OutOfDomain(f"Expected a cure among {', '.join(map(repr, CURES))}; got {cure!r}.")
+    cycle = ttl + recompute + 1 / rate
+    rng = np.random.default_rng(seed)
+    n = math.ceil(expiries * cycle * rate)
+    arrivals = np.cumsum(rng.exponential(1 / rate, n))
+    early = rng.exponential(recompute * beta, n) if cure == "XFetch" else np.zeros(n)
+    flights = {"lock": 1, "single-flight": int(instances)}.get(cure, 0)
+    flight = rng.integers(flights, size=n) if flights else np.full(n, -1)
+    counts = np.zeros(2, np.int64)
+    compiled(_around_one_key)(arrivals, early, flight, max(flights, 1), recompute, ttl, counts)
+    return Stampede(n, int(counts[0]), int(counts[1]), float(arrivals[-1]), cycle)
+
+
+def _around_one_key(  # noqa: PLR0917 - arrays and numbers are all that a compiled loop takes
+    arrivals: Floats,
+    early: Floats,
+    flight: NDArray[np.int64],
+    flights: int,
+    recompute: float,
+    ttl: float,
+    counts: NDArray[np.int64],
+) -> None:
+    """Count recomputations and waits. Recomputations take equally long: who started first, writes first."""
+    started, done = np.empty(len(arrivals)), 0
+    busy_until = np.full(flights, -1.0)
+    expiry, begun = ttl, 0
+    for i in range(len(arrivals)):
+        now = arrivals[i]
+        while done < begun and started[done] + recompute <= now:
+            expiry = started[done] + recompute + ttl
+            done += 1
+        if now + early[i] < expiry:
+            continue
+        if now >= expiry:
+            counts[1] += 1
+        if flight[i] >= 0:
+            if busy_until[flight[i]] > now:
+                continue
+            busy_until[flight[i]] = now + recompute
+        started[begun] = now
+        begun += 1
+    counts[0] = begun

@@ -1,0 +1,65 @@
+"""Traces: which key each request asks for, as whole numbers, in the order of the requests."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalelab import theory
+from scalelab.theory import OutOfDomain
+
+Keys: TypeAlias = NDArray[np.int64]
+
+
+def zipf(keys: int, alpha: float, requests: int, seed: int) -> Keys:
+    """Return independent requests whose popularity falls with the rank: key k is asked for in proportion to 1/(k+1)^α.
+
+    keys: how many there are, >= 1, key 0 the most popular; alpha: >= 0, 0 for all alike; requests: >= 0; result of
+    shape (requests,). The popularity itself is `scalelab.theory.zipf_popularity`. Raises OutOfDomain.
+    """
+    up_to = np.cumsum(theory.zipf_popularity(keys, alpha))
+    drawn = np.random.default_rng(seed).random(_whole(requests, "requests", least=0))
+    return np.searchsorted(up_to / up_to[-1], drawn, side="right").astype(np.int64)
+
+
+def loop(keys: int, requests: int) -> Keys:
+    """Return requests that go through the keys in order, again and again: 0, 1, …, keys−1, 0, 1, …
+
+    keys: >= 1; requests: >= 0; result of shape (requests,). Raises OutOfDomain.
+    """
+    return np.arange(_whole(requests, "requests", least=0)) % _whole(keys, "keys")
+
+
+def scan(keys: int, alpha: float, requests: int, seed: int, *, every: int, length: int) -> Keys:
+    """Return Zipf requests with scans between them: after every `every` of them, `length` keys asked for once each.
+
+    A scanned key is a new one, from `keys` upwards, and is never asked for again. every: >= 1; length: >= 0; requests:
+    of both kinds together. The rest, the result and errors: as `zipf`, whose requests these are, in order.
+    """
+    every, length = _whole(every, "every"), _whole(length, "length", least=0)
+    place = np.arange(_whole(requests, "requests", least=0)) % (every + length)
+    scanned = place >= every
+    trace = np.empty(len(place), np.int64)
+    trace[~scanned] = zipf(keys, alpha, int((~scanned).sum()), seed)
+    trace[scanned] = keys + np.arange(int(scanned.sum()))
+    return trace
+
+
+def shifting(keys: int, alpha: float, requests: int, seed: int, *, every: int) -> Keys:
+    """Return Zipf requests for news: the newest key is the most popular one, and after every `every` requests there is
+    a newer one, so that each of the others falls by one rank and the least popular is asked for no more.
+
+    every: >= 1. keys: that are asked for at one time; numbers go on upwards from there. The rest, the result and
+    errors: as `zipf`.
+    """
+    rank = zipf(keys, alpha, requests, seed)
+    newest = keys - 1 + np.arange(len(rank)) // _whole(every, "every")
+    return newest - rank
+
+
+def _whole(value: int, name: str, least: int = 1) -> int:
+    if value != int(value) or value < least:
+        raise OutOfDomain(f"Expected {name}, a whole number >= {least}; got {value}.")
+    return int(value)
