@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from scalelab.course.find import Course
-from scalelab.explorables import bundle, explorable, names, stylesheet
+from scalelab.explorables import Explorable, bundle, explorable, names, stylesheet
 
 HOST = "http://site.test"
 CONFIG = """
@@ -31,19 +31,18 @@ root_doc = "contents"
 """
 
 
-def notebook(figures: int, *, others: bool) -> nbformat.NotebookNode:
+def notebook(figures: list[Explorable], *, others: bool) -> nbformat.NotebookNode:
     """A notebook as its run leaves it: explorables shown in cells, their state and that of other widgets saved."""
     saved: dict[str, Any] = {}
     cells = [nbformat.v4.new_markdown_cell("# A page")]
-    for i in range(figures):
-        widget = explorable("event_loop", seed=i + 1)
+    for widget in figures:
         saved[widget.model_id] = {"model_name": "AnyModel", "state": widget.get_state()}
         layout = widget.layout
         saved[layout.model_id] = {"model_name": "LayoutModel", "state": layout.get_state()}
         shown = widget._repr_mimebundle_()
         assert shown is not None
         output = nbformat.v4.new_output("display_data", data=shown[0])
-        cells.append(nbformat.v4.new_code_cell("explorable('event_loop')", outputs=[output], execution_count=1))
+        cells.append(nbformat.v4.new_code_cell("explorable()", outputs=[output], execution_count=1))
         widget.close()
     if others:
         saved["other"] = {"model_name": "IntSliderModel", "state": {"description": "</script>"}}
@@ -62,10 +61,12 @@ def site(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Path:
     book = course.root / "book"
     config = CONFIG.replace("EXTENSIONS", repr(str(book / "_ext"))).replace("STATIC", repr(str(book / "_static")))
     (source / "conf.py").write_text(config, "utf-8")
-    pages = {"index": (0, False), "one": (1, False), "two": (2, True)}
-    for name, (figures, others) in pages.items():
-        nbformat.write(notebook(figures, others=others), source / f"{name}.ipynb")
-    (source / "contents.md").write_text("# Contents\n\n```{toctree}\nindex\none\ntwo\n```\n", "utf-8")
+    first, second = ([explorable("event_loop", seed=seed) for seed in range(1, count + 1)] for count in (1, 2))
+    points = explorable("scaling_laws", points=[(1, 40), (20, 500)], rate=40, unit="reader's turns/s")
+    pages = {"index": [], "one": first, "two": second, "three": [explorable("queue", seed=3), points]}
+    for name, figures in pages.items():
+        nbformat.write(notebook(figures, others=name == "two"), source / f"{name}.ipynb")
+    (source / "contents.md").write_text("# Contents\n\n```{toctree}\nindex\none\ntwo\nthree\n```\n", "utf-8")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(source), str(source / "_build")]
     built = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -134,6 +135,16 @@ def test_the_figure_takes_the_place_of_its_words(visit: Callable[..., Page]) -> 
     page = visit("one.html")
     expect(page.locator(".sl-explorable .sl-x-clock")).to_contain_text("seed 1")
     expect(page.get_by_text("Turn on JavaScript")).to_have_count(0)
+
+
+def test_figures_of_several_kinds_stand_on_one_page_and_have_what_they_were_given(visit: Callable[..., Page]) -> None:
+    page = visit("three.html")
+    expect(page.locator("#queue .sl-x-clock")).to_contain_text("seed 3")
+    laws = page.locator("#scaling_laws")
+    expect(laws.locator("caption")).to_have_text("What each law says, by the knobs above, in reader's turns/s")
+    expect(laws.get_by_role("rowheader", name="Off the points by")).to_be_visible()
+    laws.get_by_role("slider", name="Workers").press("ArrowRight")
+    page.wait_for_url("**/three.html#scaling_laws?seed=8&serial=50&workers=65&contention=30&coherency=500")
 
 
 def test_without_javascript_the_words_stay(visit: Callable[..., Page]) -> None:

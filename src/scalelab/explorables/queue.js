@@ -279,9 +279,9 @@ function drawSystem(context, colours, width, model, seen) {
   const limited = knobs.limit < NO_LIMIT;
   const waiting = queue.list();
   const at = layout(width, knobs.servers, Math.max(waiting.length, limited ? knobs.limit : 0, 1), seen.pitch);
-  const passed = Math.max(0, now - seen.now);
+  const passed = seen.model === model && seen.width === width ? now - seen.now : Infinity; // all else is drawn afresh
   const share = 1 - Math.exp(-passed / Math.min(3_000, (2 * SERVICE_US) / knobs.servers)); // of its way that a dot goes
-  Object.assign(seen, { pitch: at.pitch, now });
+  Object.assign(seen, { model, width, pitch: at.pitch, now });
   const go = (request, [x, y]) => {
     if (Number.isNaN(request.x)) [request.x, request.y] = now - request.at < 20_000 ? at.entry : [x, y];
     request.x += (x - request.x) * share;
@@ -427,8 +427,9 @@ function judge({ load, limit, servers }, seen, expected) {
   if (expected.kind === "unstable")
     return ["unstable", `No steady state: ${load === 100 ? "the servers have no slack to catch up in, and the line has no length to return to." : `the line grows by ${number(expected.growth)} requests/s.`}`];
   const refused = expected.refused ?? seen.refused / Math.max(1, seen.arrived);
-  const longest = limit ? `the others wait for at most ${plural(limit, "other")} before them.` : "nobody waits.";
-  if (limit < NO_LIMIT) return ["limited", `${percent(refused, refused < 0.01 ? 2 : 1)} are refused; ${longest}`];
+  const when = expected.refused === null ? "So far" : "In the long run";
+  const longest = limit ? `nobody waits behind more than ${plural(limit - 1, "other")}.` : "nobody waits.";
+  if (limit < NO_LIMIT) return ["limited", `${when} ${percent(refused, refused < 0.01 ? 2 : 1)} are refused; ${longest}`];
   const times = expected.mean_wait_ms / (SERVICE_US / 1000);
   const idle = `${servers === 1 ? "The server is" : "The servers are"} idle ${percent(1 - load / 100)} of the time`;
   return ["stable", `${idle}, ${times < 1 ? "and" : "yet"} a request waits ${number(times, times < 1 ? 2 : 1)} × the time its service takes.`];
@@ -450,7 +451,7 @@ function view(root) {
   const table = readouts("This run from its start, and what theory says of one that never ends", ["This run", "Theory"], ["Mean wait", "p99 wait", "Requests in line", "Servers busy", "Refused"]);
   const note = "The wait is the time in line; service comes on top, 10 ms in the mean. Variability: squared coefficient of variation of the service time. ±: 95 % interval of the mean, from batch means. Long enough: ± 10 % or less.";
   root.append(make("div", { class: "sl-x-pair" }, system.node, waits.node), table.node, make("p", { class: "sl-x-note" }, note));
-  const seen = { pitch: 0, now: 0 };
+  const seen = { model: null, width: 0, pitch: 0, now: 0 };
   let [state, expected, trusted] = [null, null, false];
   return {
     draw(model, colours) {

@@ -113,10 +113,15 @@ function drawChart(context, colours, width, knobs, { points = [], rate = 1, unit
   context.restore();
 
   if (inside) {
-    const text = `peak: ${short(seen.usl.most)} ${unit} at ${number(seen.usl.most_at)}`;
+    const long = `peak: ${short(seen.usl.most)} ${unit} at ${number(seen.usl.most_at)}`;
     const peak = x(seen.usl.most_at);
-    const fits = peak + 6 + context.measureText(text).width < right;
-    label(context, colours.c1, text, peak + (fits ? 6 : -6), floor - 7, fits ? "left" : "right");
+    const wide = context.measureText(long).width;
+    const before = peak + 6 + wide > right && peak - 6 - wide > left; // the peak
+    const text = before || peak + 6 + wide <= right ? long : "peak";
+    const across = context.measureText(text).width;
+    context.fillStyle = colours.surface;
+    context.fillRect(before ? peak - 8 - across : peak + 4, floor - 18, across + 4, 15);
+    label(context, colours.c1, text, peak + (before ? -6 : 6), floor - 7, before ? "right" : "left");
   }
   if (predicted !== null) {
     const at = Math.min(floor, Math.max(top, y(predicted)));
