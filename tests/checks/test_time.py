@@ -363,7 +363,7 @@ class TestThreads:
 
 
 class TestEndings:
-    def test_a_deadlock_ends_at_once_and_says_who_waits(self) -> None:
+    def test_a_deadlock_ends_at_once(self) -> None:
         async def answer() -> None:
             await asyncio.sleep(5)
             await asyncio.Event().wait()
@@ -371,7 +371,7 @@ class TestEndings:
         run = checks.run(answer, may_raise=checks.Deadlock)
         assert run.deadlock
         assert run.seconds == 5
-        with pytest.raises(checks.AnswerFailed, match=r"`answer` waits in line \d+ of your cell: `await asyncio.Event"):
+        with pytest.raises(checks.AnswerFailed, match="every coroutine waits"):
             checks.run(answer)
 
     def test_too_many_virtual_seconds(self) -> None:

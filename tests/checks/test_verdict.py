@@ -146,6 +146,19 @@ def test_a_deadlock_in_a_callee_names_every_line_once(capsys: pytest.CaptureFixt
     assert text.count("`double` waits in line 8 of your cell") == 1
 
 
+def test_a_deadlock_names_no_line_of_the_check(capsys: pytest.CaptureFixture[str]) -> None:
+    check = """
+        async def drive():
+            await double([1, 2, 3])
+
+        with checks.verdict("double") as expect:
+            run = checks.run(drive, returns=list)
+    """
+    text = told("async def double(numbers):\n    await asyncio.Event().wait()", capsys, check)
+    assert "`double` waits in line 2 of your cell" in text
+    assert "drive" not in text
+
+
 @pytest.mark.parametrize(
     ("otherwise", "words"),
     [
