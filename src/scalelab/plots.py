@@ -45,6 +45,7 @@ CSS_COLOURS = {
 MARKERS = ("o", "s", "^", "D", "v")
 POINTS_PER_INCH = 72
 WIDTH_IN, HEIGHT_IN = 5.2, 3.5
+FEW_DECADES = 50  # a logarithmic axis from low to this many times low also names 2 and 5 of each decade
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -155,8 +156,11 @@ def show(figure: Figure, *, alt: str, prediction: Prediction | None = None, outc
         raise ChartError('This chart has no alternative text: say its finding in words, with alt="…".')
     axes = figure.axes[0]
     title: str = getattr(figure, "scalelab_title", "")
-    if axes.get_legend_handles_labels()[0]:
+    if axes.get_legend() is None and axes.get_legend_handles_labels()[0]:
         axes.legend()
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if axis.get_scale() == "log" and high / low < FEW_DECADES and isinstance(axis.get_major_locator(), LogLocator):
+            axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     if prediction is not None and prediction.number is not None:
         axes.axhline(prediction.number, color=PREDICTION, linewidth=1.6)
     text = io.StringIO()

@@ -92,3 +92,29 @@ def test_the_outcome_stands_beside_the_prediction():
     output = drawn(prediction=prediction, outcome=9)
     assert "You predicted 700 1/s." in output.data["text/html"]
     assert "var(--sl-prediction" in svg_of(output)
+
+
+def labels_of(low, high):
+    """Return the numbers that stand at a logarithmic y axis from low to high."""
+    figure, axes = plots.chart("t", x="x", y="y", log="y")
+    axes.set_ylim(low, high)
+    plots.measured(axes, [1, 2], [low, high], "points")
+    with capture_output() as shown:
+        plots.show(figure, alt="a")
+    text = shown.outputs[0].data["text/html"]
+    return set(re.findall(r">([\d.,]+)</text>", text))
+
+
+def test_a_logarithmic_axis_within_one_decade_has_numbers_too():
+    assert {"1", "2", "5"} <= labels_of(0.9, 6)
+    assert {"1", "1,000"} <= labels_of(0.9, 5000)
+    assert "20" not in labels_of(0.9, 5000)
+
+
+def test_a_legend_that_was_placed_stays_where_it_is():
+    figure, axes = plots.chart("t", x="x", y="y")
+    plots.measured(axes, [1, 2], [3, 4], "points")
+    placed = axes.legend(loc="lower left")
+    with capture_output():
+        plots.show(figure, alt="a")
+    assert axes.get_legend() is placed
