@@ -145,11 +145,19 @@ def measured(
 
 
 @mpl.rc_context(STYLE)
-def show(figure: Figure, *, alt: str, prediction: Prediction | None = None, outcome: float | None = None) -> None:
+def show(
+    figure: Figure,
+    *,
+    alt: str,
+    prediction: Prediction | None = None,
+    outcome: float | str | None = None,
+    simulated: bool = False,
+) -> None:
     """Display a chart with its caption, its alternative text, and the reader's prediction.
 
     alt: the finding in words, for who cannot see the picture. prediction: marked across the chart where the reader
     committed one, at its value on the y axis. outcome: the measured answer to it, in its unit, named in the caption.
+    simulated: the outcome was simulated, and is called so.
     Raises ChartError when there is no alternative text.
     """
     if not alt.strip():
@@ -168,7 +176,7 @@ def show(figure: Figure, *, alt: str, prediction: Prediction | None = None, outc
     svg = _themed(text.getvalue(), alt)
     attributes, said = "", ""
     if prediction is not None:
-        said = f'<p class="sl-outcome">{prediction.outcome_html(outcome)}</p>'
+        said = f'<p class="sl-outcome">{prediction.outcome_html(outcome, simulated=simulated)}</p>'
         if prediction.numeric:
             attributes = f" data-prediction-axis='{json.dumps(_axis_geometry(figure, axes))}'"
             attributes += f' data-shows-prediction="{html.escape(prediction.key)}"'
