@@ -49,7 +49,7 @@ def missing_free_threaded() -> str:
     """
     if free_threaded():
         return ""
-    return f"a free-threaded Python (`uv python install {VERSIONS[0]}` gets one, or name one in {NAMED})"
+    return f"a free-threaded Python (uv python install {VERSIONS[0]} gets one, or name one in {NAMED})"
 
 
 def _candidates() -> Iterator[str]:
