@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import cache_vectors
 import event_loop_vectors
 import pytest
 import queue_vectors
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from scalelab.explorables import _cache_model as cache
 from scalelab.explorables import _event_loop_model as event_loop
 from scalelab.explorables import _queue_model as queue
 from scalelab.explorables import _scaling_laws_model as scaling_laws
@@ -22,16 +24,22 @@ OpenPage = Callable[..., Page]
 CALM = {"reduced_motion": "reduce"}
 CLOCK = ".sl-x-clock"
 
-MODELS = {"event_loop": event_loop, "queue": queue, "scaling_laws": scaling_laws}
-VECTORS = {"event_loop": event_loop_vectors.VECTORS, "queue": queue_vectors.VECTORS}
-MOVING = ("event_loop", "queue")
+MODELS = {"cache": cache, "event_loop": event_loop, "queue": queue, "scaling_laws": scaling_laws}
+VECTORS = {
+    "cache": cache_vectors.VECTORS,
+    "event_loop": event_loop_vectors.VECTORS,
+    "queue": queue_vectors.VECTORS,
+}
+MOVING = ("cache", "event_loop", "queue")
 # A state of each that gives it the most to draw or the longest words.
 FULLEST = {
+    "cache": {"policy": 4, "size": 1000, "scan": 50},
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 500},
     "queue": {"load": 120, "servers": 32},
     "scaling_laws": {"serial": 0, "contention": 0, "coherency": 0, "workers": 1000},
 }
 ODD = {
+    "cache": {"policy": 3, "size": 1000, "skew": 0, "scan": 50},
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 1, "blocking": True},
     "queue": {"load": 99, "servers": 32, "scv": 8, "limit": 99},
     "scaling_laws": {"serial": 500, "contention": 300, "coherency": 2000, "workers": 1000},
@@ -95,7 +103,9 @@ def test_both_have_the_same_knobs(open_page: OpenPage, name: str) -> None:
         f"import('./{name}.js').then(({{ KNOBS, PREVIEW_MS }}) => ({{ KNOBS, PREVIEW_MS }}))"
     )
     ranges = [
-        {"low": knob["min"], "high": knob["max"], "step": knob["step"], "unit": knob["unit"]} if "min" in knob else {}
+        {"low": knob["min"], "high": knob["max"], "step": knob["step"], "unit": knob["unit"]}
+        if "min" in knob
+        else {"choices": tuple(knob.get("choices", ()))}
         for knob in module["KNOBS"]
     ]
     model: Any = MODELS[name]
@@ -109,6 +119,7 @@ def test_both_have_the_same_knobs(open_page: OpenPage, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "constants"),
     [
+        ("cache", ("KEYS", "REQUEST_US", "PERIOD", "TRUSTED", "BATCHES")),
         ("event_loop", ("SLICE_US", "BLOCK_US", "BLOCK_ONE_IN", "BIN_US", "WINDOW_BINS")),
         ("queue", ("SERVICE_US", "NO_LIMIT", "TRUSTED", "BATCHES")),
     ],
@@ -232,8 +243,8 @@ def test_every_slider_has_a_name_says_its_value_and_is_kept(open_page: OpenPage,
 @ALL
 def test_targets_are_large_enough(open_page: OpenPage, name: str) -> None:
     page = open_page(name, viewport={"width": 390, "height": 844})
-    boxes = [control.bounding_box() for control in page.locator(".sl-x :is(input, button)").all()]
-    assert len(boxes) == {"event_loop": 7, "queue": 8, "scaling_laws": 4}[name]
+    boxes = [control.bounding_box() for control in page.locator(".sl-x :is(input, select, button)").all()]
+    assert len(boxes) == {"cache": 8, "event_loop": 7, "queue": 8, "scaling_laws": 4}[name]
     assert all(box and box["width"] >= 24 and box["height"] >= 24 for box in boxes)
 
 
@@ -367,7 +378,7 @@ def test_any_width_is_drawn(open_page: OpenPage, name: str, width: int) -> None:
 def test_jupyterlab_leaves_the_keys_to_the_controls(open_page: OpenPage, name: str) -> None:
     # Lab looks for its shortcuts from the focused element upwards, and stops at one with this mark.
     page = open_page(name, **CALM)
-    assert page.locator(".sl-x :is(input, button):not([data-lm-suppress-shortcuts=true])").count() == 0
+    assert page.locator(".sl-x :is(input, select, button):not([data-lm-suppress-shortcuts=true])").count() == 0
 
 
 @ALL

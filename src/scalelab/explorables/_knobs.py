@@ -20,7 +20,10 @@ class KnobError(ScalelabError):
 
 @dataclass(frozen=True)
 class Knob:
-    """A range of whole numbers with a step. Without a range (`high` is None) it is a switch, off or on."""
+    """A range of whole numbers with a step. Without a range (`high` is None) it is a switch, off or on.
+
+    With `choices` it is one of them, kept as its place among them; a state may name it instead.
+    """
 
     name: str
     value: int | bool
@@ -28,8 +31,11 @@ class Knob:
     high: int | None = None
     step: int = 1
     unit: str = ""
+    choices: tuple[str, ...] = ()
 
     def takes(self, value: object) -> bool:
+        if self.choices:
+            return not isinstance(value, bool) and value in range(len(self.choices))
         if self.high is None:
             return isinstance(value, bool)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -37,6 +43,8 @@ class Knob:
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def __str__(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
         if self.high is None:
             return "True or False"
         unit = f" {self.unit}" if self.unit else ""
@@ -57,6 +65,8 @@ def settings(knobs: Sequence[Knob], given: Mapping[str, object]) -> State:
     state: State = {"seed": seed}
     for knob in knobs:
         value = given.get(knob.name, knob.value)
+        if isinstance(value, str) and value in knob.choices:
+            value = knob.choices.index(value)
         if not knob.takes(value) or not isinstance(value, int):
             raise KnobError(f"{knob.name}: expected {knob}, came {value!r}")
         state[knob.name] = value

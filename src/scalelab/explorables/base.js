@@ -63,13 +63,17 @@ export function popHeap(heap) {
   return top;
 }
 
-/** A complete state from whatever came, an address included: numbers in range and on a step, switches true or false. */
+/**
+ * A complete state from whatever came, an address included: numbers in range and on a step, switches true or false, and
+ * choices, which may come by name, by their place.
+ */
 export function settings(knobs, given = {}) {
   const seed = Number(given.seed ?? 8);
   const state = { seed: Number.isFinite(seed) ? seed >>> 0 : 8 };
-  for (const { name, value, min, max, step } of knobs) {
+  for (const { name, value, min, max, step, choices } of knobs) {
     const raw = given[name] ?? value;
-    if (typeof value === "boolean") state[name] = raw === true || raw === "true";
+    if (choices) state[name] = [choices.indexOf(raw), Number(raw)].find((place) => place in choices) ?? value;
+    else if (typeof value === "boolean") state[name] = raw === true || raw === "true";
     else {
       const wanted = Number.isFinite(Number(raw)) ? Number(raw) : value;
       state[name] = Math.min(max, min + step * Math.max(0, Math.round((wanted - min) / step)));
@@ -199,7 +203,12 @@ function speaker(node) {
   };
 }
 
-function knobRow({ name, label, note, unit, min, max, step, value, says }, changed) {
+function knobRow({ name, label, note, unit, min, max, step, value, says, choices }, changed) {
+  if (choices) {
+    const input = make("select", { name }, ...choices.map((text, i) => make("option", { value: i }, text)));
+    input.addEventListener("change", () => changed(name, Number(input.value), true));
+    return { node: make("label", { class: "sl-x-knob" }, make("span", {}, label), input), show: (now) => (input.value = now) };
+  }
   if (typeof value === "boolean") {
     const input = make("input", { type: "checkbox", name });
     input.addEventListener("change", () => changed(name, input.checked, true));
@@ -229,7 +238,8 @@ export const PREVIEW_MS = 10_000; // a run is shown from here on, so that the fi
  * `{ verdict, speech }`, and perhaps `stop()`. A screen reader hears the speech when the verdict has changed or a knob
  * was turned. `changed()` asks for a new picture. A figure that moves has `advance(run, ms)` as well, a run with its
  * simulated `now` in microseconds, and `ended(run)`; and may have `slower`, how many times slower than its own clock it
- * is shown; `change(run, state)`, where a knob turned does not start a new run; and `skip`, `{ label, go(run) }`.
+ * is shown; `change(run, state)`, where a knob turned does not start a new run; and `skip`, `{ label, go(run) }`. A knob
+ * with `look` only changes what is shown of the same run: it becomes part of `run.knobs`.
  * `model.get("state")` is where knobs start, and `model.get("given")` what the figure was given besides; every settled
  * change goes to `model.set("state", …)`.
  */
@@ -259,7 +269,7 @@ export function mount({ model, el, figure }) {
     live,
   );
   // JupyterLab would take the arrow keys of a slider for its own.
-  for (const control of root.querySelectorAll("input, button")) control.setAttribute("data-lm-suppress-shortcuts", "true");
+  for (const control of root.querySelectorAll("input, select, button")) control.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(root);
   const speak = speaker(live);
   const view = figure.view(body, model.get("given") ?? {}, () => show(false));
@@ -292,7 +302,8 @@ export function mount({ model, el, figure }) {
   function turn(name, value, settled) {
     if (state[name] !== value) {
       state = { ...state, [name]: value };
-      if (calm.matches || !figure.change) start();
+      if (knobs.find((knob) => knob.name === name).look) run.knobs = state;
+      else if (calm.matches || !figure.change) start();
       else figure.change(run, state);
       show(true);
     }
