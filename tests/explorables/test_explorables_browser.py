@@ -8,6 +8,7 @@ from typing import Any
 
 import cache_vectors
 import event_loop_vectors
+import lock_vectors
 import pytest
 import queue_vectors
 from axe_playwright_python.sync_playwright import Axe
@@ -15,6 +16,7 @@ from playwright.sync_api import Page, expect
 
 from scalelab.explorables import _cache_model as cache
 from scalelab.explorables import _event_loop_model as event_loop
+from scalelab.explorables import _lock_model as lock
 from scalelab.explorables import _queue_model as queue
 from scalelab.explorables import _scaling_laws_model as scaling_laws
 from scalelab.explorables import names
@@ -24,23 +26,26 @@ OpenPage = Callable[..., Page]
 CALM = {"reduced_motion": "reduce"}
 CLOCK = ".sl-x-clock"
 
-MODELS = {"cache": cache, "event_loop": event_loop, "queue": queue, "scaling_laws": scaling_laws}
+MODELS = {"cache": cache, "event_loop": event_loop, "lock": lock, "queue": queue, "scaling_laws": scaling_laws}
 VECTORS = {
     "cache": cache_vectors.VECTORS,
     "event_loop": event_loop_vectors.VECTORS,
+    "lock": lock_vectors.VECTORS,
     "queue": queue_vectors.VECTORS,
 }
-MOVING = ("cache", "event_loop", "queue")
+MOVING = ("cache", "event_loop", "lock", "queue")
 # A state of each that gives it the most to draw or the longest words.
 FULLEST = {
     "cache": {"policy": 4, "size": 1000, "scan": 50},
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 500},
+    "lock": {"threads": 8, "work": 100, "interval": 500},
     "queue": {"load": 120, "servers": 32},
     "scaling_laws": {"serial": 0, "contention": 0, "coherency": 0, "workers": 1000},
 }
 ODD = {
     "cache": {"policy": 3, "size": 1000, "skew": 0, "scan": 50},
     "event_loop": {"rate": 1000, "wait": 1000, "threads": 1, "blocking": True},
+    "lock": {"threads": 8, "work": 7, "interval": 20_000, "io": 50},
     "queue": {"load": 99, "servers": 32, "scv": 8, "limit": 99},
     "scaling_laws": {"serial": 500, "contention": 300, "coherency": 2000, "workers": 1000},
 }
@@ -121,6 +126,7 @@ def test_both_have_the_same_knobs(open_page: OpenPage, name: str) -> None:
     [
         ("cache", ("KEYS", "REQUEST_US", "PERIOD", "TRUSTED", "BATCHES")),
         ("event_loop", ("SLICE_US", "BLOCK_US", "BLOCK_ONE_IN", "BIN_US", "WINDOW_BINS")),
+        ("lock", ("GAP_US", "SLICE_US", "CALL_US", "TRUSTED", "LEAST", "BATCHES")),
         ("queue", ("SERVICE_US", "NO_LIMIT", "TRUSTED", "BATCHES")),
     ],
 )
@@ -244,7 +250,7 @@ def test_every_slider_has_a_name_says_its_value_and_is_kept(open_page: OpenPage,
 def test_targets_are_large_enough(open_page: OpenPage, name: str) -> None:
     page = open_page(name, viewport={"width": 390, "height": 844})
     boxes = [control.bounding_box() for control in page.locator(".sl-x :is(input, select, button)").all()]
-    assert len(boxes) == {"cache": 8, "event_loop": 7, "queue": 8, "scaling_laws": 4}[name]
+    assert len(boxes) == {"cache": 8, "event_loop": 7, "lock": 8, "queue": 8, "scaling_laws": 4}[name]
     assert all(box and box["width"] >= 24 and box["height"] >= 24 for box in boxes)
 
 

@@ -18,6 +18,7 @@ from scalelab import theory
 from scalelab.explorables import KnobError
 from scalelab.explorables import _queue_model as queue
 from scalelab.explorables._knobs import PREVIEW_MS
+from scalelab.explorables._sample import middle, place
 
 states = st.fixed_dictionaries(
     {
@@ -59,8 +60,8 @@ def test_how_time_is_cut_changes_nothing(state: dict[str, Any], spans: list[floa
 
 @given(st.integers(0, 2**32 - 1))
 def test_a_bin_is_no_wider_than_a_64th_of_what_it_holds(wait: int) -> None:
-    assert abs(queue._middle(queue._bin(wait)) - wait) <= wait / 128
-    assert queue._bin(wait) <= queue._bin(wait + 1) < 2048
+    assert abs(middle(place(wait)) - wait) <= wait / 128
+    assert place(wait) <= place(wait + 1) < 2048
 
 
 def waits(ms: float = 40_000, **state: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

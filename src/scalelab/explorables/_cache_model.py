@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Final, Protocol, TypedDict
 
 import numpy as np
@@ -23,6 +23,7 @@ from scalelab.theory import static_hit_rate, zipf_popularity
 
 from ._knobs import PREVIEW_MS, Knob, State, settings
 from ._random import random
+from ._sample import spread
 
 KEYS = 10_000
 REQUEST_US = 1000
@@ -37,7 +38,6 @@ KNOBS = (
 TRUSTED = 0.01  # a run is long enough when it knows each hit rate to ± 1 percentage point
 BATCHES = 32  # from so many batches on, up to twice as many, the error is told
 FIRST_BATCH = 100
-_T_95 = 2.1  # Student's t of 95 %, for 16 to 32 batches
 
 
 class Seen(TypedDict):
@@ -217,22 +217,10 @@ def _seen(model: Model, i: int, keys: list[int]) -> Seen:
     return {
         "hits": model.hits[i],
         "rate": sum(later) / (len(later) * each) if later else None,
-        "error": _error(later) / each if len(model.batches) >= BATCHES else None,
+        "error": spread(later) / each if len(model.batches) >= BATCHES else None,
         "popular": sum(key < model.knobs["size"] for key in keys),
         "scanned": sum(key >= KEYS for key in keys),
     }
-
-
-def _error(batches: list[int]) -> float:
-    """Batch means; where neighbours are alike the batches are too short, and the interval is widened for that."""
-    mean = sum(batches) / len(batches)
-    off = [batch - mean for batch in batches]
-    square = sum(one * one for one in off)
-    if not square:
-        return 0.0
-    alike = sum(one * after for one, after in pairwise(off)) / square + 1 / len(off)
-    alike = min(0.9, max(0.0, alike))
-    return _T_95 * math.sqrt(square / (len(off) - 1) / len(off) * (1 + alike) / (1 - alike))
 
 
 class _Fifo:

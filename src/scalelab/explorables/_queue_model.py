@@ -12,13 +12,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TypedDict
 
 from scalelab.theory import erlang_c, mmc_wait
 
 from ._knobs import PREVIEW_MS, Knob, State, settings
 from ._random import random
+from ._sample import p99, place, spread
 
 SERVICE_US = 10_000
 NO_LIMIT = 100
@@ -32,7 +32,6 @@ TRUSTED = 0.1  # the relative error of the mean wait below which a run is long e
 BATCHES = 16  # from so many batches on, up to twice as many, the error is told
 FIRST_BATCH = 10
 _SIZES = 0x9E3779B9  # what sets the second stream of chance apart from the first
-_T_95 = 2.1  # Student's t of 95 %, for 16 to 31 batches
 
 
 class Readout(TypedDict):
@@ -136,7 +135,7 @@ def readout(model: Model) -> Readout:
         "waiting": len(model.queue),
         "serving": model.serving,
         "mean_wait_ms": model.waited / model.started / 1000 if model.started else None,
-        "p99_wait_ms": _p99(model) / 1000 if model.started else None,
+        "p99_wait_ms": p99(model.counts) / 1000 if model.started else None,
         "error": _error(model.batches),
         "mean_waiting": model.waiting_area / passed,
         "busy": model.busy_area / (passed * len(model.ends)),
@@ -255,8 +254,7 @@ def _start(model: Model, server: int, time: int, size: int, wait: int) -> None:
     model.ends[server] = time + size
     model.started += 1
     model.waited += wait
-    place = _bin(wait)
-    model.counts[place] = model.counts.get(place, 0) + 1
+    model.counts[place(wait)] = model.counts.get(place(wait), 0) + 1
     model.batch += wait
     model.batched += 1
     if model.batched < model.batch_size:
@@ -268,40 +266,9 @@ def _start(model: Model, server: int, time: int, size: int, wait: int) -> None:
         model.batch_size *= 2
 
 
-def _bin(wait: int) -> int:
-    """Bins as wide as 1/64 of what they hold, or narrower; below 128 µs each microsecond has its own."""
-    shift = max(0, wait.bit_length() - 7)
-    return shift * 64 + (wait >> shift)
-
-
-def _middle(place: int) -> float:
-    shift = max(0, place // 64 - 1)
-    width = 1 << shift
-    return (place - shift * 64) * width + (width - 1) / 2
-
-
-def _p99(model: Model) -> float:
-    rank = math.ceil(model.started * 0.99)
-    for place in sorted(model.counts):
-        rank -= model.counts[place]
-        if rank <= 0:
-            return _middle(place)
-    raise AssertionError("the counts make up all that were started")
-
-
 def _error(batches: list[int]) -> float | None:
-    """Batch means; where neighbours are alike the batches are too short, and the interval is widened for that."""
-    mean = sum(batches) / max(1, len(batches))
-    if len(batches) < BATCHES or not mean:
-        return None
-    off = [batch - mean for batch in batches]
-    square = sum(one * one for one in off)
-    if not square:
-        return 0.0
-    alike = sum(one * after for one, after in pairwise(off)) / square + 1 / len(off)
-    alike = min(0.9, max(0.0, alike))
-    deviation = math.sqrt(square / (len(off) - 1) / len(off) * (1 + alike) / (1 - alike))
-    return _T_95 * deviation / mean
+    total = sum(batches)
+    return spread(batches) / (total / len(batches)) if len(batches) >= BATCHES and total else None
 
 
 def _theory(kind: str, *, growth: float = 0.0) -> Theory:

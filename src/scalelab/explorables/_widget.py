@@ -13,6 +13,7 @@ import traitlets
 
 from . import _cache_model as cache
 from . import _event_loop_model as event_loop
+from . import _lock_model as lock
 from . import _queue_model as queue
 from . import _scaling_laws_model as scaling_laws
 from ._bundle import BundleError, bundle, names, stylesheet
@@ -32,6 +33,7 @@ class _Figure:
 _FIGURES = {
     "cache": _Figure(cache.KNOBS, cache.describe),
     "event_loop": _Figure(event_loop.KNOBS, event_loop.describe),
+    "lock": _Figure(lock.KNOBS, lock.describe),
     "queue": _Figure(queue.KNOBS, queue.describe),
     "scaling_laws": _Figure(
         scaling_laws.KNOBS, scaling_laws.describe, takes=scaling_laws.GIVEN, given=scaling_laws.given
@@ -78,6 +80,7 @@ def explorable(name: str, *, seed: int = SEED, **state: Any) -> Explorable:
     `event_loop` has the knobs rate (requests/s), wait (ms), threads and blocking (True or False); `queue` has load (%),
     servers, scv (the service time's squared coefficient of variation) and limit (places in the line; 100 is no limit);
     `cache` has policy (a name, such as "SIEVE"), size (keys), skew (hundredths of Zipf's α) and scan (%);
+    `lock` has threads (busy ones), work (ms per turn), interval (the switch interval, µs) and io (%);
     `scaling_laws` has serial and contention (thousandths), coherency (millionths) and workers, and takes besides
     points (pairs of workers and what they did: a number or an Interval), rate and unit (what one worker does; 1 and "×"
     where the points are speed-ups), and prediction (made by `predict`, or its key).

@@ -63,6 +63,37 @@ export function popHeap(heap) {
   return top;
 }
 
+/** The bin of a whole number: as wide as 1/64 of what it holds, or narrower; below 128 each has its own. */
+export function place(wait) {
+  const shift = Math.max(0, 25 - Math.clz32(wait));
+  return shift * 64 + (wait >>> shift);
+}
+
+export function middle(bin) {
+  const shift = Math.max(0, Math.floor(bin / 64) - 1);
+  return (bin - shift * 64) * 2 ** shift + (2 ** shift - 1) / 2;
+}
+
+/** The 99th percentile of as many as are counted in the bins. */
+export function p99(counts, many) {
+  let rank = Math.ceil(many * 0.99);
+  return middle(counts.findIndex((count) => (rank -= count) <= 0));
+}
+
+/** The half-width of the 95 % interval of the batches' mean, widened where neighbours are alike: they are too short then. */
+export function spread(batches) {
+  const sum = (list) => list.reduce((total, one) => total + one, 0);
+  const mean = sum(batches) / batches.length;
+  const off = batches.map((batch) => batch - mean);
+  const square = sum(off.map((one) => one * one));
+  if (!square) return 0;
+  const neighbours = sum(off.slice(1).map((one, i) => one * off[i])) / square + 1 / off.length;
+  const alike = Math.min(0.9, Math.max(0, neighbours));
+  return T_95 * Math.sqrt(((square / (off.length - 1) / off.length) * (1 + alike)) / (1 - alike));
+}
+
+const T_95 = 2.1; // Student's t for 16 to 32 batches
+
 /**
  * A complete state from whatever came, an address included: numbers in range and on a step, switches true or false, and
  * choices, which may come by name, by their place.

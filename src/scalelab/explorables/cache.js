@@ -4,7 +4,7 @@
 // 1/(k+1)^α, where α is `skew` hundredths. Of each 2,000 requests the last `scan` per cent are a scan: keys that are asked
 // for once, one after the other. Every cache has `size` slots, is empty at first and takes in what it misses.
 // `_cache_model.py` agrees with this request for request.
-import { dots, label, make, mount, nice, number, panel, random, readouts, settings } from "./base.js";
+import { dots, label, make, mount, nice, number, panel, random, readouts, settings, spread } from "./base.js";
 
 export const KEYS = 10_000;
 export const REQUEST_US = 1000;
@@ -13,7 +13,6 @@ export const TRUSTED = 0.01;
 export const BATCHES = 32;
 export const POLICIES = ["FIFO", "LRU", "CLOCK", "SIEVE", "S3-FIFO"];
 const FIRST_BATCH = 100;
-const T_95 = 2.1; // Student's t for 16 to 32 batches
 
 export const KNOBS = [
   { name: "policy", label: "Policy of the cache you look at", choices: POLICIES, value: 1, look: true },
@@ -314,25 +313,13 @@ export function advance(model, ms) {
   model.now = until;
 }
 
-/** Batch means; where neighbours are alike the batches are too short, and the interval is widened for that. */
-function errorOf(batches) {
-  const sum = (list) => list.reduce((total, one) => total + one, 0);
-  const mean = sum(batches) / batches.length;
-  const off = batches.map((batch) => batch - mean);
-  const square = sum(off.map((one) => one * one));
-  if (!square) return 0;
-  const neighbours = sum(off.slice(1).map((one, i) => one * off[i])) / square + 1 / off.length;
-  const alike = Math.min(0.9, Math.max(0, neighbours));
-  return T_95 * Math.sqrt(((square / (off.length - 1) / off.length) * (1 + alike)) / (1 - alike));
-}
-
 function seenOf({ knobs, batches, batchSize }, i, hits, keys) {
   const later = batches.slice(batches.length >> 1).map((batch) => batch[i]);
   const each = (batchSize * (100 - knobs.scan)) / 100;
   return {
     hits,
     rate: later.length ? later.reduce((total, one) => total + one, 0) / (later.length * each) : null,
-    error: batches.length >= BATCHES ? errorOf(later) / each : null,
+    error: batches.length >= BATCHES ? spread(later) / each : null,
     popular: keys.reduce((count, key) => count + (key >= 0 && key < knobs.size), 0),
     scanned: keys.reduce((count, key) => count + (key >= KEYS), 0),
   };
@@ -533,7 +520,7 @@ function drawRates(context, colours, width, { knobs, bins, requests }, expected,
     ...(says === undefined ? [] : [[`theory${knobs.scan ? ", scan strewn" : ""} (dashed)`, colours.ink]]),
   ];
   const low = y(expected.static) > (top + floor) / 2; // the lines are low: the key goes above them
-  let [across, up] = [left + 6, low ? top + 12 : floor - 22];
+  let [across, up] = [left + 6, low ? top + 12 : floor - (width < 300 ? 36 : 22)];
   context.font = context.font.replace("11.5px", "11px");
   for (const [text, colour] of key) {
     const room = context.measureText(text).width;

@@ -4,14 +4,13 @@
 // places and all are taken, they are refused. A service takes 10 ms in the mean; its squared coefficient of variation is
 // `scv`: 0 is always 10 ms, 1 exponential, above 1 hyperexponential: many short ones and a few long ones. Times are whole
 // microseconds, so that `_queue_model.py` agrees with this event for event.
-import { Fifo, dots, duration, label, make, mount, nice, number, panel, random, readouts, settings } from "./base.js";
+import { Fifo, dots, duration, label, make, mount, middle, nice, number, p99, panel, place, random, readouts, settings, spread } from "./base.js";
 
 export const SERVICE_US = 10_000;
 export const NO_LIMIT = 100;
 export const TRUSTED = 0.1;
 export const BATCHES = 16;
 const FIRST_BATCH = 10;
-const T_95 = 2.1; // Student's t for 16 to 31 batches
 const plural = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 
 export const KNOBS = [
@@ -95,17 +94,6 @@ function depart(model, server, time) {
   model.served[server] = null;
 }
 
-/** Bins as wide as 1/64 of what they hold, or narrower; below 128 µs each microsecond has its own. */
-function place(wait) {
-  const shift = Math.max(0, 25 - Math.clz32(wait));
-  return shift * 64 + (wait >>> shift);
-}
-
-function middle(bin) {
-  const shift = Math.max(0, Math.floor(bin / 64) - 1);
-  return (bin - shift * 64) * 2 ** shift + (2 ** shift - 1) / 2;
-}
-
 function start(model, server, time, request) {
   const wait = time - request.at;
   request.from = time;
@@ -140,22 +128,9 @@ export function advance(model, ms) {
   model.now = until;
 }
 
-function p99({ counts, started }) {
-  let rank = Math.ceil(started * 0.99);
-  return middle(counts.findIndex((count) => (rank -= count) <= 0));
-}
-
-/** Batch means; where neighbours are alike the batches are too short, and the interval is widened for that. */
 function errorOf(batches) {
-  const sum = (list) => list.reduce((total, one) => total + one, 0);
-  const mean = sum(batches) / Math.max(1, batches.length);
-  if (batches.length < BATCHES || !mean) return null;
-  const off = batches.map((batch) => batch - mean);
-  const square = sum(off.map((one) => one * one));
-  if (!square) return 0;
-  const neighbours = sum(off.slice(1).map((one, i) => one * off[i])) / square + 1 / off.length;
-  const alike = Math.min(0.9, Math.max(0, neighbours));
-  return (T_95 * Math.sqrt(((square / (off.length - 1) / off.length) * (1 + alike)) / (1 - alike))) / mean;
+  const total = batches.reduce((sum, batch) => sum + batch, 0);
+  return batches.length >= BATCHES && total ? spread(batches) / (total / batches.length) : null;
 }
 
 /** Where the run is, and what it measured from its start: requests, milliseconds, shares of 1. */
@@ -171,7 +146,7 @@ export function readout(model) {
     waiting: queue.size,
     serving,
     mean_wait_ms: started ? waited / started / 1000 : null,
-    p99_wait_ms: started ? p99(model) / 1000 : null,
+    p99_wait_ms: started ? p99(model.counts, model.started) / 1000 : null,
     error: errorOf(model.batches),
     mean_waiting: model.waitingArea / passed,
     busy: model.busyArea / (passed * ends.length),
@@ -337,7 +312,7 @@ function drawWaits(context, colours, width, model, expected, trusted) {
   const { counts, started } = model;
   const { left, top, floor } = PLOT;
   const right = width - 8;
-  const measured = started ? p99(model) / 1000 : 0;
+  const measured = started ? p99(model.counts, model.started) / 1000 : 0;
   const most = nice(Math.max(1, 1.4 * measured, 1.4 * (expected.p99_wait_ms ?? 0)));
   const x = (ms) => left + (ms / most) * (right - left);
   const y = (share) => top + (Math.min(9, -Math.log10(share)) / DECADES) * (floor - top);
