@@ -8,6 +8,7 @@ with checks.verdict("ordered") as expect:
     expect(run.sessions == 1, "one session serves all requests", otherwise="A session is a pool of connections …")
 """
 
+from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
 from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
@@ -21,6 +22,7 @@ __all__ = [
     "Deadlock",
     "EmptyCheck",
     "Expect",
+    "Interleaving",
     "NestedRun",
     "NeverEnds",
     "NotAwaitable",
@@ -30,8 +32,11 @@ __all__ = [
     "Run",
     "Server",
     "Stuck",
+    "ThreadDeadlock",
     "Unmet",
     "assemble",
+    "interleave",
     "run",
+    "together",
     "verdict",
 ]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -33,7 +33,19 @@ GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
 DEFAULT_NAME = re.compile(r"Task-\d+")
 
 _one_at_a_time = threading.Lock()
-observed: ContextVar[list[Run] | None] = ContextVar("observed", default=None)  # the runs of the verdict under way
+
+
+class Seen(Protocol):
+    """What a verdict tells of a run when it fails."""
+
+    @property
+    def printed(self) -> str: ...
+
+    @property
+    def never_awaited(self) -> tuple[str, ...]: ...
+
+
+observed: ContextVar[list[Seen] | None] = ContextVar("observed", default=None)  # the runs of the verdict under way
 
 
 class NestedRun(ScalelabError):
@@ -244,7 +256,7 @@ class _Attempt:
         while time.monotonic() < given_up and not self._closed:
             with self._door:
                 if not self._closed and thread.ident is not None and not self.world.idle:
-                    _raise_in(thread.ident, Ended)
+                    raise_in(thread.ident, Ended)
             if over.wait(0.05):
                 return
         if self._closed and over.wait(PATIENCE):
@@ -274,7 +286,7 @@ class _Attempt:
         """Let no interruption in from here on, neither a new one nor one that is on its way."""
         while not self._closed:
             with contextlib.suppress(Ended), self._door:
-                _raise_in(threading.get_ident(), None)
+                raise_in(threading.get_ident(), None)
                 self._closed = True
 
     def _tidy_up(self, runner: asyncio.Runner) -> None:
@@ -319,7 +331,7 @@ class _Attempt:
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Take stock of a loop that came to no end by itself."""
         tasks = asyncio.all_tasks(loop)
-        places = _words.waiting(tasks, self.namespace, self.check)
+        places = _words.waiting(tasks, self.namespace)
         if places and self._error is not None:
             self._error.add_note(places)
         return self._take_stock(task for task in tasks if task is not self._own)
@@ -355,7 +367,7 @@ class _Attempt:
         self._error = error
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+def raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
     what = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from scalelab.checks import _words
-from scalelab.checks._run import Run, Unmet, observed
+from scalelab.checks._run import Seen, Unmet, observed
 from scalelab.errors import ScalelabError
 
 MISSING = object()
@@ -34,7 +34,7 @@ class Expect:
         self.name = name
         self.held = 0
         self.failed = 0
-        self.runs: list[Run] = []
+        self.runs: list[Seen] = []
 
     def __call__(
         self, condition: object, right: str, *, otherwise: str | Callable[[], str], saw: object = MISSING
@@ -91,6 +91,7 @@ def verdict(name: str) -> Iterator[Expect]:
     """
     expect = Expect(name)
     check = sys._getframe(2)  # beyond this generator and contextlib's __enter__
+    _words.check_files.add(check.f_code.co_filename)
     token = observed.set(expect.runs)
     try:
         yield expect

@@ -17,6 +17,8 @@ LONGEST = 160  # characters of a value
 LEAVES = 3  # errors of a group that are told
 NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill it in and run it, then this one."
 
+check_files: set[str] = set()  # the cells that checks stand in; no line of theirs is the student's
+
 _repr = reprlib.Repr()
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdeque = 8
 _repr.maxdict = 6
@@ -56,15 +58,15 @@ def of_coroutine(task: asyncio.Task[Any]) -> str:
     return getattr(coroutine, "__name__", type(coroutine).__name__)
 
 
-def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any], skip: str = "") -> str:
-    """Say where tasks wait, each line of the student's code once, the first few; namespace and skip as for `told`."""
+def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any]) -> str:
+    """Say where tasks wait, each line of the student's code once, the first few."""
     places = set()
     for task in tasks:
         coroutine: Any = task.get_coro()
         found = None
         while coroutine is not None:
             frame = getattr(coroutine, "cr_frame", None)
-            if frame is not None and frame.f_globals is namespace and frame.f_code.co_filename != skip:
+            if frame is not None and frame.f_globals is namespace:
                 found = frame
             coroutine = getattr(coroutine, "cr_await", None)
         if found is not None:

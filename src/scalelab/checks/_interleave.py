@@ -1,0 +1,781 @@
+"""Threads that take turns by a seed: one runs at a time, and between any two bytecodes the turn may pass to another.
+
+A lost update, or two locks taken in two orders, waits years for its moment on a quiet machine. Here the moment comes in
+every run, and the same one whenever the seed and the Python version are the same. Time is virtual.
+"""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures.thread
+import contextlib
+import functools
+import io
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CellType, CodeType, FrameType, FunctionType
+from typing import Any
+
+from scalelab.checks import _words
+from scalelab.checks._run import PATIENCE, Unmet, observed, raise_in
+from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
+from scalelab.errors import ScalelabError
+
+STEPS = 100_000  # bytecodes of the answer, before a run counts as endless
+SHARES = (0.02, 0.1, 0.4)  # of the bytecodes after which the turn is dealt anew; the seed picks one
+LET_GO = 5.0  # real seconds for a thread to end, when all is over
+TOLD = 4  # threads of a deadlock, and runs that printed something, that a verdict tells of
+
+_real_lock, _real_start = _thread.allocate_lock, _thread.start_new_thread
+_one_at_a_time = _real_lock()
+
+
+class ThreadDeadlock(ScalelabError):
+    """Every thread waits, for a lock or for another thread, and nothing is left that could wake one."""
+
+
+@dataclass(frozen=True)
+class Interleaving:
+    """What the threads of an answer did.
+
+    `result` is what the program returned, `seconds` the virtual time until then. `threads` counts the threads that were
+    started, `most_alive` those that lived at once, `left` those still alive when the program returned, and `stuck`
+    those of them that never ended. `died` holds the errors that ended a thread. `locks` counts the locks of
+    the answer's own that it took, `acquired` how often it took one, and `waited` how often that took waiting.
+    """
+
+    result: Any
+    error: BaseException | None
+    seconds: float
+    threads: int
+    most_alive: int
+    left: int
+    stuck: int
+    died: tuple[BaseException, ...]
+    locks: int
+    acquired: int
+    waited: int
+    switches: int
+    steps: int
+    printed: str
+    never_awaited: tuple[str, ...] = ()
+
+    @property
+    def deadlock(self) -> bool:
+        """Whether every thread waited and nothing could wake one."""
+        return isinstance(self.error, ThreadDeadlock)
+
+
+def interleave(
+    program: Callable[[], Any],
+    *,
+    seed: int = 0,
+    otherwise: str | Callable[[Interleaving], str] | None = None,
+    may_raise: type[BaseException] | tuple[type[BaseException], ...] = (),
+) -> Interleaving:
+    """Call `program` in a thread whose turns, and those of all threads that it starts, are dealt by `seed`.
+
+    The turn may pass on before every bytecode of code in the caller's namespace, the cells of checks left out, and
+    wherever a thread waits. Locks, conditions, events, queues, threads and pools of `threading`, `queue` and
+    `concurrent.futures` are the library's own, on locks that this module watches. `time.sleep` takes virtual time.
+
+        run = checks.interleave(lambda: checks.together(withdraw, withdraw), seed=6)
+
+    Raises Unmet, in words, if the program raises (anything but `may_raise`), deadlocks, or takes more than STEPS
+    bytecodes; `otherwise` is the author's word on it.
+    """
+    if not _one_at_a_time.acquire(False):
+        raise ScalelabError("Threads are being run; wait for their end before you start others.")
+    try:
+        world = _Turns(program, seed)
+        _settle()
+        world.run()
+    finally:
+        _one_at_a_time.release()
+    found = world.report()
+    seen = observed.get()
+    if seen is not None and found.printed not in {run.printed for run in seen} and len(seen) < TOLD:
+        seen.append(found)
+    error = found.error
+    if error is None or isinstance(error, may_raise):
+        return found
+    advice = _words.advice(error, world.namespace, world.check)
+    if advice is None and otherwise is not None:
+        advice = otherwise if isinstance(otherwise, str) else otherwise(found)
+    right = "it runs to its end" if isinstance(error, (ThreadDeadlock, NeverEnds, Stuck)) else "it raises no error"
+    told = str(error) if isinstance(error, ThreadDeadlock) else _words.told(error, world.namespace, world.check)
+    raise Unmet(right, "\n".join([told, *([advice] if advice else [])])) from None
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Make each call in a thread of its own, wait for all, and return their results; raises the first one's error."""
+    results: list[Any] = [None] * len(calls)
+    errors: list[BaseException | None] = [None] * len(calls)
+
+    def make(number: int) -> None:
+        try:
+            results[number] = calls[number]()
+        except Exception as error:
+            errors[number] = error
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        if error is not None:
+            raise error
+    return results
+
+
+class _Member:
+    """One thread, and what it waits for."""
+
+    def __init__(self, number: int, thread: threading.Thread) -> None:
+        self.number = number
+        self.thread = thread
+        self.turn = _real_lock()
+        self.turn.acquire()
+        self.door = _real_lock()  # between the thread's end and whoever would end it
+        self.over = False
+        self.ident = 0
+        self.error: BaseException | None = None
+        self.holds: list[_Lock] = []
+        self.ready: Callable[[], bool] | None = None  # None: it can go on
+        self.until: float | None = None
+        self.wants: _Lock | _Member | None = None
+        self.frame: FrameType | None = None
+
+    def can_go_on(self, now: float) -> bool:
+        return self.ready is None or self.ready() or (self.until is not None and self.until <= now)
+
+
+class _Turns:
+    """The threads of one run, of which one has the turn."""
+
+    def __init__(self, program: Callable[[], Any], seed: int) -> None:
+        caller = sys._getframe(2)
+        self.namespace: dict[str, Any] = caller.f_globals
+        self.check = caller.f_code.co_filename
+        self.skipped = _words.check_files if observed.get() is not None else set()
+        self.now = 0.0
+        self.closed = False
+        self.locks = self.acquired = self.waited = self.switches = self.steps = 0
+        self._program = program
+        self._draw = random.Random(seed)
+        self._share = SHARES[seed % len(SHARES)]
+        self._members: list[_Member] = []
+        self._by_ident: dict[int, _Member] = {}
+        self._by_thread: dict[int, _Member] = {}
+        self._over = _real_lock()
+        self._over.acquire()
+        self._written, self._text = io.StringIO(), ""
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._stock: dict[str, Any] = {}
+        self._most_alive = self._unended = 0
+
+    # From the thread that runs the check.
+
+    def run(self) -> None:
+        """Run the program until every thread has ended, or none can go on."""
+        with (
+            contextlib.redirect_stdout(self._written),
+            contextlib.redirect_stderr(self._written),
+            _patched(self),
+            _watched(self),
+        ):
+            main = threading.Thread(target=self._main, name="MainThread", daemon=False)
+            self.start(main)
+            self._members[0].turn.release()
+            try:
+                self._watch()
+            finally:
+                self._close()
+
+    def report(self) -> Interleaving:
+        """Return what the run has shown."""
+        others = self._members[1:]
+        stock = self._stock or {"seconds": self.now, "left": sum(not member.over for member in others)}
+        return Interleaving(
+            result=self._result,
+            error=self._error,
+            threads=len(others),
+            most_alive=self._most_alive,
+            stuck=self._unended,
+            died=tuple(member.error for member in others if member.error is not None),
+            locks=self.locks,
+            acquired=self.acquired,
+            waited=self.waited,
+            switches=self.switches,
+            steps=self.steps,
+            printed=self._text,
+            **stock,
+        )
+
+    def _watch(self) -> None:
+        seen, since = -1, time.monotonic()
+        while not self._over.acquire(timeout=PATIENCE / 20):
+            if self.steps != seen:
+                seen, since = self.steps, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                self._fail(Stuck(f"for {PATIENCE:g} s of real time a thread has waited, or computed, without an end"))
+                return
+
+    def _close(self) -> None:
+        """End every thread that is left, one after another."""
+        self.closed = True
+        self._text = self._written.getvalue()  # what they write from now on tells of nothing but their end
+        self._unended = sum(not member.over for member in self._members[1:])
+        for member in self._members:
+            given_up = time.monotonic() + LET_GO
+            if not member.over:
+                member.turn.release()
+            while not member.over and time.monotonic() < given_up:
+                with member.door:
+                    if not member.over:
+                        raise_in(member.ident, Ended)
+                _sleep(0.001)
+            pools: Any = concurrent.futures.thread
+            pools._threads_queues.pop(member.thread, None)  # the interpreter's exit would wait for it
+
+    def _main(self) -> None:
+        try:
+            self._result = self._program()
+        except Ended:
+            raise
+        except BaseException as error:
+            self._error = self._error or error
+        others = self._members[1:]
+        self._stock = {"seconds": self.now, "left": sum(not member.over for member in others)}
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None and not self._stock:
+            self._error = error
+
+    # For the threads of the run.
+
+    def member(self) -> _Member | None:
+        """Return the calling thread's member; None for a thread of the rest of the process."""
+        return self._by_ident.get(_thread.get_ident())
+
+    def member_of(self, thread: threading.Thread) -> _Member | None:
+        """Return the member that a thread object stands for."""
+        return self._by_thread.get(id(thread))
+
+    def start(self, thread: threading.Thread) -> None:
+        """Give a thread a place among those that take turns."""
+        if self.member_of(thread) is not None:
+            raise RuntimeError("threads can only be started once")
+        member = _Member(len(self._members), thread)
+        self._members.append(member)
+        self._by_thread[id(thread)] = member
+        self._most_alive = max(self._most_alive, sum(not other.over for other in self._members[1:]))
+        _real_start(self._live, (member,))
+        thread._started.set()  # type: ignore[attr-defined]
+
+    def _live(self, member: _Member) -> None:
+        member.ident = _thread.get_ident()
+        self._by_ident[member.ident] = member
+        member.turn.acquire()
+        try:
+            if not self.closed:
+                with _each_step(self):
+                    member.thread.run()
+        except Ended:
+            pass
+        except BaseException as error:
+            member.error = error
+            told = _words.told(error, self.namespace, self.check).replace("\n", ". ")
+            self._written.write(f"Thread {member.number} was ended by an error. {told}\n")
+        finally:
+            self._leave(member)
+
+    def _leave(self, member: _Member) -> None:
+        try:
+            with member.door:
+                member.over = True
+            _let_in()
+        except Ended:
+            return self._leave(member)
+        if not self.closed:
+            self._pass_on(member)
+
+    def step(self) -> None:
+        """Come before a bytecode of the answer: the turn may pass on."""
+        self._count()
+        if not self.closed and self._draw.random() < self._share:
+            self._pass_on(self._by_ident[_thread.get_ident()])
+
+    def _count(self) -> None:
+        self.steps += 1
+        if self.steps > STEPS and not self.closed:
+            self._fail(NeverEnds("the threads went on and on, and came to no end"))
+            self.closed = True
+            self._over.release()
+
+    def _pass_on(self, me: _Member) -> None:
+        """Deal the turn anew; return when it comes back."""
+        chosen = self._choose()
+        if chosen is me and not me.over:
+            return
+        if chosen is None:
+            if any(not member.over for member in self._members):
+                self._fail(ThreadDeadlock(self._who_waits()))
+            self.closed = True
+            self._over.release()
+        else:
+            self.switches += 1
+            chosen.turn.release()
+        if not me.over:
+            me.turn.acquire()
+
+    def _choose(self) -> _Member | None:
+        alive = [member for member in self._members if not member.over]
+        ready = [member for member in alive if member.can_go_on(self.now)]
+        if not ready:
+            times = [member.until for member in alive if member.until is not None]
+            if not times:
+                return None
+            self.now = max(self.now, min(times))
+            ready = [member for member in alive if member.can_go_on(self.now)]
+        return self._draw.choice(ready)
+
+    def wait(self, ready: Callable[[], bool], seconds: float | None, wants: _Lock | _Member | None = None) -> bool:
+        """Have the calling thread wait until `ready`, or for so many virtual seconds; return whether it is."""
+        self._count()
+        if self.closed:
+            raise Ended
+        member = self._by_ident[_thread.get_ident()]
+        member.ready, member.wants = ready, wants
+        member.until = None if seconds is None else instant(self.now + seconds)
+        member.frame = self._where()
+        self._pass_on(member)
+        if self.closed:
+            raise Ended
+        member.ready = member.until = member.wants = None
+        return ready()
+
+    def _where(self) -> FrameType | None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and not self.is_answer(frame):
+            frame = frame.f_back
+        return frame
+
+    def is_answer(self, frame: FrameType | None) -> bool:
+        """Whether this is a frame of the student's code."""
+        return frame is not None and frame.f_globals is self.namespace and frame.f_code.co_filename not in self.skipped
+
+    def _who_waits(self) -> str:
+        lines = ["Every thread waits, and none is left that could wake another."]
+        waiting = [member for member in self._members if not member.over]
+        told = [member for member in waiting if _has_to_do_with_locks(member)]
+        for member in (told or waiting)[:TOLD]:
+            locks = [f"lock {lock.number}" for lock in member.holds if lock.number and lock is not member.wants]
+            holds = " and ".join(locks)
+            name = f"Thread {member.number}" if member.number else "The main thread"
+            where = f", in {_words.place(member.frame)}" if member.frame is not None else ""
+            lines.append(f"{name}{f' holds {holds}, and' if holds else ''} waits{_for(member)}{where}")
+        return "\n".join(lines)
+
+
+def _has_to_do_with_locks(member: _Member) -> bool:
+    wants = [member.wants] if isinstance(member.wants, _Lock) else []
+    return any(lock.number for lock in (*wants, *member.holds))
+
+
+def _for(member: _Member) -> str:
+    """Say what a member waits for; nothing where that is inside the library."""
+    wants = member.wants
+    if isinstance(wants, _Member):
+        return f" for the end of thread {wants.number}"
+    if wants is None or not wants.number:
+        return ""
+    owner, more = wants.owner, ""
+    if owner is member:
+        more = ", which it holds itself"
+    elif isinstance(owner, _Member) and owner.over:
+        more = f", which thread {owner.number} has not given back and, being at its end, never will"
+    return f" for lock {wants.number}{more}"
+
+
+def _let_in() -> None:
+    """Give an error that is on its way to this thread the time to arrive."""
+    for _ in range(100):
+        pass
+
+
+def _settle() -> None:
+    """Take back the interpreter's note that some thread has an error to raise.
+
+    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
+    """
+    with contextlib.suppress(Ended):
+        raise_in(_thread.get_ident(), Ended)
+        _let_in()
+
+
+class _Lock:
+    """A lock of `threading`, whose owner is known and whose waiting passes the turn on."""
+
+    again = False  # whether its owner may take it once more
+
+    def __init__(self, world: _Turns, known: bool) -> None:
+        self.world = world
+        self.known = known  # whether the answer made it, and not the library
+        self.number = 0  # of those that the answer made, from 1, in the order in which they were first taken
+        self.owner: object = None
+        self.depth = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        world = self.world
+        me: object = world.member()
+        if me is None:
+            if self.owner is not None and self.owner != "outside" and not world.closed:
+                raise RuntimeError("this lock belongs to threads that take turns")
+            if self.owner is not None and not (self.again and self.owner == "outside"):
+                raise RuntimeError("this lock is still held, and no thread is left that could release it")
+            me = "outside"
+        elif world.closed:
+            raise Ended
+        if self.known:
+            world.acquired += 1
+            if not self.number:
+                world.locks += 1
+                self.number = world.locks
+        if self.owner is not None and not (self.again and self.owner is me):
+            if not blocking or timeout == 0:
+                return False
+            if self.known:
+                world.waited += 1
+            if not world.wait(lambda: self.owner is None, None if timeout < 0 else timeout, self):
+                return False
+        self.owner, self.depth = me, self.depth + 1
+        if isinstance(me, _Member) and self.depth == 1:
+            me.holds.append(self)
+        return True
+
+    def release(self) -> None:
+        if self.owner is None:
+            if self.world.closed:
+                return
+            raise RuntimeError("cannot release un-acquired lock" if self.again else "release unlocked lock")
+        if self.again and not self.world.closed and self.owner is not (self.world.member() or "outside"):
+            raise RuntimeError("cannot release un-acquired lock")
+        self.depth -= 1
+        if self.depth == 0:
+            if isinstance(self.owner, _Member):
+                self.owner.holds.remove(self)
+            self.owner = None
+
+    def locked(self) -> bool:
+        return self.owner is not None
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class _RLock(_Lock):
+    """A lock that its owner may take again; with what `threading.Condition` asks of one."""
+
+    again = True
+
+    def _is_owned(self) -> bool:
+        return self.owner is not None and self.owner is (self.world.member() or "outside")
+
+    def _release_save(self) -> int:
+        depth, self.depth = self.depth, 1
+        self.release()
+        return depth
+
+    def _acquire_restore(self, depth: int) -> None:
+        self.acquire()
+        self.depth = depth
+
+
+if sys.version_info >= (3, 12):
+    _each_step: Callable[[_Turns], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
+
+    @contextlib.contextmanager
+    def _watched(world: _Turns) -> Iterator[None]:
+        """Call `world.step` before every bytecode of the answer, in the world's threads.
+
+        Traces of `sys.settrace` change the code under threads that stand in it: 3.12.1 crashes, 3.13.0 forgets events.
+        """
+        watch = sys.monitoring
+        tool = next(number for number in (4, 3, 5, 2, 1, 0) if watch.get_tool(number) is None)
+        codes = _codes(world)
+
+        def step(code: CodeType, offset: int, *_: Any) -> None:
+            if world.member() is not None:
+                world.step()
+
+        watch.use_tool_id(tool, "scalelab.checks")
+        try:
+            watch.register_callback(tool, watch.events.INSTRUCTION, step)
+            for code in codes:
+                watch.set_local_events(tool, code, watch.events.INSTRUCTION)
+            yield
+        finally:
+            for code in codes:
+                watch.set_local_events(tool, code, 0)
+            watch.register_callback(tool, watch.events.INSTRUCTION, None)
+            watch.free_tool_id(tool)
+
+    def _codes(world: _Turns) -> list[CodeType]:
+        """Return the code of every function of the answer, those inside functions, classes and wrappers included."""
+        found: dict[CodeType, None] = {}
+        seen: set[int] = set()
+        rest: list[Any] = list(world.namespace.values())
+        while rest:
+            value = rest.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, CodeType):
+                if value.co_filename not in world.skipped:
+                    found[value] = None
+                rest += [inner for inner in value.co_consts if isinstance(inner, CodeType)]
+            elif isinstance(value, FunctionType):
+                cells = [cell.cell_contents for cell in value.__closure__ or () if _is_full(cell)]
+                rest += [getattr(value, "__wrapped__", None), *cells]
+                if value.__globals__ is world.namespace:
+                    rest.append(value.__code__)
+            elif isinstance(value, type) and value.__module__ == world.namespace.get("__name__"):
+                rest += [*vars(value).values(), *value.__bases__]
+            elif isinstance(value, property):
+                rest += [value.fget, value.fset, value.fdel]
+            else:
+                rest += [getattr(value, name, None) for name in ("__func__", "__wrapped__", "func")]
+        return list(found)
+
+else:
+
+    @contextlib.contextmanager
+    def _each_step(world: _Turns) -> Iterator[None]:
+        """Call `world.step` before every bytecode of the answer, in the calling thread."""
+
+        def enter(frame: FrameType, event: str, arg: Any) -> Any:
+            if world.is_answer(frame):
+                frame.f_trace_opcodes, frame.f_trace_lines = True, False
+                return step
+            return None
+
+        def step(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "opcode":
+                world.step()
+            return step
+
+        sys.settrace(enter)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+
+    _watched = contextlib.nullcontext
+
+
+_sleep = time.sleep
+
+
+@contextlib.contextmanager
+def _patched(world: _Turns) -> Iterator[None]:
+    """Give the world's threads its locks, threads, clock and pools; other threads of the process notice nothing.
+
+    Names that the namespace has imported are covered, and locks that its objects hold already.
+    """
+    clocks = (time.monotonic, time.perf_counter, time.time)
+    replaced: dict[int, Any] = {id(clock): _for_members(world, clock, lambda: world.now) for clock in clocks}
+    replaced[id(time.sleep)] = _for_members(world, time.sleep, functools.partial(_rest, world))
+    for kind in (threading.Lock, threading._allocate_lock, _thread.allocate_lock):  # type: ignore[attr-defined]
+        replaced[id(kind)] = _for_members(world, kind, functools.partial(_made, world, _Lock))
+    replaced[id(threading.RLock)] = _for_members(world, threading.RLock, functools.partial(_made, world, _RLock))
+    replaced[id(threading.current_thread)] = _for_members(
+        world, threading.current_thread, lambda: _member(world).thread
+    )
+    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
+    replaced[id(queue.SimpleQueue)] = _for_members(world, queue.SimpleQueue, simple)
+    with contextlib.ExitStack() as stack:
+        for scope in (vars(time), vars(threading), vars(queue), world.namespace):
+            for name, value in list(scope.items()):
+                if id(value) in replaced:
+                    _swap(stack, scope, name, replaced[id(value)])
+        for cls, name, new in [
+            (threading.Thread, "start", _start(world)),
+            (threading.Thread, "join", _join(world)),
+            (threading.Thread, "is_alive", _is_alive(world)),
+            (concurrent.futures.ThreadPoolExecutor, "__init__", _pool_size(world)),
+        ]:
+            stack.callback(setattr, cls, name, getattr(cls, name))
+            setattr(cls, name, new)
+        _Substitute(world, stack).inside(world.namespace)
+        yield
+
+
+def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: Any, new: Any) -> None:
+    old = scope[name]
+    scope[name] = new
+
+    def restore() -> None:
+        if scope.get(name) is new:  # else the answer has bound the name anew
+            scope[name] = old
+
+    stack.callback(restore)
+
+
+def _member(world: _Turns) -> _Member:
+    member = world.member()
+    assert member is not None
+    return member
+
+
+def _for_members(world: _Turns, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (real if world.member() is None else virtual)(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = getattr(real, "__name__", "call")
+    return call
+
+
+def _made(world: _Turns, kind: type[_Lock]) -> _Lock:
+    return kind(world, world.is_answer(sys._getframe(2)))
+
+
+def _rest(world: _Turns, seconds: float) -> None:
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    world.wait(lambda: False, seconds)
+
+
+def _start(world: _Turns) -> Callable[[threading.Thread], None]:
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if world.member() is None:
+            real(self)
+        elif world.closed:
+            raise Ended
+        else:
+            world.start(self)
+
+    return start
+
+
+def _join(world: _Turns) -> Callable[..., None]:
+    real = threading.Thread.join
+
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        me, member = world.member(), world.member_of(self)
+        if me is None and member is None:
+            return real(self, timeout)
+        if member is None:
+            raise RuntimeError("cannot join thread before it is started")
+        if member is me:
+            raise RuntimeError("cannot join current thread")
+        if not member.over and me is not None:
+            world.wait(lambda: member.over, None if timeout is None else max(timeout, 0.0), member)
+        return None
+
+    return join
+
+
+def _is_alive(world: _Turns) -> Callable[[threading.Thread], bool]:
+    real = threading.Thread.is_alive
+
+    def is_alive(self: threading.Thread) -> bool:
+        member = world.member_of(self)
+        return real(self) if member is None else not member.over
+
+    return is_alive
+
+
+def _pool_size(world: _Turns) -> Callable[..., None]:
+    real = concurrent.futures.ThreadPoolExecutor.__init__
+
+    @functools.wraps(real)
+    def init(self: Any, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
+        if max_workers is None and world.member() is not None:
+            max_workers = THREADS  # the real default depends on the machine's cores
+        real(self, max_workers, *args, **kwargs)
+
+    return init
+
+
+def _is_full(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+class _Substitute:
+    """Puts watched locks in the place of real ones that objects of the namespace have held since they were made."""
+
+    LIBRARY = ("threading", "queue", "_queue")
+
+    def __init__(self, world: _Turns, stack: contextlib.ExitStack) -> None:
+        self.world = world
+        self.stack = stack
+        self.locks: dict[int, _Lock] = {}
+        self.seen: set[int] = set()
+        self.kinds: dict[type, type[_Lock]] = {type(_real_lock()): _Lock, type(_thread.RLock()): _RLock}
+        self.kinds |= {_Lock: _Lock, _RLock: _RLock}  # of an earlier run
+
+    def inside(self, scope: Any, known: bool = True) -> None:
+        """Replace the locks in a namespace, a list, a class or an instance, and in what these hold."""
+        if id(scope) in self.seen:
+            return
+        self.seen.add(id(scope))
+        for key, value in list(scope.items() if isinstance(scope, dict) else enumerate(scope)):
+            new = self._new(value, known)
+            if new is not None:
+                if isinstance(scope, list):
+                    self.stack.callback(scope.__setitem__, key, value)
+                    scope[key] = new
+                else:
+                    _swap(self.stack, scope, key, new)
+            elif isinstance(value, (dict, list)):
+                self.inside(value, known)
+            elif isinstance(value, type) and value.__module__ == self.world.namespace.get("__name__"):
+                self._class(value)
+            elif isinstance(value, FunctionType):
+                self._closure(value)
+            elif type(value).__module__ in (self.world.namespace.get("__name__"), *self.LIBRARY):
+                self.inside(getattr(value, "__dict__", {}), type(value).__module__ not in self.LIBRARY)
+
+    def _new(self, value: Any, known: bool) -> Any:
+        kind = self.kinds.get(type(value))
+        if kind is not None:
+            if id(value) not in self.locks:
+                self.locks[id(value)] = kind(self.world, known)
+            return self.locks[id(value)]
+        owner = getattr(value, "__self__", None)  # a condition keeps methods of its lock
+        if type(owner) in self.kinds and callable(value):
+            return getattr(self._new(owner, known), value.__name__)
+        return None
+
+    def _class(self, cls: type) -> None:
+        for name, value in list(vars(cls).items()):
+            new = self._new(value, True)
+            if new is not None:
+                self.stack.callback(setattr, cls, name, value)
+                setattr(cls, name, new)
+            elif isinstance(value, (dict, list)):
+                self.inside(value)
+
+    def _closure(self, function: FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            value = cell.cell_contents if _is_full(cell) else None
+            new = self._new(value, True)
+            if new is not None:
+                self.stack.callback(setattr, cell, "cell_contents", value)
+                cell.cell_contents = new
