@@ -331,7 +331,7 @@ class _Attempt:
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Take stock of a loop that came to no end by itself."""
         tasks = asyncio.all_tasks(loop)
-        places = _words.waiting(tasks, self.namespace)
+        places = _words.waiting(tasks, self.namespace, self.check)
         if places and self._error is not None:
             self._error.add_note(places)
         return self._take_stock(task for task in tasks if task is not self._own)

@@ -58,15 +58,15 @@ def of_coroutine(task: asyncio.Task[Any]) -> str:
     return getattr(coroutine, "__name__", type(coroutine).__name__)
 
 
-def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any]) -> str:
-    """Say where tasks wait, each line of the student's code once, the first few."""
+def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any], skip: str = "") -> str:
+    """Say where tasks wait, each line of the student's code once, the first few; namespace and skip as for `told`."""
     places = set()
     for task in tasks:
         coroutine: Any = task.get_coro()
         found = None
         while coroutine is not None:
             frame = getattr(coroutine, "cr_frame", None)
-            if frame is not None and frame.f_globals is namespace:
+            if frame is not None and frame.f_globals is namespace and frame.f_code.co_filename != skip:
                 found = frame
             coroutine = getattr(coroutine, "cr_await", None)
         if found is not None:
