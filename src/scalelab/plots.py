@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from scalelab._publish import publish
@@ -152,12 +153,14 @@ def show(
     prediction: Prediction | None = None,
     outcome: float | str | None = None,
     simulated: bool = False,
+    recorded: Run | None = None,
 ) -> None:
     """Display a chart with its caption, its alternative text, and the reader's prediction.
 
     alt: the finding in words, for who cannot see the picture. prediction: marked across the chart where the reader
     committed one, at its value on the y axis. outcome: the measured answer to it, in its unit, named in the caption.
-    simulated: the outcome was simulated, and is called so.
+    simulated: the outcome was simulated, and is called so. recorded: the run that it comes from; where that is a
+    recorded one, the outcome is called so.
     Raises ChartError when there is no alternative text.
     """
     if not alt.strip():
@@ -171,12 +174,16 @@ def show(
             axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     if prediction is not None and prediction.number is not None:
         axes.axhline(prediction.number, color=PREDICTION, linewidth=1.6)
+    for words in figure.findobj(Text):  # a chapter's own, which matplotlib made black
+        if words.get_color() == "black":
+            words.set_color(INK)
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = _themed(text.getvalue(), alt)
     attributes, said = "", ""
+    word = "Simulated" if simulated else "Recorded run" if recorded and recorded.recorded else "Measured"
     if prediction is not None:
-        said = f'<p class="sl-outcome">{prediction.outcome_html(outcome, simulated=simulated)}</p>'
+        said = f'<p class="sl-outcome">{prediction.outcome_html(outcome, word)}</p>'
         if prediction.numeric:
             attributes = f" data-prediction-axis='{json.dumps(_axis_geometry(figure, axes))}'"
             attributes += f' data-shows-prediction="{html.escape(prediction.key)}"'

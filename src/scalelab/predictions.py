@@ -45,12 +45,12 @@ class Prediction:
             return None if self.number is None else f"{number(self.number)} {self.unit}".strip()
         return self.choice
 
-    def outcome_html(self, outcome: float | str | None, *, simulated: bool = False) -> str:
-        """Return the sentence that sets the measured, or simulated, `outcome` beside the reader's prediction."""
+    def outcome_html(self, outcome: float | str | None, word: str = "Measured") -> str:
+        """Return the sentence that sets the `outcome` beside the reader's prediction; word: how it was found."""
         parts = []
         if outcome is not None:
             seen = outcome if isinstance(outcome, str) else f"{number(outcome)} {self.unit}".strip()
-            parts.append(f"{'Simulated' if simulated else 'Measured'}: <b>{html.escape(seen)}</b>.")
+            parts.append(f"{word}: <b>{html.escape(seen)}</b>.")
         said = f"You predicted {html.escape(self.committed)}." if self.committed else ""
         parts.append(f'<span class="sl-predicted" data-shows-prediction="{html.escape(self.key)}">{said}</span>')
         return " ".join(parts)

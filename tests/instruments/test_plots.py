@@ -118,3 +118,14 @@ def test_a_legend_that_was_placed_stays_where_it_is():
     with capture_output():
         plots.show(figure, alt="a")
     assert axes.get_legend() is placed
+
+
+def test_words_that_a_chapter_draws_take_the_pages_colour():
+    figure, axes = plots.chart("t", x="x", y="y")
+    axes.text(0.5, 0.5, "the knee")
+    with capture_output() as shown:
+        plots.show(figure, alt="a")
+    page = shown.outputs[0].data["text/html"]
+    words = next(line for line in page.splitlines() if "the knee</text>" in line)
+    assert "var(--sl-ink" in words
+    assert "#000000" not in page

@@ -68,5 +68,5 @@ def test_the_widget_keeps_what_the_reader_commits():
 
 def test_a_simulated_outcome_is_not_called_measured():
     prediction = Prediction("02-x", "How many?", "cores", ())
-    assert "Simulated: <b>14.4 cores</b>" in prediction.outcome_html(14.4, simulated=True)
+    assert "Simulated: <b>14.4 cores</b>" in prediction.outcome_html(14.4, "Simulated")
     assert "Measured: <b>14.4 cores</b>" in prediction.outcome_html(14.4)

@@ -7,6 +7,7 @@ import pytest
 from IPython.utils.capture import capture_output
 
 from scalelab import claim, plots, recorded, recordings
+from scalelab.predictions import Prediction
 from scalelab.recordings import RecordingError
 
 
@@ -43,7 +44,7 @@ def test_a_recorded_run_is_marked_wherever_it_is_shown(elsewhere):
         claim("two cores are faster than one", run.data["speedup"][1], at_least=1.2, unit="×", recorded=run)
         figure, axes = plots.chart("Speed-up", x="processes", y="times")
         plots.measured(axes, run.data["n"], run.data["speedup"], "speed-up", recorded=run)
-        plots.show(figure, alt="it rises")
+        plots.show(figure, alt="it rises", prediction=Prediction("02-x", "How?", "×", ()), outcome=1.9, recorded=run)
     notice, judged, chart = shown.outputs
     assert run.recorded
     assert run.data["speedup"] == [1.0, 1.9]
@@ -58,6 +59,7 @@ def test_a_recorded_run_is_marked_wherever_it_is_shown(elsewhere):
     )
     assert judged.metadata["scalelab"]["recorded"] == run.where
     assert "speed-up (recorded run)" in chart.data["text/html"]
+    assert "Recorded run: <b>1.9 ×</b>" in chart.data["text/html"]
 
 
 def test_a_run_made_here_is_marked_nowhere(folder):
