@@ -14,7 +14,7 @@ from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import Course, chapters
 from support import Served, start, write_small_course
 
-EXERCISE = "ordered"
+SET, EXERCISE = "08_asyncio", "ordered"
 PARTS = ("_config.yml", "_toc.yml", "pyproject.toml", "book", "chapters", "exercises")
 NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 STARTUP = 60_000
@@ -106,7 +106,7 @@ class Student:
 
 
 def test_an_answer_is_judged_in_the_notebook(page: Page, lab: Served, course: Course, own_course: Course) -> None:
-    source = sources(course)[0]
+    source = next(path for path in sources(course) if path.stem == SET)
     exercise = next(one for one in read_set(source).exercises if one.id == EXERCISE)
     notebook = own_course.exercises / f"{source.stem}.ipynb"
     page.goto(lab.link(f"lab/tree/exercises/{notebook.name}"))
