@@ -99,10 +99,9 @@ def _book(course: Course, options: argparse.Namespace) -> int:
 def _test(course: Course, options: argparse.Namespace) -> int:
     arguments = options.rest
     if not arguments:
-        # Chapters are executed with nothing beside them, for their results are shown; then workers share the tests,
-        # three for two cores, since many tests wait for a server or a browser.
+        # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
-        arguments = ["--numprocesses=3", "--dist=loadgroup", "--no-loadscope-reorder"]
+        arguments = ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
 
 

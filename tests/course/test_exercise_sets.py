@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scalelab.course.check import check
 from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import Course
@@ -32,6 +34,7 @@ def run_nbval(folder: Path, *notebooks: Path) -> dict[str, int]:
     return {outcome: int(number) for number, outcome in re.findall(r"(\d+) (\w+)", run.stdout.splitlines()[-1])}
 
 
+@pytest.mark.timeout(1200)  # hundreds of answers, each in a process of its own
 def test_every_rule_is_kept(course: Course) -> None:
     assert "\n".join(map(str, check(course))) == ""
 
