@@ -28,10 +28,10 @@ class Loaded(Protocol):
 
 
 def run_loaded(service: Loaded) -> None:
-    """Serve `/work/<i>`, `/stats`, `/reset` and `/pause?seconds=` as `run_app` does."""
+    """Serve `/job/<i>`, `/stats`, `/reset` and `/pause?seconds=` as `run_app` does."""
     run_app(
         [
-            web.get(r"/work/{i:\d+}", service.work),
+            web.get(r"/job/{i:\d+}", service.work),
             web.get("/stats", service.stats),
             web.get("/reset", service.reset),
             web.get("/pause", pause),

@@ -25,7 +25,7 @@ class LoadedServer:
 
     def work(self, i: int) -> str:
         """Return the URL of request `i`."""
-        return f"{self.url}/work/{i}"
+        return f"{self.url}/job/{i}"
 
     def reset(self) -> None:
         """Set the counters to zero; requests in the system stay in it. Raises ServiceError when the server is gone."""
@@ -96,7 +96,7 @@ def queue_server(
     seed: int = 2,
     limit: int | None = None,
 ) -> Iterator[QueueServer]:
-    """Run a server that answers `GET /work/<i>` after the request has had its turn and its service time.
+    """Run a server that answers `GET /job/<i>` after the request has had its turn and its service time.
 
     service: mean service time in seconds. distribution: of the service times, drawn from `seed` and the request's
     number. scv: squared coefficient of variation of the hyperexponential one, > 1. servers: how many requests are in
@@ -131,7 +131,7 @@ def queue_server(
 
 @contextmanager
 def work_server(cost: float = 0.002) -> Iterator[WorkServer]:
-    """Run a server that works for each `GET /work/<i>`: it keeps one core busy, and serves one request at a time.
+    """Run a server that works for each `GET /job/<i>`: it keeps one core busy, and serves one request at a time.
 
     cost: seconds of processor time per request, calibrated when the server starts; HTTP comes on top, so take the true
     cost from `stats`: cpu_seconds / completed. Raises ServiceError.
