@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from scalelab.course.find import Course
 
@@ -116,5 +117,7 @@ def start(*arguments: str) -> Served:
         if "Ctrl-C" in line:
             break
     link = re.search(r"JupyterLab: +(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", said)
-    assert link, said
+    if link is None:
+        process.terminate()
+        pytest.fail(f"`scalelab {' '.join(arguments)}` ended ({process.wait(60)}) without a link: {said}")
     return Served(process, link.group(1), link.group(2), said)

@@ -17,6 +17,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from scalelab.cli import main
 from scalelab.course.book_handler import with_lab_buttons
 from scalelab.course.find import Course
+from scalelab.course.serve import _listen
 from support import CTRL_C, ON_WINDOWS, Served
 
 Serve = Callable[..., Served]
@@ -165,3 +166,8 @@ def test_a_port_can_be_named(small_course: Course, serve: Serve) -> None:
         port = holder.getsockname()[1]
     served = serve("lab", "--course", str(small_course.root), "--port", str(port))
     assert urlsplit(served.address).port == port
+
+
+def test_servers_that_start_at_the_same_moment_take_different_ports() -> None:
+    with _listen(None) as first, _listen(None) as second:
+        assert first.getsockname() != second.getsockname()

@@ -9,6 +9,7 @@ import signal
 import socket
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -36,10 +37,11 @@ class PortTaken(ScalelabError):
 class CourseServer(ServerApp):
     """A Jupyter server that ends at the first Ctrl-C, without a question, with everything that it started.
 
-    `when_ready` is called when its address answers.
+    It serves on the socket `listening`; `when_ready` is called when its address answers.
     """
 
     when_ready: Callable[[], None]
+    listening: socket.socket
     _started: Sequence[psutil.Process] = ()
 
     def init_signal(self) -> None:
@@ -54,6 +56,13 @@ class CourseServer(ServerApp):
             os._exit(128 + number)
         print("\nStopping.", flush=True)
         self.stop(from_signal=True)
+
+    def _find_http_port(self) -> None:
+        """Keep the port: Jupyter would let go of it until its loop runs, and another server may take it by then."""
+
+    def _bind_http_server_tcp(self) -> bool:
+        self.http_server.add_socket(self.listening)
+        return True
 
     async def _post_start(self) -> None:
         await super()._post_start()  # type: ignore[no-untyped-call]
@@ -85,8 +94,7 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
 
     `book` prints the link to the book, and opens that one in the browser.
     """
-    if port is not None and not _free(port):
-        raise PortTaken(f"Port {port} is taken by another process. Name another with --port, or leave the option away.")
+    listening = _listen(port)
     _use_our_settings(course)
     token = secrets.token_hex(24)
     log = course.build / "logs" / "lab.log"
@@ -106,12 +114,12 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
             },
         },
     )
+    server.listening = listening
     server.initialize(
         argv=[
             "--ServerApp.default_url=/lab",
             f"--ServerApp.ip={ADDRESS}",
-            f"--ServerApp.port={FIRST_PORT if port is None else port}",
-            f"--ServerApp.port_retries={PORTS if port is None else 0}",
+            f"--ServerApp.port={listening.getsockname()[1]}",
             f"--ServerApp.root_dir={course.root}",
             f"--IdentityProvider.token={token}",
             "--ServerApp.open_browser=False",
@@ -156,12 +164,14 @@ def _use_our_settings(course: Course) -> None:
     os.environ["JUPYTER_CONFIG_PATH"] = str(JUPYTER / "config")
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ADDRESS, port))
-        except OSError:
-            return False
-    return True
+def _listen(port: int | None) -> socket.socket:
+    """Return a socket that listens on `port`, by default on the first free one. Raises PortTaken."""
+    for one in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
+        with suppress(OSError):
+            listening = socket.create_server((ADDRESS, one), backlog=128)
+            listening.setblocking(False)
+            return listening
+    if port is None:
+        last = FIRST_PORT + PORTS - 1
+        raise PortTaken(f"The ports {FIRST_PORT} to {last} are taken by other processes. Name a free one with --port.")
+    raise PortTaken(f"Port {port} is taken by another process. Name another with --port, or leave the option away.")
