@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from scalelab.course.exercises import Exercise, ExerciseSet, Wrong
 from scalelab.course.notebooks import reference as reference_notebook
 from scalelab.course.notebooks import student, text_of, written
+from scalelab.grading.answers import Answer, answers
 from scalelab.grading.judge import FAILED, PASSED, Verdict
 from scalelab.grading.merge import (
-    Answer,
     BadReference,
     Reference,
-    answers,
     question_notebook,
     read_reference,
 )

@@ -1,7 +1,8 @@
 """Grade submissions: their answers go into the executed references, and nbval judges them.
 
-`submissions` finds and reads them, `merge` puts answers into references, `judge` runs nbval (with `plugin` inside its
-pytest), `report` keeps the results, and `batch` does all this for a whole class.
+`submissions` finds and reads them, `answers` finds their answers, `merge` puts these into references, `judge` runs
+nbval (with `plugin` inside its pytest), `report` says what a grade is, `keeper` keeps the grades, and `batch` does all
+this for a whole class.
 """
 
 from importlib import import_module

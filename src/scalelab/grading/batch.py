@@ -13,9 +13,11 @@ from scalelab.course.exercises import sources
 from scalelab.course.find import Course
 from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of
+from scalelab.grading.answers import answers
 from scalelab.grading.judge import NOT_JUDGED, PASSED, judge
-from scalelab.grading.merge import BadReference, Reference, answers, read_reference
-from scalelab.grading.report import Grade, Keeper, grade_of, show_table
+from scalelab.grading.keeper import Keeper
+from scalelab.grading.merge import BadReference, Reference, read_reference
+from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.submissions import BadInput, Refused, Submission, find, printable
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
 from scalelab.course.sync import own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
-from scalelab.grading import submissions
 
 
 class BadReference(ScalelabError):
@@ -60,15 +58,6 @@ class Reference:
         return sum(question.points for question in self.questions)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A question's answer: its source, or None and why there is none to run."""
-
-    source: str | None
-    reason: str = ""
-    state: str = ""
-
-
 def read_reference(path: Path) -> Reference:
     """Return the reference in a file. Raises BadReference."""
     notebook = stored_notebook(path)
@@ -105,11 +94,6 @@ def read_reference(path: Path) -> Reference:
     return Reference(str(own["exercises"]), str(own["digest"]), tuple(setup), questions, notebook)
 
 
-def answers(reference: Reference, cells: Collection[submissions.Cell]) -> dict[str, Answer]:
-    """Return the answer to every question, matched by grade_id; nothing else of a submission is used."""
-    return {question.exercise: _answer(question.exercise, cells) for question in reference.questions}
-
-
 def question_notebook(reference: Reference, question: Question, source: str) -> Notebook:
     """Return the notebook that judges one answer: set-up, the answer in its cell, the visible and the hidden check."""
     answer = copy.deepcopy(question.answer)
@@ -117,19 +101,3 @@ def question_notebook(reference: Reference, question: Question, source: str) -> 
     answer |= {"source": source, "execution_count": None, "outputs": []}
     cells = [*reference.setup, answer, question.visible, question.hidden]
     return copy.deepcopy({**reference.notebook, "cells": cells})
-
-
-def _answer(name: str, cells: Collection[submissions.Cell]) -> Answer:
-    mine = [cell for cell in cells if cell.name == name]
-    code = list(dict.fromkeys(cell.source for cell in mine if cell.type == "code"))
-    if not mine:
-        return Answer(None, "The answer cell is not in the notebook.", "missing")
-    if not code:
-        return Answer(None, f"The answer cell is {mine[0].type}, not code.", "missing")
-    if len(code) > 1:
-        return Answer(
-            None, f"{len(code)} different cells hold this answer; one is due: keep it, remove the others.", "duplicated"
-        )
-    if not code[0].strip():
-        return Answer(None, "The answer cell is empty.", "missing")
-    return Answer(code[0])
