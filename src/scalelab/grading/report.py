@@ -10,17 +10,23 @@ from scalelab.grading.judge import NOT_JUDGED, Verdict
 from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import Submission, digest_of_answers, printable
 
-FORM = 1
+FORM = 2
+"""Counts up when the JSON of a grade changes its fields."""
+
+SET_ASIDE = "set aside"
+OPEN = frozenset({NOT_JUDGED, SET_ASIDE})
+"""The states that give no points yet: the total of such a submission is not final."""
 
 
 @dataclass(frozen=True)
 class QuestionGrade:
     """The points of one question, and what a student is told about it.
 
-    `state` is the judge's, or `missing` or `duplicated`; `points` is None where nothing could be judged, through no
-    fault of the answer. `feedback` is what the failing visible check showed, or why nothing ran. Of a hidden check only
-    whether it passed, and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and
-    those that the visible check recognised.
+    `state` is the judge's, or `missing`, `duplicated` or `set aside`. `points` is None where there are none yet: the
+    answer could not be judged, through no fault of its own, or was set aside for a person to look at. `feedback` is
+    what the failing visible check showed, or why nothing ran. Of a hidden check only whether it passed, and the
+    author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that the visible
+    check recognised. `seconds` is how long judging took.
     """
 
     exercise: str
@@ -32,11 +38,17 @@ class QuestionGrade:
     feedback: str
     hidden_feedback: tuple[str, ...]
     ideas: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Grade:
-    """One submission's grade. `file` is its path below the folder of submissions."""
+    """One submission's grade.
+
+    `file` is its path below the folder of submissions, `submitted` when it was last changed (seconds since 1970).
+    `seconds` is how long judging it took, `notes` what the grader did about the file ("an answer was found by its
+    text"), and `made_with` by what it was judged: the versions of `scalelab` and `python`, `sandbox` "yes" or "no".
+    """
 
     student: str
     exercises: str
@@ -44,6 +56,10 @@ class Grade:
     questions: tuple[QuestionGrade, ...]
     answers_digest: str
     reference_digest: str
+    submitted: float
+    seconds: float
+    notes: tuple[str, ...]
+    made_with: Mapping[str, str]
 
     @property
     def total(self) -> int:
@@ -53,9 +69,21 @@ class Grade:
     def max(self) -> int:
         return sum(question.max for question in self.questions)
 
+    @property
+    def final(self) -> bool:
+        """Whether every question has its points."""
+        return all(question.points is not None for question in self.questions)
+
 
 def grade_of(
-    reference: Reference, submission: Submission, answers: Mapping[str, Answer], verdicts: Mapping[str, Verdict]
+    reference: Reference,
+    submission: Submission,
+    answers: Mapping[str, Answer],
+    verdicts: Mapping[str, Verdict],
+    *,
+    seconds: float = 0.0,
+    notes: Sequence[str] = (),
+    made_with: Mapping[str, str] | None = None,
 ) -> Grade:
     """Return the grade that the verdicts give; a question without one has no answer to judge."""
     return Grade(
@@ -68,25 +96,31 @@ def grade_of(
         ),
         answers_digest=digest_of_answers({name: answer.source or "" for name, answer in answers.items()}),
         reference_digest=reference.digest,
+        submitted=submission.modified,
+        seconds=round(seconds, 3),
+        notes=tuple(notes),
+        made_with=dict(made_with or {}),
     )
 
 
 def _question(question: Question, answer: Answer, verdict: Verdict | None) -> QuestionGrade:
     if verdict is None:
-        return QuestionGrade(question.exercise, answer.state, 0, question.points, 0, 0, answer.reason, (), ())
+        points = None if answer.state in OPEN else 0
+        return QuestionGrade(question.exercise, answer.state, points, question.points, 0, 0, answer.reason, (), (), 0.0)
     visible = question.visible_points * verdict.visible
     hidden = question.hidden_points * verdict.hidden
     recognised = [[(name, message) for name, message in question.wrong if message in said] for said in verdict.said]
     return QuestionGrade(
         exercise=question.exercise,
         state=verdict.state,
-        points=None if verdict.state == NOT_JUDGED else visible + hidden,
+        points=None if verdict.state in OPEN else visible + hidden,
         max=question.points,
         visible_points=visible,
         hidden_points=hidden,
         feedback="\n".join(filter(None, (verdict.text, verdict.visible_text))),
         hidden_feedback=tuple(message for _, message in recognised[1]),
         ideas=tuple(dict.fromkeys(name for found in recognised for name, _ in found)),
+        seconds=round(float(getattr(verdict, "seconds", 0.0)), 3),
     )
 
 
