@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scalelab.grading.answers import Answer
 from scalelab.grading.judge import NOT_JUDGED, Verdict
@@ -16,6 +17,8 @@ FORM = 2
 SET_ASIDE = "set aside"
 OPEN = frozenset({NOT_JUDGED, SET_ASIDE})
 """The states that give no points yet: the total of such a submission is not final."""
+MOST_LINES = 40
+LONGEST_NAME = 32
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,47 @@ def grade_of(
     )
 
 
+def as_json(grade: Grade) -> dict[str, Any]:
+    """Return a grade as it is kept in its JSON file; `schemas/grade.schema.json` documents each field."""
+    return {"form": FORM, "total": grade.total, "max": grade.max, "final": grade.final, **asdict(grade)}
+
+
+def from_json(data: Any) -> Grade:
+    """Return the grade that a JSON file holds, also of an earlier form, which lacks some fields.
+
+    Raises KeyError, TypeError or ValueError where it holds none.
+    """
+    if not isinstance(data, dict):
+        raise TypeError(f"a grade is an object, not {type(data).__name__}")
+    return Grade(
+        student=str(data["student"]),
+        exercises=str(data["exercises"]),
+        file=str(data["file"]),
+        questions=tuple(_question_from(one) for one in data["questions"]),
+        answers_digest=str(data["answers_digest"]),
+        reference_digest=str(data["reference_digest"]),
+        submitted=float(data.get("submitted", 0)),
+        seconds=float(data.get("seconds", 0)),
+        notes=tuple(map(str, data.get("notes", ()))),
+        made_with={str(name): str(value) for name, value in data.get("made_with", {}).items()},
+    )
+
+
+def _question_from(data: dict[str, Any]) -> QuestionGrade:
+    return QuestionGrade(
+        exercise=str(data["exercise"]),
+        state=str(data["state"]),
+        points=None if data["points"] is None else int(data["points"]),
+        max=int(data["max"]),
+        visible_points=int(data["visible_points"]),
+        hidden_points=int(data["hidden_points"]),
+        feedback=str(data["feedback"]),
+        hidden_feedback=tuple(map(str, data["hidden_feedback"])),
+        ideas=tuple(map(str, data["ideas"])),
+        seconds=float(data.get("seconds", 0)),
+    )
+
+
 def _question(question: Question, answer: Answer, verdict: Verdict | None) -> QuestionGrade:
     if verdict is None:
         points = None if answer.state in OPEN else 0
@@ -124,8 +168,18 @@ def _question(question: Question, answer: Answer, verdict: Verdict | None) -> Qu
     )
 
 
-def show_table(grades: Sequence[Grade], references: Sequence[Reference], report: Callable[[str], None]) -> None:
-    """Print one table per exercise set: a line per student, a column per question, and the class's mean."""
+def show_table(
+    grades: Sequence[Grade],
+    references: Sequence[Reference],
+    report: Callable[[str], None],
+    *,
+    table: str = "grades.csv",
+) -> None:
+    """Print one table per exercise set: a line per student, a column per question, and the class's mean.
+
+    A question without points yet is a `?`, and counts in no mean. Of a large class the first lines are printed, and
+    `table` names the file that has them all.
+    """
     for reference in references:
         mine = sorted((grade for grade in grades if grade.exercises == reference.slug), key=lambda one: one.student)
         if not mine:
@@ -133,17 +187,27 @@ def show_table(grades: Sequence[Grade], references: Sequence[Reference], report:
         names = [question.exercise for question in reference.questions]
         most = [str(question.points) for question in reference.questions]
         lines = [["student", *names, "total"], ["of", *most, str(reference.points)]]
-        for grade in mine:
-            points = {q.exercise: "?" if q.points is None else str(q.points) for q in grade.questions}
-            lines.append([printable(grade.student), *(points[name] for name in names), str(grade.total)])
-        means = [
-            sum(q.points or 0 for grade in mine for q in grade.questions if q.exercise == name) / len(mine)
-            for name in names
-        ]
-        lines.append(["mean", *(f"{mean:.1f}" for mean in means), f"{sum(means):.1f}"])
-        report(f"\n{reference.slug}")
-        for line in _aligned(lines):
+        lines += [_line(grade, names) for grade in mine[:MOST_LINES]]
+        means = [_mean([q.points for grade in mine for q in grade.questions if q.exercise == name]) for name in names]
+        total = f"{sum(mean for mean in means if mean is not None):.1f}"
+        lines.append(["mean", *("?" if mean is None else f"{mean:.1f}" for mean in means), total])
+        *shown, mean_line = _aligned(lines)
+        more = [f"… and {len(mine) - MOST_LINES} more, all in {table}"] if len(mine) > MOST_LINES else []
+        for line in (f"\n{reference.slug}", *shown, *more, mean_line):
             report(line)
+
+
+def _line(grade: Grade, names: Sequence[str]) -> list[str]:
+    student = printable(grade.student)
+    short = student if len(student) <= LONGEST_NAME else f"{student[: LONGEST_NAME - 1]}…"
+    points = {q.exercise: "?" if q.points is None else str(q.points) for q in grade.questions}
+    total = str(grade.total) if grade.final else f"{grade.total}+?"
+    return [short, *(points.get(name, "") for name in names), total]
+
+
+def _mean(points: Sequence[int | None]) -> float | None:
+    known = [one for one in points if one is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

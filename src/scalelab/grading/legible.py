@@ -1,0 +1,70 @@
+"""Make text of strangers fit to be shown: nothing in it steers a terminal, a page, an XML reader or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+ANSI = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and moves
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles and links
+    r"|\x1b."
+)
+LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+UNUSUAL = re.compile(r"[^\n\t -~]+")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+MOST_MARKS = 4
+"""How many accents a letter may carry: a tower of them would cover the lines above."""
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 (a spreadsheet takes the wide ones, too)
+
+
+def legible(text: str) -> str:
+    """Return text of several lines without colours and controls; what cannot be shown becomes a replacement character.
+
+    Controls are also those of the direction of writing, which could make words read as others.
+    """
+    text = LINE_ENDS.sub("\n", ANSI.sub("", text))
+    return UNUSUAL.sub(lambda found: _shown(found.group()), text)
+
+
+def on_one_line(text: str) -> str:
+    """Return text as `legible` does, on one line."""
+    return " ".join(legible(text).split())
+
+
+def _shown(text: str) -> str:
+    letters, marks = [], 0
+    for letter in text:
+        kind = unicodedata.category(letter)
+        marks = marks + 1 if kind.startswith("M") else 0
+        if marks <= MOST_MARKS:
+            letters.append(REPLACEMENT if _steers(letter, kind) else letter)
+    return "".join(letters)
+
+
+def _steers(letter: str, kind: str) -> bool:
+    code = ord(letter)
+    no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return no_character or kind in {"Cc", "Cs"} or (kind == "Cf" and letter not in JOINERS)
+
+
+def spreadsheet_safe(value: Any) -> str:
+    """Return a CSV cell that no spreadsheet takes for a formula, on one line; numbers stay numbers, None is empty."""
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else str(value)
+    text = on_one_line(str(value))
+    return f"'{text}" if text.lstrip("\"' \N{NO-BREAK SPACE}" + REPLACEMENT).startswith(FORMULA) else text
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV, each cell `spreadsheet_safe`; lines end in a line feed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([spreadsheet_safe(value) for value in row] for row in rows)
+    return text.getvalue()

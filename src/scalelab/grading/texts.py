@@ -1,0 +1,55 @@
+"""What a reference says to students and instructors: titles, hints, where to read, and the words for wrong ideas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scalelab.course.notebooks import text_of
+from scalelab.grading.merge import Question, Reference
+
+HEADING = re.compile(r"^#+\s*(.+?)\s*#*$", re.MULTILINE)
+FOLDED = re.compile(r"<details><summary>.*?</summary>\s*(.*?)\s*</details>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class QuestionTexts:
+    """One exercise's words, as Markdown; `wrong` maps a wrong idea's name to the message that its check shows."""
+
+    title: str
+    hint: str
+    reading: str
+    wrong: Mapping[str, str]
+    visible_points: int
+    hidden_points: int
+
+
+@dataclass(frozen=True)
+class SetTexts:
+    """An exercise set's title, and the words of each exercise by its id."""
+
+    title: str
+    questions: Mapping[str, QuestionTexts]
+
+
+def texts_of(reference: Reference) -> SetTexts:
+    """Return what the reference's cells say; an exercise's title is the first heading of its prompt, else its id."""
+    cells = {str(cell.get("id")): text_of(cell.get("source")) for cell in reference.notebook["cells"]}
+    title = reference.notebook.get("metadata", {}).get("title", reference.slug)
+    return SetTexts(str(title), {one.exercise: _question(one, cells) for one in reference.questions})
+
+
+def _question(question: Question, cells: Mapping[str, str]) -> QuestionTexts:
+    name = question.exercise
+    heading = HEADING.search(cells.get(f"{name}-prompt", ""))
+    hint = cells.get(f"{name}-hint-1", "")
+    folded = FOLDED.fullmatch(hint.strip())
+    return QuestionTexts(
+        title=heading.group(1) if heading else name,
+        hint=folded.group(1) if folded else hint,
+        reading=cells.get(f"{name}-reading", ""),
+        wrong=dict(question.wrong),
+        visible_points=question.visible_points,
+        hidden_points=question.hidden_points,
+    )
