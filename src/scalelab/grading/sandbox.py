@@ -1,0 +1,384 @@
+"""The sandbox of one kernel: what Linux itself offers to a process that must reach nothing, in calls to libc.
+
+bubblewrap does not serve here: it ends by executing a program, and a warm kernel is forked and goes on in Python, so it
+cannot pass through it. Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
+
+Three processes make a kernel. The *keeper* leaves the host's namespaces (`separate`) and forks the *init*, process 1 of
+the new pid namespace, which takes the new root (`settle`) and forks the *kernel*. The kernel limits itself and gives up
+every privilege (`limit`, `give_up`) before it runs a line of ipykernel; the init seals what the kernel's sockets were
+made in (`seal`), gives up its own, and stays to reap. When the init ends, Linux kills the whole namespace.
+
+As root, each kernel has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+CONNECTION = Path("/connection")
+"""Where a kernel finds the folder of its sockets."""
+HOME = Path("/tmp")
+"""A kernel's only writable folder: its home, working directory and temporary folder."""
+USER = "student"
+
+SPARE_AS_MB = 2048
+"""Address space beyond the memory limit: stacks and arenas of threads reserve far more than they use."""
+OWN_UIDS = 2_000_000_000
+"""As root, kernels have uids from here on, which no distribution gives to anyone."""
+SLOTS = 256
+"""How many kernels of one zygote can live at once, each with a uid of its own."""
+INNER_UID = 1000
+
+_NEW_NAMESPACES = {
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+}
+_ALWAYS = ("mount", "cgroup", "uts", "ipc", "pid", "net")
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_MOUNT_SETATTR = 442
+
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 22, 24, 38, 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_CAP_SYS_ADMIN = 21
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_SHOWN_OF_ETC = ("alternatives", "ld.so.cache")
+_MASKED = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "sysrq-trigger", "sysvipc", "tty")
+_MASKED_FILES = (
+    *("cmdline", "config.gz", "consoles", "diskstats", "interrupts", "iomem", "ioports", "kallsyms", "kcore"),
+    *("key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "locks", "modules"),
+    *("mtrr", "partitions", "sched_debug", "slabinfo", "swaps", "timer_list", "timer_stats", "vmallocinfo"),
+)
+
+_DENIED = (
+    # Other processes, and what the kernel knows of them.
+    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "move_pages"),
+    *("migrate_pages", "perf_event_open", "userfaultfd", "bpf", "lookup_dcookie", "syslog", "acct", "quotactl"),
+    *("quotactl_fd", "fanotify_init", "fanotify_mark", "open_by_handle_at", "name_to_handle_at"),
+    # Keys, mounts and namespaces.
+    *("add_key", "request_key", "keyctl", "mount", "umount", "umount2", "pivot_root", "chroot", "unshare", "setns"),
+    *("fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr", "mount_setattr"),
+    # The machine.
+    *("kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot", "swapon", "swapoff"),
+    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "personality", "uselib", "nfsservctl", "vhangup", "sysfs"),
+    *("settimeofday", "clock_settime", "clock_settime64", "clock_adjtime", "clock_adjtime64", "adjtimex", "stime"),
+    *("sethostname", "setdomainname", "_sysctl", "io_uring_setup", "io_uring_enter", "io_uring_register"),
+    # Memory that no limit of a process counts, and that may outlive it.
+    *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "msgget", "semget"),
+)
+_FAMILIES = {1, 2, 10, 16}  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all belong to the network namespace
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a kernel may use. Wall-clock time is the judge's to limit.
+
+    `cpu_s` is CPU seconds of each process, `memory_mb` what it may allocate, `processes` how many processes and threads
+    the kernel and all that it starts may have at once (its own threads are a dozen), `file_mb` the largest file,
+    `tmp_mb` all of /tmp, and again of /dev/shm, and `open_files` the open files of each process.
+    """
+
+    cpu_s: int = 60
+    memory_mb: int = 1024
+    processes: int = 128
+    file_mb: int = 64
+    tmp_mb: int = 64
+    open_files: int = 256
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One kernel's sandbox.
+
+    `root` is an empty folder to build the new root on, `connection` the folder of the kernel's sockets, `readable` the
+    paths that it may read beside the system's own, `filter` what `system_calls` returned, and `uid` the kernel's uid
+    and gid as it sees them itself.
+    """
+
+    root: Path
+    connection: Path
+    readable: tuple[Path, ...]
+    limits: Limits
+    filter: bytes
+    uid: int
+
+
+def privileged() -> bool:
+    """Return whether this process is the system's own root, and so needs no user namespace."""
+    uids = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    return os.geteuid() == 0 and uids == ["0", "0", "4294967295"] and bool(_effective() & 1 << _CAP_SYS_ADMIN)
+
+
+def uid_of(slot: int) -> int:
+    """Return the uid of the kernel in a slot (below SLOTS) of the zygote that calls this."""
+    return OWN_UIDS + os.getpid() * SLOTS + slot if privileged() else INNER_UID
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever loses its own parent below this process."""
+    _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def system_calls() -> bytes:
+    """Return the filter of system calls, as the kernel takes it. Raises RuntimeError without libseccomp."""
+    pyseccomp = _pyseccomp()
+    refuse = pyseccomp.ERRNO(errno.EPERM)
+    filter = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    for name in _DENIED:
+        with suppress(OSError):  # not a system call of this machine
+            filter.add_rule(refuse, name)
+    # Its flags are in memory, where no filter sees them; libraries fall back to clone.
+    filter.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    for flag in _NEW_NAMESPACES.values():
+        filter.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
+    for request in (_TIOCSTI, _TIOCLINUX):
+        filter.add_rule(refuse, "ioctl", pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, request))
+    no_family = pyseccomp.ERRNO(errno.EAFNOSUPPORT)
+    highest = max(_FAMILIES)
+    for family in set(range(highest)) - _FAMILIES:
+        filter.add_rule(no_family, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
+    filter.add_rule(no_family, "socket", pyseccomp.Arg(0, pyseccomp.GT, highest))
+    with tempfile.TemporaryFile() as file:
+        filter.export_bpf(file)
+        file.seek(0)
+        program = file.read()
+    return program
+
+
+def readable_paths() -> tuple[Path, ...]:
+    """Return what a kernel of this Python must be able to read: the Python, its environment, and this package."""
+    package = Path(__file__).resolve().parent.parent
+    return tuple({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package})
+
+
+def separate(sandbox: Sandbox) -> None:
+    """Leave the host's namespaces, and build the new root. The next child of this process is the sandbox's init."""
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS)
+    if privileged():
+        os.chown(sandbox.connection, sandbox.uid, sandbox.uid)
+        for path in sandbox.connection.iterdir():
+            os.chown(path, sandbox.uid, sandbox.uid)
+        _call("unshare", flags)
+    else:
+        uid, gid = os.geteuid(), os.getegid()
+        _call("unshare", flags | _NEW_NAMESPACES["user"])
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{sandbox.uid} {uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{sandbox.uid} {gid} 1", encoding="ascii")
+    socket.sethostname("sandbox")
+    _raise_loopback()
+    _mount("none", Path("/"), None, _MS_REC | _MS_PRIVATE)
+    _build(sandbox)
+
+
+def settle(sandbox: Sandbox) -> None:
+    """Take the new root, as the first process of the new pid namespace."""
+    root = sandbox.root
+    _mount("proc", root / "proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    for name in _MASKED_FILES:
+        if (path := root / "proc" / name).exists():
+            _bind(root / "dev/null", path)
+    for name in _MASKED:
+        if (path := root / "proc" / name).is_dir():
+            _mount("tmpfs", path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=555")
+        elif path.exists():
+            _bind(root / "dev/null", path)
+    _set_read_only(root / "proc")
+    os.chdir(root)
+    _syscall("pivot_root", b".", b".")
+    _call("umount2", b".", _MNT_DETACH)
+    os.chdir("/")
+    _mount("none", Path("/"), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    os.chdir(HOME)
+
+
+def seal() -> None:
+    """Let nothing more be written to the folder of the sockets, which lies on the host's disk."""
+    _mount("none", CONNECTION, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def limit(limits: Limits) -> None:
+    """Set this process's limits, which its children inherit; what it has allocated so far does not count."""
+    import resource  # noqa: PLC0415 - not on Windows
+
+    pages, *_, data, _ = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split())
+    page = resource.getpagesize()
+    for what, wanted in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_DATA, data * page + limits.memory_mb * 2**20),
+        (resource.RLIMIT_AS, pages * page + (limits.memory_mb + SPARE_AS_MB) * 2**20),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_FSIZE, limits.file_mb * 2**20),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_MEMLOCK, 2**20),
+    ):
+        _, hard = resource.getrlimit(what)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        # One second more of CPU time, in which the first signal can still be answered.
+        resource.setrlimit(what, (most, most + 1 if what == resource.RLIMIT_CPU else most))
+
+
+def give_up(sandbox: Sandbox, *, filtered: bool) -> None:
+    """Give up every privilege, for good; `filtered` refuses system calls too, and lets the process see itself."""
+    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1):
+        _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
+    _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if os.getuid() != sandbox.uid:
+        os.setgroups([])
+        os.setresgid(sandbox.uid, sandbox.uid, sandbox.uid)
+        os.setresuid(sandbox.uid, sandbox.uid, sandbox.uid)
+    _call("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+    _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _call("prctl", _PR_SET_DUMPABLE, int(filtered), 0, 0, 0)
+    if filtered:
+        program = ctypes.create_string_buffer(sandbox.filter, len(sandbox.filter))
+        header = struct.pack("HP", len(sandbox.filter) // 8, ctypes.addressof(program))
+        _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
+
+
+def _build(sandbox: Sandbox) -> None:
+    root, limits = sandbox.root, sandbox.limits
+    own = f"uid={sandbox.uid},gid={sandbox.uid}"
+    no_escape = _MS_NOSUID | _MS_NODEV
+    _mount("tmpfs", root, "tmpfs", no_escape, "size=1m,mode=755")
+    for name in ("dev/shm", "etc", "proc", "run", "var/tmp"):
+        (root / name).mkdir(parents=True)
+    _inside(root, HOME).mkdir()
+    for path in (_inside(root, HOME), root / "dev/shm"):
+        _mount("tmpfs", path, "tmpfs", no_escape, f"size={limits.tmp_mb}m,nr_inodes=16384,mode=700,{own}")
+    shown = (*map(Path, _SYSTEM), *(Path("/etc", name) for name in _SHOWN_OF_ETC), *sandbox.readable)
+    # A folder comes before what lies in it, which it shows already.
+    for path in sorted(shown, key=lambda one: len(one.parts)):
+        _show(root, path)
+    _write_etc(root / "etc", sandbox.uid)
+    for name in _DEVICES:
+        (root / "dev" / name).touch()
+        _bind(Path("/dev", name), root / "dev" / name)
+    for name, target in _DEVICE_LINKS.items():
+        (root / "dev" / name).symlink_to(target)
+    _inside(root, CONNECTION).mkdir()
+    _bind(sandbox.connection, _inside(root, CONNECTION))
+
+
+def _inside(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
+
+
+def _show(root: Path, path: Path) -> None:
+    """Make the host's `path` readable at the same place below `root`, unless something there shows it already."""
+    there = _inside(root, path)
+    if not path.exists() or there.exists() or there.is_symlink():
+        return
+    there.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        there.symlink_to(path.readlink())
+        return
+    if path.is_dir():
+        there.mkdir()
+    else:
+        there.touch()
+    _bind(path, there)
+    _set_read_only(there)
+
+
+def _write_etc(etc: Path, uid: int) -> None:
+    files = {
+        "passwd": f"root:x:0:0:root:/:/bin/false\n{USER}:x:{uid}:{uid}::{HOME}:/bin/sh\n",
+        "group": f"root:x:0:\n{USER}:x:{uid}:\n",
+        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "resolv.conf": "",
+    }
+    for name, text in files.items():
+        (etc / name).write_text(text, encoding="ascii")
+
+
+def _raise_loopback() -> None:
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING))
+
+
+def _effective() -> int:
+    """Return this process's effective capabilities."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+
+
+def _bind(source: Path, target: Path) -> None:
+    _mount(str(source), target, None, _MS_BIND | _MS_REC)
+
+
+def _set_read_only(path: Path) -> None:
+    """Make a mount read-only, and all that is mounted below it."""
+    attributes = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)
+    _call("syscall", _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+
+
+def _mount(source: str, target: Path, kind: str | None, flags: int, data: str = "") -> None:
+    kind_bytes = None if kind is None else kind.encode()
+    try:
+        _call("mount", source.encode(), os.fsencode(target), kind_bytes, ctypes.c_ulong(flags), data.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"mount {kind or source} {target}") from error
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _pyseccomp() -> Any:
+    return import_module("pyseccomp")  # which raises RuntimeError where libseccomp is missing
+
+
+@cache
+def _number(name: str) -> int:
+    pyseccomp = _pyseccomp()
+    return int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name))
+
+
+def _syscall(name: str, *arguments: bytes | int) -> int:
+    return _call("syscall", _number(name), *arguments)
+
+
+def _call(name: str, *arguments: object) -> int:
+    """Call a function of libc. Raises OSError, with the function's name, where it returns -1."""
+    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result: int = getattr(_libc(), name)(*wide)
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result
