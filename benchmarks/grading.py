@@ -1,0 +1,390 @@
+"""Grade one class with nbgrader, with nbval alone and with this grader, in turn, and print what each took.
+
+All three get the same answers, and the points that they give are compared before any time is believed. What is timed
+is one command each, from its start to its end:
+
+- nbgrader: `nbgrader autograde SET` in the environment of `make nbgrader`, on the assignment that it released itself;
+- nbval: one pytest with `--nbval-lax` over one notebook per student: our executed reference with the answers in it;
+- scalelab: `scalelab grade`, sandbox and all, as an instructor runs it.
+
+`--scale` grades larger and larger classes with ours alone, and follows time and memory; `--endless` one in which one
+student in ten hands in an endless answer. Nothing is written outside a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
+
+import psutil
+from classes import ENDLESS, HONEST, RIGHT, Paper, hand_in
+
+from scalelab.course.exercises import ExerciseSet, read_set
+from scalelab.course.find import Course, find_course
+from scalelab.course.kernels import jupyter_environment
+from scalelab.grading.nbgrader import export
+from scalelab.measure.machine import machine_card
+
+NBGRADER = Path(".venv-nbgrader") / "bin"
+POINTS = """
+    SELECT submitted_assignment.student_id, base_cell.name, grade.auto_score FROM grade
+    JOIN base_cell ON base_cell.id = grade.cell_id
+    JOIN submitted_notebook ON submitted_notebook.id = grade.notebook_id
+    JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assignment_id
+"""
+MIB = 2**20
+SAMPLE_S = 0.5
+
+Points = dict[str, dict[str, float]]
+"""The points of every student's questions, by student and exercise."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A class to grade: its exercise set, where its submissions are, and a folder for what a grader writes."""
+
+    course: Course
+    exercises: ExerciseSet
+    submissions: Path
+    papers: Sequence[Paper]
+    work: Path
+    timeout: float
+    options: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run of ours: its time, the memory of its processes together (time, MiB), and when each result came."""
+
+    seconds: float
+    memory: list[tuple[float, float]]
+    results: list[float]
+
+    @property
+    def longest_wait(self) -> float:
+        return max(after - before for before, after in pairwise(self.results))
+
+    def peak(self, begin: float = 0.0, end: float = 1.0) -> float:
+        """Return the largest memory between two shares of the run, in MiB."""
+        return max((size for at, size in self.memory if begin <= at / self.seconds <= end), default=0.0)
+
+
+def main() -> int:
+    """Run what the options ask for; the status is 1 where the graders disagree."""
+    options = _parser().parse_args()
+    course = find_course(options.course)
+    exercises = read_set(course.solutions / f"{options.set}.md")
+    print(machine_card("nbval", "pytest", "ipykernel", "jupyter-client")._repr_mimebundle_()[0]["text/plain"])
+    agree = True
+    with TemporaryDirectory(prefix="bench-grading-") as name:
+        root = Path(name)
+
+        def job(label: str, students: int, timeout: float = options.timeout, endless: float = 0.0) -> Job:
+            shares = HONEST if options.right is None else _shares(options.right)
+            folder = root / label
+            papers = hand_in(
+                exercises, folder / "submissions", students, seed=options.seed, shares=shares, endless=endless
+            )
+            return Job(course, exercises, folder / "submissions", papers, folder, timeout, options.ours)
+
+        if options.rounds:
+            agree = _side_by_side(job("class", options.students), options.only, options.rounds)
+        if options.endless:
+            _endless(job("honest", options.students, 5.0), job("endless", options.students, 5.0, endless=0.1))
+        for students in options.scale:
+            _scale(job(f"scale-{students}", students))
+    return 0 if agree else 1
+
+
+def _side_by_side(job: Job, only: Sequence[str], rounds: int) -> bool:
+    print(f"\n{_about(job)}")
+    graders = {name: prepare(job) for name, prepare in PREPARE.items() if name in only}
+    seconds: dict[str, list[float]] = {name: [] for name in graders}
+    points: dict[str, Points] = {}
+    agree = True
+    for number in range(rounds):
+        # Each round begins with another one: what a machine does over time is shared by all.
+        for name in [*list(graders)[number % len(graders) :], *list(graders)[: number % len(graders)]]:
+            began = time.perf_counter()
+            read = graders[name](number)
+            seconds[name].append(time.perf_counter() - began)
+            points[name] = read()
+            print(f"round {number + 1}: {name} {seconds[name][-1]:.1f} s", flush=True)
+            agree &= _agree(points)
+    _table(seconds, len(job.papers))
+    return agree
+
+
+def _about(job: Job) -> str:
+    answers = [answer.kind for paper in job.papers for answer in paper.answers.values()]
+    kinds = ", ".join(f"{answers.count(kind)} {kind}" for kind in dict.fromkeys(answers))
+    whole = sum(all(answer.kind == RIGHT for answer in paper.answers.values()) for paper in job.papers)
+    return f"{len(job.papers)} submissions of {job.exercises.slug}: {whole} all right; {len(answers)} answers: {kinds}"
+
+
+def _agree(points: Mapping[str, Points]) -> bool:
+    """Say which questions two graders give different points; none is what makes their times comparable."""
+    (first, expected), *others = points.items()
+    different = [
+        f"{student} {exercise}: {first} {mine:g}, {name} {theirs.get(student, {}).get(exercise)}"
+        for name, theirs in others
+        for student, questions in expected.items()
+        for exercise, mine in questions.items()
+        if theirs.get(student, {}).get(exercise) != mine
+    ]
+    for line in different:
+        print(f"different points: {line}")
+    return not different
+
+
+def _table(seconds: Mapping[str, Sequence[float]], submissions: int) -> None:
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    base = medians.get("nbgrader")
+    print(
+        f"\n{'grader':10} {'median':>9} {'lowest':>9} {'highest':>9} {'each':>8} {'a minute':>9} {'times nbgrader':>15}"
+    )
+    for name, median in medians.items():
+        low, high, each = min(seconds[name]), max(seconds[name]), median / submissions
+        ratio = "" if base is None else f"{base / median:.2f}"
+        print(f"{name:10} {median:7.1f} s {low:7.1f} s {high:7.1f} s {each:6.2f} s {60 / each:9.1f} {ratio:>14}")
+
+
+def _nbgrader(job: Job) -> Callable[[int], Callable[[], Points]]:
+    """Import the set into nbgrader as an instructor does, and hand in the class."""
+    command = job.course.root / NBGRADER / "nbgrader"
+    if not command.exists():
+        raise SystemExit(f"{command} is not there; run `make nbgrader`, or leave it out: --only nbval,scalelab")
+    folder = job.work / "nbgrader"
+    export(job.exercises, folder)
+    # nbgrader starts alembic by its name.
+    environment = os.environ | {"PATH": os.pathsep.join([str(command.parent), os.environ["PATH"]])}
+
+    def call(*arguments: str) -> None:
+        _run([str(command), *arguments], folder, environment)
+
+    call("generate_assignment", job.exercises.slug)
+    (folder / "submitted").symlink_to(job.submissions)
+
+    def read() -> Points:
+        points: Points = {}
+        database = sqlite3.connect(folder / "gradebook.db")
+        for student, cell, score in database.execute(POINTS):
+            questions = points.setdefault(student, {})
+            exercise = cell.removesuffix("-check").removesuffix("-hidden")
+            questions[exercise] = questions.get(exercise, 0.0) + score
+        database.close()
+        return points
+
+    def grade(_: int) -> Callable[[], Points]:
+        call("autograde", job.exercises.slug, "--force", f"--Execute.timeout={job.timeout:g}")
+        return read
+
+    return grade
+
+
+def _nbval(job: Job) -> Callable[[int], Callable[[], Points]]:
+    """Put each student's answers into the executed reference: visible and hidden checks in one notebook."""
+    folder = job.work / "nbval"
+    folder.mkdir()
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    reference = (job.course.solutions / f"{job.exercises.slug}.ipynb").read_text(encoding="utf-8")
+    code = [cell for cell in json.loads(reference)["cells"] if cell["cell_type"] == "code"]
+    for paper in job.papers:
+        notebook = json.loads(reference)
+        for cell in notebook["cells"]:
+            if cell["id"] in paper.answers:
+                cell["source"] = paper.answers[cell["id"]].source or ""
+        (folder / f"{paper.student}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "pytest", "-c", "pytest.ini", "--rootdir", ".", "-p", "nbval.plugin"),
+        *("-p", "no:cacheprovider", "-q", "--tb=no", "--nbval-lax", f"--nbval-cell-timeout={job.timeout:g}"),
+        *("--junit-xml=junit.xml", *(f"{paper.student}.ipynb" for paper in job.papers)),
+    ]
+    environment = jupyter_environment() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+    def read() -> Points:
+        points: Points = {paper.student: dict.fromkeys(paper.answers, 0.0) for paper in job.papers}
+        for case in ElementTree.parse(folder / "junit.xml").iter("testcase"):
+            cell = code[int(case.attrib["name"].removeprefix("Cell "))]
+            place = cell["metadata"]["scalelab"]
+            if place["role"] in {"check", "hidden"} and len(case) == 0:
+                student = case.attrib["classname"].removesuffix(".ipynb")
+                points[student][place["exercise"]] += cell["metadata"]["nbgrader"]["points"]
+        return points
+
+    def grade(_: int) -> Callable[[], Points]:
+        _run(command, folder, environment, fine=(0, 1))
+        return read
+
+    return grade
+
+
+def _scalelab(job: Job) -> Callable[[int], Callable[[], Points]]:
+    def grade(number: int) -> Callable[[], Points]:
+        out = job.work / f"grades-{number}"
+        _run(_ours(job, out), job.work, dict(os.environ))
+        return lambda: _our_points(out, job)
+
+    return grade
+
+
+PREPARE = {"nbgrader": _nbgrader, "nbval": _nbval, "scalelab": _scalelab}
+
+
+def _ours(job: Job, out: Path) -> list[str]:
+    grade = [*(sys.executable, "-m", "scalelab.cli", "grade", str(job.submissions), "--out", str(out)), *job.options]
+    return [*grade, "--course", str(job.course.root), "--timeout", f"{job.timeout:g}"]
+
+
+def _our_points(out: Path, job: Job) -> Points:
+    with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["student"]: {one.id: float(row[one.id] or 0) for one in job.exercises.exercises} for row in rows}
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], fine: Sequence[int] = (0,)) -> None:
+    """Run a command to its end. Raises SystemExit, with its last words, where its status is none of `fine`."""
+    run = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    if run.returncode not in fine:
+        raise SystemExit(f"{' '.join(command[:4])} … ended with {run.returncode}:\n{(run.stdout + run.stderr)[-4000:]}")
+
+
+def _endless(honest: Job, endless: Job) -> None:
+    """Compare a class with its like in which one student in ten hands in an endless answer."""
+    print(f"\nEndless answers, with {endless.timeout:g} s for a cell")
+    runs = {}
+    for job in (honest, endless):
+        watched = _watch(job)
+        own = _seconds_of(job)
+        busy = sum(own.values()) / watched.seconds
+        print(
+            f"{_about(job)}: {watched.seconds:.1f} s; workers busy on average: {busy:.2f}; "
+            f"longest wait for the next result: {watched.longest_wait:.1f} s"
+        )
+        runs[job.submissions] = own
+    own, like = runs[endless.submissions], runs[honest.submissions]
+    spoiled = [paper.student for paper in endless.papers if ENDLESS in {one.kind for one in paper.answers.values()}]
+    costs = [own[student] - like[student] for student in spoiled]
+    others = [own[student] - like[student] for student in own if student not in spoiled]
+    print(
+        f"an endless answer costs {statistics.median(costs):.1f} s (at most {max(costs):.1f} s); "
+        f"the other submissions cost {statistics.median(others):+.2f} s beside them"
+    )
+
+
+def _scale(job: Job) -> None:
+    watched = _watch(job)
+    students = len(job.papers)
+    first, last = watched.peak(0.0, 0.25), watched.peak(0.75, 1.0)
+    print(
+        f"{students} submissions: {watched.seconds:.1f} s, {watched.seconds / students:.3f} s each, "
+        f"{60 * students / watched.seconds:.1f} a minute; "
+        f"memory at most {watched.peak():.0f} MiB ({first:.0f} in the first quarter, {last:.0f} in the last)",
+        flush=True,
+    )
+
+
+def _seconds_of(job: Job) -> dict[str, float]:
+    """Return how long each submission was judged."""
+    files = (job.work / "grades" / job.exercises.slug).glob("*.json")
+    return {grade["student"]: grade["seconds"] for grade in (json.loads(path.read_bytes()) for path in files)}
+
+
+def _watch(job: Job) -> Watched:
+    """Grade the class with ours, and sample the memory of all its processes meanwhile."""
+    began = time.perf_counter()
+    command = _ours(job, job.work / "grades")
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=job.work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        over = threading.Event()
+        memory: list[tuple[float, float]] = []
+        results = [0.0]
+
+        def sample() -> None:
+            while not over.wait(SAMPLE_S):
+                memory.append((time.perf_counter() - began, sum(map(_memory, _tree(process.pid))) / MIB))
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("["):
+                results.append(time.perf_counter() - began)
+        status = process.wait()
+        over.set()
+        sampler.join()
+    if status != 0 or len(results) - 1 != len(job.papers):
+        raise SystemExit(f"{len(results) - 1} results, status {status}:\n{''.join(said[-20:])}")
+    return Watched(time.perf_counter() - began, memory, results)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _memory(process: psutil.Process) -> float:
+    """Return a process's share of the memory in use, in bytes; forked processes share most of theirs."""
+    with suppress(psutil.Error, OSError):
+        memory = process.memory_full_info()
+        return float(getattr(memory, "pss", memory.uss))
+    return 0.0
+
+
+def _shares(right: float) -> dict[str, float]:
+    """Return a class's shares of answers with this many right, and the others as they are to each other."""
+    return {
+        kind: right if kind == RIGHT else share * (1 - right) / (1 - HONEST[RIGHT]) for kind, share in HONEST.items()
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := set(chosen) - set(PREPARE):
+            raise argparse.ArgumentTypeError(f"no grader is called {', '.join(unknown)}")
+        return chosen
+
+    def sizes(text: str) -> list[int]:
+        return [int(part) for part in text.split(",")]
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--course", type=Path, help="the course (default: the folder you are in)")
+    parser.add_argument("--set", default="08_asyncio", help="the exercise set (default: 08_asyncio)")
+    parser.add_argument("--students", type=int, default=36, metavar="N", help="submissions in the class (default: 36)")
+    parser.add_argument("--seed", type=int, default=8, help="another seed makes another class (default: 8)")
+    parser.add_argument("--right", type=float, metavar="SHARE", help=f"share of right answers ({HONEST[RIGHT]})")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds for a cell (default: 30)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds side by side (default: 3)")
+    parser.add_argument("--only", type=names, default=list(PREPARE), metavar="NAMES", help="graders, commas between")
+    parser.add_argument("--scale", type=sizes, default=[], metavar="SIZES", help="ours alone: 50,200,1000")
+    parser.add_argument("--endless", action="store_true", help="ours alone: a class with endless answers")
+    parser.add_argument("--ours", action="append", default=[], metavar="OPTION", help="an option for `scalelab grade`")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
