@@ -15,12 +15,7 @@ from scalelab.course.notebooks import reference as reference_notebook
 from scalelab.course.notebooks import student, text_of, written
 from scalelab.grading.answers import Answer, answers
 from scalelab.grading.judge import FAILED, PASSED, Verdict
-from scalelab.grading.merge import (
-    BadReference,
-    Reference,
-    question_notebook,
-    read_reference,
-)
+from scalelab.grading.merge import BadReference, Reference, notebook, read_reference
 from scalelab.grading.report import grade_of
 from scalelab.grading.submissions import Cell, Submission, read
 from tiny import FOLDER, cell, load
@@ -78,21 +73,21 @@ def test_a_student_notebook_with_the_solutions_gets_full_points(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     reference = reference_of(exercises, folder)
-    notebook = student(exercises)
+    own = student(exercises)
     for one in exercises.exercises:
-        cell(notebook, one.id)["source"] = one.solution
-    submission = handed_in(notebook, folder)
+        cell(own, one.id)["source"] = one.solution
+    submission = handed_in(own, folder)
     given_answers = answers(reference, submission.cells)
 
     assert submission.exercises == "01_tiny"
     for question, one in zip(reference.questions, exercises.exercises, strict=True):
         assert given_answers[one.id] == Answer(one.solution)
-        merged = question_notebook(reference, question, one.solution)
-        originals = {original["id"]: original for original in reference.notebook["cells"]}
-        for placed in merged["cells"]:
-            original = originals[placed["id"]]
-            assert text_of(placed["source"]) == text_of(original["source"])
-            assert placed["metadata"] == original["metadata"]
+        for role in ("check", "hidden"):
+            placed = {place["id"]: place for place in notebook(reference, {one.id: one.solution}, role)["cells"]}
+            for name in (one.id, question.check(role)["id"]):
+                original = cell(reference.notebook, name)
+                assert text_of(placed[name]["source"]) == text_of(original["source"])
+                assert placed[name]["metadata"] == original["metadata"]
     verdicts = {one.id: Verdict(PASSED, visible=True, hidden=True) for one in exercises.exercises}
     grade = grade_of(reference, submission, given_answers, verdicts)
     assert grade.total == grade.max == sum(one.points for one in exercises.exercises)
@@ -106,12 +101,12 @@ def test_no_answer_changes_a_locked_cell_or_a_point(
     folder = tmp_path_factory.getbasetemp()
     reference = reference_of(exercises, folder)
     before = written(reference.notebook)
-    notebook = student(exercises)
-    for one in notebook["cells"]:
+    own = student(exercises)
+    for one in own["cells"]:
         one["source"] = data.draw(TEXT)
         one["metadata"]["tags"] = ["nbval-skip", "raises-exception"]
         one["metadata"]["nbgrader"]["points"] = 100
-    submission = handed_in(notebook, folder)
+    submission = handed_in(own, folder)
     given_answers = answers(reference, submission.cells)
     verdicts = {}
     for question in reference.questions:
@@ -119,13 +114,14 @@ def test_no_answer_changes_a_locked_cell_or_a_point(
         source = given_answers[name].source
         if source is None:
             continue
-        assert source == text_of(cell(notebook, name)["source"])
+        assert source == text_of(cell(own, name)["source"])
         verdicts[name] = data.draw(VERDICTS)
-        merged = {one["id"]: one for one in question_notebook(reference, question, source)["cells"]}
-        answer = merged.pop(name)
-        assert list(merged.values()) == [*reference.setup, question.visible, question.hidden]
-        assert answer["metadata"] == question.answer["metadata"]
-        assert (answer["source"], answer["outputs"], answer["execution_count"]) == (source, [], None)
+        for role in ("check", "hidden"):
+            merged = {one["id"]: one for one in notebook(reference, {name: source}, role)["cells"]}
+            answer = merged.pop(name)
+            assert answer["metadata"] == question.answer["metadata"]
+            assert (answer["source"], answer["outputs"], answer["execution_count"]) == (source, [], None)
+            assert all(one in merged.values() for one in (*reference.setup, question.check(role)))
     assert written(reference.notebook) == before
     grade = grade_of(reference, submission, given_answers, verdicts)
     for question, one in zip(reference.questions, grade.questions, strict=True):

@@ -1,33 +1,19 @@
-"""Let nbval judge the answers of one submission: every question in its own notebook, folder and kernel."""
+"""Let nbval judge the answers of one submission, so that each costs its own question only."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from queue import Empty, Queue
-from typing import IO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from scalelab.course.isolated import Family, family
-from scalelab.course.notebooks import written
-from scalelab.grading import plugin
-from scalelab.grading.merge import Question, Reference, question_notebook
+from scalelab.course.notebooks import Cell, Notebook
+from scalelab.grading.merge import Question, Reference, notebook
+from scalelab.grading.nbval_run import Kernels, Records, Seen, run
 
-JUPYTER = Path(__file__).parent / "jupyter"
-KERNEL = "scalelab-judge"
-KERNEL_START_S = 60
-SILENCE_S = 30
-"""How much longer than a cell's and a kernel's own limits the judge may be silent before it is ended."""
+TOGETHER_S = 5.0
+"""The most that a cell may take where all questions share kernels; one that needs longer is judged alone."""
 TRIES = 2
-KEPT_LINES = 20
-POLL_S = 0.5
+VISIBLE, HIDDEN = ROLES = ("check", "hidden")
 
 PASSED = "passed"
 FAILED = "failed"
@@ -45,7 +31,7 @@ class Verdict:
     `state` is `passed`, `failed` (one check or both), `raised`, `timed out`, `kernel died`, `judge ended` (twice, the
     answer took the judging process with it) or `not judged` (which is no fault of the answer). `text` says what ended
     the question early; `visible` and `hidden` whether the checks passed; `visible_text` what the failing visible check
-    showed; `said` what each failing check printed, and its error's own words.
+    showed; `said` what each failing check printed, and its error's own words; `seconds` how long its cells ran.
     """
 
     state: str
@@ -54,166 +40,134 @@ class Verdict:
     hidden: bool = False
     visible_text: str = ""
     said: tuple[str, str] = ("", "")
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the plugin reported last of one cell."""
-
-    state: str
-    text: str = ""
-    said: str = ""
-
-
-_Records = dict[str, dict[str, _Seen]]
-
-
-class Stopped(Exception):
-    """The batch was interrupted."""
+    seconds: float = 0.0
 
 
 def judge(
-    reference: Reference, answers: Mapping[str, str], *, timeout: float, stop: threading.Event | None = None
+    reference: Reference,
+    answers: Mapping[str, str],
+    *,
+    timeout: float,
+    kernels: Kernels | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Verdict]:
     """Return nbval's verdict on each of the answers (sources by exercise); `timeout` is in seconds per cell.
 
-    One pytest judges them one after another. Where it ends early, the next one goes on: with the question in hand,
-    because a process that an earlier answer left behind may have ended it, and after a second time without it.
+    Visible and hidden checks run in kernels apart. First all questions share the two kernels, as in the student's own
+    notebook; a question that does not pass there is judged again, alone, and that verdict holds.
     Raises Stopped soon after `stop` is set.
     """
-    stop = stop or threading.Event()
-    verdicts: dict[str, Verdict] = {}
-    tries: Counter[str] = Counter()
-    while left := [q for q in reference.questions if q.exercise in answers and q.exercise not in verdicts]:
-        records, last_words = _run_pytest(reference, left, answers, timeout, stop)
-        if stop.is_set():
-            raise Stopped
-        # A pytest that began nothing has failed at its first question.
-        begun = [question for question in left if question.exercise in records] or left[:1]
-        for question in begun:
-            name = question.exercise
-            tries[name] += 1
-            verdict = _verdict(reference, question, records.get(name, {}), timeout, last_words)
-            if verdict.state not in {JUDGE_ENDED, NOT_JUDGED} or tries[name] >= TRIES:
-                verdicts[name] = verdict
-    return verdicts
+    bench = _Bench(reference, answers, kernels or Kernels(), stop or threading.Event())
+    passed = bench.together(min(timeout, TOGETHER_S)) if len(answers) > 1 else set()
+    alone = bench.alone([name for name in answers if name not in passed], timeout)
+    verdicts = {name: alone.get(name, Verdict(PASSED, visible=True, hidden=True)) for name in answers}
+    return {name: replace(verdict, seconds=bench.seconds[name]) for name, verdict in verdicts.items()}
 
 
-def _run_pytest(
-    reference: Reference,
-    questions: Sequence[Question],
-    answers: Mapping[str, str],
-    timeout: float,
-    stop: threading.Event,
-) -> tuple[_Records, str]:
-    """Run one pytest over the questions; return what it reported until it ended or fell silent, and its last words."""
-    records: _Records = {}
-    last_words: list[str] = []
-    with family() as own:
-        files = [_put(own, reference, question, answers[question.exercise]) for question in questions]
-        process = subprocess.Popen(
-            _command(own, files, timeout),
-            cwd=own.folder,
-            env=_environment(own),
-            stdin=subprocess.DEVNULL,
-            # Kernels inherit stdout, and may flood it; stderr is pytest's alone, and carries the records.
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            # Ctrl-C is for us: we end what runs.
-            start_new_session=True,
-        )
-        assert process.stderr is not None
-        try:
-            silence = max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S
-            for line in _lines(process, process.stderr, silence, stop):
-                if not line.startswith(plugin.RECORD):
-                    last_words = [*last_words, line][-KEPT_LINES:]
-                    continue
-                record = json.loads(line.removeprefix(plugin.RECORD))
-                seen = _Seen(record["state"], record["text"], record["said"])
-                records.setdefault(record["question"], {})[record["cell"]] = seen
-        finally:
-            own.end()
-            process.wait()
-            process.stderr.close()
-    return records, "\n".join(last_words)
+class _Bench:
+    """Where the answers of one submission are judged; `seconds` sums what each question's cells took."""
+
+    def __init__(
+        self, reference: Reference, answers: Mapping[str, str], kernels: Kernels, stop: threading.Event
+    ) -> None:
+        self.reference, self.answers, self.kernels, self.stop = reference, answers, kernels, stop
+        self.questions = {one.exercise: one for one in reference.questions if one.exercise in answers}
+        self.seconds = dict.fromkeys(self.questions, 0.0)
+
+    def together(self, timeout: float) -> set[str]:
+        """Return the exercises that pass both checks where all share a kernel per role.
+
+        What a kernel's early end has kept from running goes on without the question in which it ended.
+        """
+        passed: set[str] = set()
+        left = list(self.questions)
+        while left:
+            records, _ = self._run({role: self._notebook(left, role) for role in ROLES}, left, timeout)
+            won, unreached = set(), []
+            for name in left:
+                seen = [self._seen(records, role, self.questions[name], role) for role in ROLES]
+                if all(cell.state == PASSED for pair in seen for cell in pair):
+                    won.add(name)
+                elif not any(cell.state not in {"", PASSED} for pair in seen for cell in pair):
+                    unreached.append(name)
+            passed |= won
+            if len(unreached) == len(left):
+                break
+            left = unreached
+        return passed
+
+    def alone(self, left: Sequence[str], timeout: float) -> dict[str, Verdict]:
+        """Return the verdict on each of these exercises, judged in kernels of its own.
+
+        Where the judge ends early, the next one goes on: with the question in hand, because a process that an earlier
+        answer left behind may have ended it, and after a second time without it.
+        """
+        verdicts: dict[str, Verdict] = {}
+        tries = dict.fromkeys(left, 0)
+        while names := [name for name in left if name not in verdicts]:
+            notebooks = {f"{name}.{role}": self._notebook([name], role) for name in names for role in ROLES}
+            records, last_words = self._run(notebooks, names, timeout)
+            begun = [name for name in names if any(one.partition(".")[0] == name for one, _ in records)]
+            # A pytest that began nothing has failed at its first question.
+            for name in begun or names[:1]:
+                tries[name] += 1
+                verdict = self._verdict(self.questions[name], records, timeout, last_words)
+                if verdict.state not in {JUDGE_ENDED, NOT_JUDGED} or tries[name] >= TRIES:
+                    verdicts[name] = verdict
+        return verdicts
+
+    def _notebook(self, names: Sequence[str], role: str) -> Notebook:
+        return notebook(self.reference, {name: self.answers[name] for name in names}, role)
+
+    def _run(self, notebooks: Mapping[str, Notebook], names: Sequence[str], timeout: float) -> tuple[Records, str]:
+        records, last_words = run(notebooks, timeout=timeout, kernels=self.kernels, stop=self.stop)
+        for name in names:
+            cells = {cell["id"] for role in ROLES for cell in self._cells(self.questions[name], role)}
+            self.seconds[name] += sum(seen.seconds for (_, cell), seen in records.items() if cell in cells)
+        return records, last_words
+
+    def _cells(self, question: Question, role: str) -> list[Cell]:
+        return [question.answer, question.check(role)]
+
+    def _seen(self, records: Records, name: str, question: Question, role: str) -> list[Seen]:
+        return [records.get((name, cell["id"]), Seen()) for cell in self._cells(question, role)]
+
+    def _verdict(self, question: Question, records: Records, timeout: float, last_words: str) -> Verdict:
+        cells: dict[str, list[Seen]] = {}
+        for role in ROLES:
+            name = f"{question.exercise}.{role}"
+            for setup in (records.get((name, cell["id"]), Seen()) for cell in self.reference.setup):
+                if setup.state not in {"", PASSED} or (role == VISIBLE and not setup.state):
+                    return Verdict(NOT_JUDGED, setup.text or last_words or "The judge ended before this question.")
+            cells[role] = self._seen(records, name, question, role)
+        return _verdict(*cells[VISIBLE], *cells[HIDDEN], timeout=timeout, last_words=last_words)
 
 
-def _put(own: Family, reference: Reference, question: Question, source: str) -> Path:
-    path = own.folder / "questions" / question.exercise / "question.ipynb"
-    path.parent.mkdir(parents=True)
-    path.write_text(written(question_notebook(reference, question, source)), encoding="utf-8", newline="\n")
-    return path
-
-
-def _command(own: Family, files: Sequence[Path], timeout: float) -> list[str]:
-    settings = own.folder / "pytest.ini"
-    settings.write_text("[pytest]\n", encoding="utf-8")
-    return [
-        *(sys.executable, "-P", "-m", "pytest", "-c", str(settings), "--rootdir", str(own.folder), "--noconftest"),
-        *("-p", "no:cacheprovider", "-p", plugin.__name__, "-p", "nbval.plugin"),
-        *("--capture=no", "--color=no", "--tb=no", "--quiet", "--nbval-lax", "--nbval-kernel-name", KERNEL),
-        *("--nbval-cell-timeout", str(timeout), "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
-        *map(str, files),
-    ]
-
-
-def _environment(own: Family) -> dict[str, str]:
-    paths = os.pathsep.join([str(JUPYTER), own.environment["JUPYTER_PATH"]])
-    return own.environment | {"JUPYTER_PATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-
-def _lines(process: subprocess.Popen[bytes], stream: IO[bytes], silence: float, stop: threading.Event) -> Iterator[str]:
-    """Yield the stream's lines until it or the process ends, `silence` s pass without one, or `stop` is set."""
-    lines: Queue[str | None] = Queue()
-
-    def read() -> None:
-        for line in stream:
-            lines.put(line.decode("utf-8", "replace").rstrip("\n"))
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    heard = time.monotonic()
-    while time.monotonic() - heard < silence:
-        if stop.is_set():
-            return
-        ended = process.poll() is not None
-        try:
-            line = lines.get(timeout=POLL_S)
-        except Empty:
-            if ended:
-                return
-            continue
-        if line is None:
-            return
-        heard = time.monotonic()
-        yield line
-    yield f"The judge was silent for {silence:g} s, and was ended."
-
-
-def _verdict(
-    reference: Reference, question: Question, seen: Mapping[str, _Seen], timeout: float, last_words: str
-) -> Verdict:
-    nothing = _Seen("")
-    for setup in (seen.get(cell["id"], nothing) for cell in reference.setup):
-        if setup.state != "passed":
-            return Verdict(NOT_JUDGED, setup.text or last_words or "The judge ended before this question.")
-    answer, visible, hidden = (
-        seen.get(cell["id"], nothing) for cell in (question.answer, question.visible, question.hidden)
+def _verdict(answer: Seen, visible: Seen, again: Seen, hidden: Seen, *, timeout: float, last_words: str) -> Verdict:
+    """Return the verdict on an answer that ran before its visible check, and again before its hidden check."""
+    so_far = Verdict(
+        FAILED,
+        visible=visible.state == PASSED,
+        hidden=hidden.state == PASSED,
+        visible_text=visible.text if visible.state == FAILED else "",
+        said=(visible.said, hidden.said),
     )
-    if answer.state == "failed":
-        return Verdict(RAISED, answer.text)
-    passed = (visible.state == PASSED, hidden.state == PASSED)
     early = {
-        "begins": (JUDGE_ENDED, "{} ended the process that judged it."),
-        "died": (DIED, "{} ended its kernel."),
         "timed out": (TIMED_OUT, f"{{}} ran longer than {timeout:g} s."),
-        "no kernel": (NOT_JUDGED, "No kernel could be started."),
-        "": (NOT_JUDGED, last_words or "The judge ended before this cell."),
+        "died": (DIED, "{} ended its kernel."),
+        "begins": (JUDGE_ENDED, "{} ended the process that judges it."),
+        "no kernel": (NOT_JUDGED, "No kernel could be started for it."),
+        "": (NOT_JUDGED, last_words or "The judge ended before this check."),
     }
-    for cell, what in ((answer, "The answer"), (visible, "The visible check"), (hidden, "The hidden check")):
-        if cell.state in early:
-            state, text = early[cell.state]
-            failed = visible if visible.state == FAILED else nothing
-            return Verdict(state, text.format(what), *passed, failed.text, (failed.said, ""))
-    return Verdict(PASSED if all(passed) else FAILED, "", *passed, visible.text, (visible.said, hidden.said))
+    # What an answer shows in the kernel of its hidden check stays there.
+    for first, check, which, raised in (
+        (answer, visible, "visible", answer.text),
+        (again, hidden, "hidden", "The answer failed when it ran again, for its hidden check."),
+    ):
+        if first.state == "failed":
+            return replace(so_far, state=RAISED, text=raised)
+        for cell, what in ((first, "The answer"), (check, f"The {which} check")):
+            if cell.state in early:
+                state, text = early[cell.state]
+                return replace(so_far, state=state, text=text.format(what))
+    return replace(so_far, state=PASSED if so_far.visible and so_far.hidden else FAILED)

@@ -1,8 +1,10 @@
-"""Put a submission's answers into the reference: one notebook per question, whose every other cell is ours."""
+"""Put a submission's answers into the reference: every other cell of the notebooks that are judged is ours."""
 
 from __future__ import annotations
 
+import ast
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,10 @@ class Question:
     visible: Cell
     hidden: Cell
     wrong: tuple[tuple[str, str], ...]
+
+    def check(self, role: str) -> Cell:
+        """Return the check of the role "check" or "hidden"."""
+        return {"check": self.visible, "hidden": self.hidden}[role]
 
     @property
     def visible_points(self) -> int:
@@ -94,10 +100,36 @@ def read_reference(path: Path) -> Reference:
     return Reference(str(own["exercises"]), str(own["digest"]), tuple(setup), questions, notebook)
 
 
-def question_notebook(reference: Reference, question: Question, source: str) -> Notebook:
-    """Return the notebook that judges one answer: set-up, the answer in its cell, the visible and the hidden check."""
-    answer = copy.deepcopy(question.answer)
-    # What nbval would compare with must be our own; an answer's output is compared with nothing.
-    answer |= {"source": source, "execution_count": None, "outputs": []}
-    cells = [*reference.setup, answer, question.visible, question.hidden]
+def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Notebook:
+    """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
+
+    role: "check" or "hidden". Its cells: set-up, then per question the answer, what a hidden check takes over from the
+    visible one, and the check.
+    """
+    cells = list(reference.setup)
+    for question in reference.questions:
+        if question.exercise in answers:
+            # What nbval would compare with must be our own; an answer's output is compared with nothing.
+            cells.append(question.answer | _unrun(answers[question.exercise]))
+            if role == "hidden" and (helpers := _helpers(text_of(question.visible["source"]))):
+                cells.append(_ours(question, "helpers", helpers))
+            cells.append(question.check(role))
     return copy.deepcopy({**reference.notebook, "cells": cells})
+
+
+def _helpers(check: str) -> str:
+    """Return what a visible check defines before its verdict begins: its hidden check may use that."""
+    lines = check.splitlines()
+    judged = next((one.lineno for one in ast.parse(check).body if isinstance(one, ast.With)), len(lines) + 1)
+    return "\n".join(lines[: judged - 1]).strip()
+
+
+def _ours(question: Question, role: str, source: str) -> Cell:
+    """Return a cell of ours for a question, of which a reference knows nothing."""
+    place = {"role": role, "exercise": question.exercise}
+    cell: Cell = {"cell_type": "code", "id": f"{question.exercise}-{role}", "metadata": {"scalelab": place}}
+    return cell | _unrun(source)
+
+
+def _unrun(source: str) -> Cell:
+    return {"source": source, "execution_count": None, "outputs": []}

@@ -2,7 +2,8 @@
 
 nbval runs and compares the cells, as released. This plugin sees to what nbval leaves open: an answer's comments do not
 steer nbval, a dead kernel is noticed at once, output is read while a cell runs and cut at `LARGEST_OUTPUT`, and what
-comes after a failed answer is not run. It loads in the process that judges, never in a kernel.
+comes after a failed answer is not run. A question that came to grief in one notebook is left out of those that follow,
+so that an endless answer waits for its limit once. It loads in the process that judges, never in a kernel.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ LARGEST_OUTPUT = 200_000
 LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
+COMPARED = {"guard", "check", "hidden"}
+SPOILS = {"setup", "guard"}
+"""Where a cell of these roles fails, what comes after it in the same kernel cannot be trusted."""
 SLICE_S = 0.1
 SETUP_S = 60.0
 """The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
@@ -119,21 +123,22 @@ class Reporter:
 
     def __init__(self, timeout: float) -> None:
         self.over: set[Path] = set()
+        self.given_up: set[str] = set()
         self.timeout = timeout
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Let a cell's role, not its text, tell nbval what to do; and remove the files, which hold the outputs."""
         for item in items:
-            compared = _role(item) in {"check", "hidden"}
+            compared = _role(item) in COMPARED
             item.options = {"check": compared, "check_exception": False, "skip": False}
             item.path.unlink(missing_ok=True)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: Any) -> None:
-        """Skip what comes after an answer that failed, or after a cell that ended the kernel."""
-        if item.path in self.over:
-            pytest.skip("an earlier cell ended this question")
+        """Skip what comes after a cell that ended the kernel, and the question in which an earlier cell went wrong."""
+        if item.path in self.over or _exercise(item) in self.given_up:
+            pytest.skip("an earlier cell ended this")
         _say(item, "begins")
 
     @pytest.hookimpl(tryfirst=True)
@@ -162,20 +167,22 @@ class Reporter:
             state = "timed out"
         else:
             state = report.outcome
-        if state in {"no kernel", "died", "timed out"} or (state == "failed" and _role(item) in {"answer", "setup"}):
+        if state != "passed" and (state != "failed" or _role(item) in SPOILS):
             self.over.add(item.path)
+        if item.path in self.over or (state != "passed" and _role(item) == "answer"):
+            self.given_up.add(_exercise(item))
         text, said = "", ""
         if state != "passed" and call.excinfo is not None:
             text, said = _shown(item)
             text = text or str(call.excinfo.value)
             if str(call.excinfo.value) == "Cell outputs differ":
                 text += "\n(The check prints something else for a right answer.)"
-        _say(item, state, text, said)
+        _say(item, state, text, said, call.duration)
         return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, None, None]:
-        """End what a question's kernel has left behind, before the next question begins."""
+        """End what a kernel has left behind, before the next one begins."""
         yield
         if nextitem is None or nextitem.path != item.path:
             end_marked(os.environ[MARK], spare=os.getpid())
@@ -193,6 +200,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _role(item: Any) -> str:
     return str(item.cell.metadata.get("scalelab", {}).get("role", ""))
+
+
+def _exercise(item: Any) -> str:
+    """Return the exercise that a cell belongs to, or one name for the set-up cells of each notebook."""
+    return str(item.cell.metadata.get("scalelab", {}).get("exercise", item.path))
 
 
 def _shown(item: Any) -> tuple[str, str]:
@@ -216,6 +228,7 @@ def _cut(parts: list[str]) -> str:
     return text if len(text) <= LARGEST_REPORT else f"{text[:LARGEST_REPORT]}\n… ({len(text)} characters in all)"
 
 
-def _say(item: Any, state: str, text: str = "", said: str = "") -> None:
-    record = {"question": item.path.parent.name, "cell": item.cell.id, "state": state, "text": text, "said": said}
+def _say(item: Any, state: str, text: str = "", said: str = "", seconds: float = 0.0) -> None:
+    cell = {"notebook": item.path.parent.name, "cell": item.cell.id}
+    record = cell | {"state": state, "text": text, "said": said, "seconds": seconds}
     print(RECORD + json.dumps(record), file=sys.stderr, flush=True)

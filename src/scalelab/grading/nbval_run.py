@@ -1,0 +1,219 @@
+"""Run nbval over a few notebooks, in a process of its own, and return what became of each cell."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import Empty, Queue
+from typing import IO
+
+import pytest
+
+from scalelab.course.isolated import Family, family
+from scalelab.course.notebooks import Notebook, written
+from scalelab.grading import plugin
+
+JUPYTER = Path(__file__).parent / "jupyter"
+COLD_KERNEL = "scalelab-judge"
+KERNEL_START_S = 60
+SILENCE_S = 30
+"""How much longer than a cell's and a kernel's own limits the judge may be silent before it is ended."""
+KEPT_LINES = 20
+POLL_S = 0.5
+PRELOADED = (
+    *("scalelab.grading.nbval_run", plugin.__name__, "pytest", "nbval.plugin", "nbval.kernel", "jupyter_client"),
+    *("jupyter_client.provisioning.local_provisioner", "nbformat.v4", "fastjsonschema", "zmq.asyncio"),
+)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which kernels nbval asks for: a kernelspec's name, and the variables of the environment that it needs."""
+
+    name: str = COLD_KERNEL
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of one cell: `state` as the plugin says it, what it showed and said, and the seconds it took."""
+
+    state: str = ""
+    text: str = ""
+    said: str = ""
+    seconds: float = 0.0
+
+
+Records = dict[tuple[str, str], Seen]
+"""What became of each cell, by the notebook's name and the cell's id."""
+
+
+class Stopped(Exception):
+    """The batch was interrupted."""
+
+
+def run(
+    notebooks: Mapping[str, Notebook], *, timeout: float, kernels: Kernels, stop: threading.Event
+) -> tuple[Records, str]:
+    """Let one pytest with nbval judge the notebooks, by name, one after another.
+
+    Returns what it reported until it ended or fell silent, and its last words; `timeout` is in seconds per cell.
+    Raises Stopped soon after `stop` is set. Nothing that the notebooks started is left.
+    """
+    records: Records = {}
+    last_words: list[str] = []
+    with family() as own:
+        files = [_put(own, name, notebook) for name, notebook in notebooks.items()]
+        process = _start(_arguments(own, files, timeout, kernels), own, kernels)
+        try:
+            silence = max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S
+            for line in _lines(process, silence, stop):
+                if not line.startswith(plugin.RECORD):
+                    last_words = [*last_words, line][-KEPT_LINES:]
+                    continue
+                record = json.loads(line.removeprefix(plugin.RECORD))
+                seen = Seen(record["state"], record["text"], record["said"], record["seconds"])
+                records[record["notebook"], record["cell"]] = seen
+        finally:
+            own.end()
+            process.close()
+    if stop.is_set():
+        raise Stopped
+    return records, "\n".join(last_words)
+
+
+def _put(own: Family, name: str, notebook: Notebook) -> Path:
+    path = own.folder / "notebooks" / name / "notebook.ipynb"
+    path.parent.mkdir(parents=True)
+    path.write_text(written(notebook), encoding="utf-8", newline="\n")
+    return path
+
+
+def _arguments(own: Family, files: Sequence[Path], timeout: float, kernels: Kernels) -> list[str]:
+    settings = own.folder / "pytest.ini"
+    settings.write_text("[pytest]\n", encoding="utf-8")
+    return [
+        *("-c", str(settings), "--rootdir", str(own.folder), "--noconftest"),
+        *("-p", "no:cacheprovider", "-p", plugin.__name__, "-p", "nbval.plugin"),
+        *("--capture=no", "--color=no", "--tb=no", "--quiet", "--nbval-lax", "--nbval-kernel-name", kernels.name),
+        *("--nbval-cell-timeout", str(timeout), "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
+        *map(str, files),
+    ]
+
+
+def _environment(own: Family, kernels: Kernels) -> dict[str, str]:
+    more = dict(kernels.environment or {})
+    paths = [more.get("JUPYTER_PATH", ""), str(JUPYTER), own.environment["JUPYTER_PATH"]]
+    more |= {"JUPYTER_PATH": os.pathsep.join(filter(None, paths)), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return own.environment | more
+
+
+def _start(arguments: list[str], own: Family, kernels: Kernels) -> _Executed | _Forked:
+    return (_Forked if sys.platform == "linux" else _Executed)(arguments, own.folder, _environment(own, kernels))
+
+
+class _Executed:
+    """A new Python that runs pytest."""
+
+    stream: IO[bytes]
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pytest", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            # Kernels inherit stdout, and may flood it; stderr is pytest's alone, and carries the records.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # Ctrl-C is for us: we end what runs.
+            start_new_session=True,
+        )
+        assert self._process.stderr is not None
+        self.stream = self._process.stderr
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.stream.close()
+
+
+class _Forked:
+    """A copy of a server that has imported all that pytest and nbval need: it begins at once."""
+
+    stream: IO[bytes]
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        reader, writer = context.Pipe(duplex=False)
+        self._process = context.Process(target=_judge, args=(writer, arguments, str(folder), environment), daemon=True)
+        self._process.start()
+        writer.close()
+        self.stream = os.fdopen(os.dup(reader.fileno()), "rb")
+        reader.close()
+
+    def ended(self) -> bool:
+        return self._process.exitcode is not None
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self.stream.close()
+
+
+def _judge(writer: Connection, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """In the forked process: be what a new one would be, and run pytest."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number, end in enumerate((nowhere, nowhere, writer.fileno())):
+        os.dup2(end, number)
+    writer.close()
+    os.close(nowhere)
+    os._exit(int(pytest.main(arguments)))
+
+
+def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) -> Iterator[str]:
+    """Yield the process's lines until it ends, `silence` s pass without one, or `stop` is set."""
+    lines: Queue[str | None] = Queue()
+    threading.Thread(target=_read, args=(process.stream, lines.put), daemon=True).start()
+    heard = time.monotonic()
+    while time.monotonic() - heard < silence:
+        if stop.is_set():
+            return
+        ended = process.ended()
+        try:
+            line = lines.get(timeout=POLL_S)
+        except Empty:
+            if ended:
+                return
+            continue
+        if line is None:
+            return
+        heard = time.monotonic()
+        yield line
+    yield f"The judge was silent for {silence:g} s, and was ended."
+
+
+def _read(stream: IO[bytes], put: Callable[[str | None], None]) -> None:
+    with suppress(ValueError):  # closed while we read
+        for line in stream:
+            put(line.decode("utf-8", "replace").rstrip("\n"))
+    put(None)
