@@ -67,6 +67,22 @@ _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
+_SETTINGS = (
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "Ordinary users are refused namespaces here: see sysctl kernel.unprivileged_userns_clone",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor takes the rights out of ordinary users' namespaces: see sysctl "
+        "kernel.apparmor_restrict_unprivileged_userns, or give this Python a profile with `userns,`",
+    ),
+    ("/proc/sys/user/max_user_namespaces", "0", "No user namespace is allowed: see sysctl user.max_user_namespaces"),
+)
+_CONTAINERS = ("/.dockerenv", "/run/.containerenv")
+
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -141,6 +157,32 @@ def privileged() -> bool:
 def uid_of(slot: int) -> int:
     """Return the uid of the kernel in a slot (below SLOTS) of the zygote that calls this."""
     return OWN_UIDS + os.getpid() * SLOTS + slot if privileged() else INNER_UID
+
+
+def check_readable(sandbox: Sandbox) -> None:
+    """Raise PermissionError where the kernel may not read the Python or the package that it runs on."""
+    for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), Path(__file__)):
+        if not os.access(path, os.R_OK):
+            raise PermissionError(
+                errno.EACCES, "may not be read by every user, and kernels are none in particular", path
+            )
+
+
+def advice() -> str:
+    """Return what this system's settings say about refused namespaces, as sentences, or ""."""
+    found = [words for path, value, words in _SETTINGS if _setting(path) == value]
+    if any(Path(path).exists() for path in _CONTAINERS):
+        found.append(
+            "A container refuses them unless it is started with --security-opt seccomp=unconfined "
+            "--security-opt apparmor=unconfined --security-opt systempaths=unconfined and, as root, --cap-add SYS_ADMIN"
+        )
+    return "".join(f" {words}." for words in found)
+
+
+def _setting(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(encoding="ascii").strip()
+    return ""
 
 
 def adopt_orphans() -> None:

@@ -20,23 +20,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from uuid import uuid4
 
 from scalelab.errors import ScalelabError
 from scalelab.grading import sandbox
+from scalelab.grading.cgroups import join, usable
 from scalelab.grading.sandbox import CONNECTION, HOME, SLOTS, Limits, Sandbox
 
+LISTENER = "zygote"
 SOCKET = "SCALELAB_ZYGOTE"
 """The environment variable that says where the zygote listens."""
 JUPYTER = Path(__file__).parent / "jupyter"
 KERNEL = "scalelab-judge-warm"
 
+WARM = (
+    *("ipykernel.kernelapp", "ipykernel.debugger", "tornado.platform.asyncio", "faulthandler", "runpy"),
+    *("IPython.core.completer", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger"),
+    *("IPython.extensions.storemagic", "pygments.formatters.terminal256", "pygments.styles.default", "stack_data"),
+)
+"""What every kernel imports at its start, or at its first error."""
+SPARES = 2
 STOP_S = 10.0
 HEARTBEAT_S = 30.0
 PORTS = {"shell_port": 1, "iopub_port": 2, "stdin_port": 3, "hb_port": 4, "control_port": 5}
@@ -99,11 +110,10 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
             with suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(told).encode() + b"\n")
                 process.stdin.flush()
-            if not process.stdout.readline():
-                words = process.stderr.read().decode("utf-8", "replace").strip()
-                raise NoZygote(f"Warm kernels do not start here: {words}")
+            if error := _error(process.stdout.readline(), process.stderr):
+                raise NoZygote(f"Warm kernels do not start here: {error}.{sandbox.advice()}")
             paths = filter(None, (str(JUPYTER), os.environ.get("JUPYTER_PATH", "")))
-            yield {SOCKET: str(folder / "zygote"), "JUPYTER_PATH": os.pathsep.join(paths)}
+            yield {SOCKET: str(folder / LISTENER), "JUPYTER_PATH": os.pathsep.join(paths)}
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
@@ -114,6 +124,27 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
                 process.wait()
             process.stdout.close()
             process.stderr.close()
+            usable(cgroup_name(folder)).remove()
+
+
+@cache
+def missing() -> str:
+    """Return "" where this system can sandbox kernels, else why not; it is tried, once per process."""
+    if sys.platform != "linux":
+        return f"the sandbox is made of what Linux offers, and this is {sys.platform}"
+    try:
+        with warm_kernels():
+            return ""
+    except NoZygote as error:
+        return str(error)
+
+
+def _error(answer: bytes, words: IO[bytes]) -> str:
+    """Return why a zygote did not start, from its answer or, without one, its last words."""
+    if answer:
+        return str(json.loads(answer)["error"])
+    lines = words.read().decode("utf-8", "replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it ended without a word")
 
 
 def _environment() -> dict[str, str]:
@@ -123,139 +154,175 @@ def _environment() -> dict[str, str]:
 
 @dataclass
 class Kernel:
-    """A kernel as the zygote sees it: its client, its init (0 until known), and the line that the init lives by."""
+    """A kernel as the zygote sees it.
 
-    client: socket.socket
-    folder: Path
+    `line` is what its init lives by, `status` what is read until the kernel is ready, `keeper` the process that forks
+    the init, `init` and `watch` that process and a descriptor of it (0 and -1 until known).
+    """
+
     slot: int
+    folder: Path
+    connection: dict[str, Any]
     line: socket.socket
     status: int
     keeper: int
     init: int = 0
     watch: int = -1
-    reported: bool = False
     said: bytes = b""
+    error: str = ""
+    ready: bool = False
+    reported: bool = False
+    client: Client | None = None
+
+
+@dataclass
+class Client:
+    """Who asked for a kernel, and the kernel once there is one."""
+
+    socket: socket.socket
+    kernel: Kernel | None = None
     heard: bytes = b""
-    connection: dict[str, Any] = field(default_factory=dict)
 
 
 class Zygote:
-    """Forks kernels for its clients, and looks after them, until its owner is gone."""
+    """Forks kernels for its clients, and looks after them, until its owner is gone.
+
+    A few kernels are ready before anyone asks. Raises OSError or ScalelabError where the first cannot be made.
+    """
 
     def __init__(self, folder: Path, limits: Limits, owner: int) -> None:
         self.folder = folder
         self.limits = limits
         self.filter = sandbox.system_calls()
         self.readable = sandbox.readable_paths()
+        self.cgroups = usable(cgroup_name(folder))
         self.root = folder / "root"
         self.root.mkdir()
         self.kernels: dict[int, Kernel] = {}
+        self.waiting: deque[Client] = deque()
         self.selector = selectors.DefaultSelector()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(folder / "zygote"))
-        self.listener.listen(SLOTS)
         self.stopped = False
-        self._owner = os.pidfd_open(owner)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / LISTENER))
+        self.listener.listen(SLOTS)
+        self.owner = os.pidfd_open(owner)
         if os.getppid() != owner:
-            raise ProcessLookupError("its owner has ended")
-        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
-        for end in (sys.stdin.fileno(), self._owner):
+            raise ProcessLookupError("the owner has ended")
+        for end in (sys.stdin.fileno(), self.owner):
             self.selector.register(end, selectors.EVENT_READ, self._stop)
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
 
-    def serve(self) -> None:
-        """Serve until the owner has closed our stdin, or is gone; then end every kernel."""
+    def serve(self, announce: Callable[[str], None]) -> None:
+        """Make the first kernel, and `announce` "" or why that failed; serve until the owner has gone."""
         try:
-            while not self.stopped:
+            first = self._make()
+            while not first.ready and not first.reported:
+                self._hear(first)
+            announce(first.error)
+            while not self.stopped and not first.error:
+                self._fill()
                 for key, _ in self.selector.select():
                     if key.fd in self.selector.get_map():  # an event before may have ended its kernel
                         key.data()
         finally:
             for kernel in list(self.kernels.values()):
                 self._end(kernel)
+            self.cgroups.remove()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _stop(self) -> None:
         self.stopped = True
 
+    def _fill(self) -> None:
+        """Have as many kernels in the making as clients wait for, or one where fewer than SPARES are ready."""
+        unready = sum(not kernel.ready for kernel in self.kernels.values())
+        spare = sum(kernel.ready and kernel.client is None for kernel in self.kernels.values())
+        wanted = len(self.waiting) or (spare < SPARES)
+        for _ in range(unready, min(wanted, SLOTS - len(self.kernels))):
+            self._make()
+
     def _accept(self) -> None:
-        client, _ = self.listener.accept()
-        slot = next((slot for slot in range(SLOTS) if slot not in self.kernels), None)
-        if slot is None:
-            with client:
-                _tell(client, {"error": f"{SLOTS} kernels are running"})
-            return
+        client = Client(self.listener.accept()[0])
+        self.selector.register(client.socket, selectors.EVENT_READ, lambda: self._obey(client))
+        self.waiting.append(client)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give what is ready to who waits."""
+        free = (kernel for kernel in list(self.kernels.values()) if kernel.ready and kernel.client is None)
+        for kernel, client in zip(free, list(self.waiting), strict=False):
+            self.waiting.remove(client)
+            kernel.client, client.kernel = client, kernel
+            _tell(client, {"connection": kernel.connection})
+
+    def _make(self) -> Kernel:
+        slot = next(slot for slot in range(SLOTS) if slot not in self.kernels)
         folder = self.folder / f"{slot}"
         folder.mkdir(mode=0o700)
-        connection = {
-            "transport": "ipc",
-            "ip": str(CONNECTION / IP),
-            **PORTS,
-            "key": uuid4().hex,
-            "signature_scheme": "hmac-sha256",
-        }
-        (folder / FILE).write_text(json.dumps(connection), encoding="ascii")
-        (folder / FILE).chmod(0o600)
+        connection = {"transport": "ipc", **PORTS, "key": uuid4().hex, "signature_scheme": "hmac-sha256"}
+        (folder / FILE).touch(mode=0o600)
+        (folder / FILE).write_text(json.dumps(connection | {"ip": str(CONNECTION / IP)}), encoding="ascii")
         box = Sandbox(self.root, folder, self.readable, self.limits, self.filter, sandbox.uid_of(slot))
+        groups = self.cgroups.make(slot, self.limits)
         ours, its = socket.socketpair()
         status, report = os.pipe()
         keeper = os.fork()
         if keeper == 0:
-            _keep(box, its.fileno(), report)
+            _keep(box, groups, its.fileno(), report)
         its.close()
         os.close(report)
-        kernel = Kernel(client, folder, slot, ours, status, keeper, connection=connection | {"ip": str(folder / IP)})
+        kernel = Kernel(slot, folder, connection | {"ip": str(folder / IP)}, ours, status, keeper)
         self.kernels[slot] = kernel
         self.selector.register(status, selectors.EVENT_READ, lambda: self._hear(kernel))
-        self.selector.register(client, selectors.EVENT_READ, lambda: self._obey(kernel))
+        return kernel
 
     def _hear(self, kernel: Kernel) -> None:
-        """Take what the kernel's keeper and init say until the kernel is ready, or could not be made."""
+        """Take what the kernel's keeper and init say, until the kernel is ready or could not be made."""
         said = os.read(kernel.status, 65536)
-        kernel.said += said
-        *lines, kernel.said = kernel.said.split(b"\n")
-        for line in lines:
-            told = json.loads(line)
+        *lines, kernel.said = (kernel.said + said).split(b"\n")
+        for told in map(json.loads, lines):
+            kernel.error = told.get("error", kernel.error)
+            kernel.ready = told.get("ready", kernel.ready)
             if "init" in told:
                 kernel.init = told["init"]
                 kernel.watch = os.pidfd_open(kernel.init)
                 self.selector.register(kernel.watch, selectors.EVENT_READ, lambda: self._end(kernel))
                 os.waitpid(kernel.keeper, 0)
-            elif "ready" in told:
-                _tell(kernel.client, {"connection": kernel.connection})
-            else:
-                _tell(kernel.client, {"error": told["error"]})
         if not said:
-            self.selector.unregister(kernel.status)
             kernel.reported = True
-            if not kernel.init:
+            self.selector.unregister(kernel.status)
+            if not kernel.ready:
                 self._end(kernel)
+        elif kernel.ready:
+            self._hand_out()
 
-    def _obey(self, kernel: Kernel) -> None:
+    def _obey(self, client: Client) -> None:
         try:
-            ordered = kernel.client.recv(4096)
+            heard = client.socket.recv(4096)
         except ConnectionError:
-            ordered = b""
-        kernel.heard += ordered
-        *lines, kernel.heard = kernel.heard.split(b"\n")
-        for line in lines:
-            number = json.loads(line)["signal"]
-            if number == signal.SIGKILL:
-                ordered = b""
-            else:
-                with suppress(OSError):
-                    kernel.line.send(bytes([number]))
-        if not ordered:
-            self._end(kernel)
+            heard = b""
+        *lines, client.heard = (client.heard + heard).split(b"\n")
+        orders = [json.loads(line)["signal"] for line in lines]
+        if not heard or signal.SIGKILL in orders:
+            self._dismiss(client)
+        elif client.kernel is not None:
+            with suppress(OSError):
+                client.kernel.line.send(bytes(orders))
+
+    def _dismiss(self, client: Client) -> None:
+        if client.kernel is not None:
+            self._end(client.kernel)
+            return
+        self.waiting.remove(client)
+        self._close(client, {"ended": 1})
 
     def _end(self, kernel: Kernel) -> None:
         """End a kernel with all that runs in its sandbox, and tell its client the status that it ended with."""
-        if self.kernels.get(kernel.slot) is not kernel:
-            return
-        while not kernel.init and not kernel.reported:
+        while not kernel.init and not kernel.reported and kernel.slot in self.kernels:
             self._hear(kernel)
         if self.kernels.pop(kernel.slot, None) is None:
             return
-        for end in (kernel.status, kernel.client, kernel.watch):
+        for end in (kernel.status, kernel.watch):
             with suppress(KeyError, ValueError):
                 self.selector.unregister(end)
         status = 1
@@ -270,21 +337,34 @@ class Zygote:
         shutil.rmtree(kernel.folder, ignore_errors=True)
         os.close(kernel.status)
         kernel.line.close()
-        with kernel.client:
-            _tell(kernel.client, {"ended": status})
+        if kernel.client is not None:
+            self._close(kernel.client, {"ended": status})
+        elif not kernel.ready and self.waiting:
+            self._close(self.waiting.popleft(), {"error": kernel.error or "it ended at once"})
+
+    def _close(self, client: Client, words: dict[str, Any]) -> None:
+        self.selector.unregister(client.socket)
+        _tell(client, words)
+        client.socket.close()
 
 
-def _tell(client: socket.socket, words: dict[str, Any]) -> None:
+def cgroup_name(folder: Path) -> str:
+    """Return what the names of a zygote's control groups begin with."""
+    return folder.name
+
+
+def _tell(client: Client, words: dict[str, Any]) -> None:
     with suppress(OSError):
-        client.sendall(json.dumps(words).encode() + b"\n")
+        client.socket.sendall(json.dumps(words).encode() + b"\n")
 
 
-def _keep(box: Sandbox, line: int, report: int) -> NoReturn:
+def _keep(box: Sandbox, groups: tuple[Path, ...], line: int, report: int) -> NoReturn:
     """Be a kernel's keeper: leave the host's namespaces, fork the init, say its number, and end."""
     with _reporting(report):
         os.setsid()
         _close_all_but(line, report)
         os.dup2(1, 0)
+        join(groups)
         sandbox.separate(box)
         init = os.fork()
         if init == 0:
@@ -348,8 +428,9 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sandbox.limit(box.limits)
         sandbox.give_up(box, filtered=True)
-        if numpy := sys.modules.get("numpy"):
-            numpy.random.seed()
+        sandbox.check_readable(box)
+        if numpy_random := sys.modules.get("numpy.random"):
+            numpy_random.seed()  # each fork would draw the same numbers
         run = _prepared()
         os.write(bound, b"!")
         os.close(bound)
@@ -363,11 +444,9 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
 
 def _prepared() -> Callable[[], None]:
     """Return ipykernel's loop, once all its sockets are bound."""
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
-
     sys.argv[:] = ["ipykernel_launcher.py"]
-    app: Any = IPKernelApp.instance()
-    app.initialize(["--HistoryManager.enabled=False", "-f", str(CONNECTION / FILE)])
+    app = _application()
+    app.initialize()
     # A thread of its own binds the heartbeat's.
     until = time.monotonic() + HEARTBEAT_S
     while not all((CONNECTION / f"{IP}-{port}").exists() for port in PORTS.values()):
@@ -376,6 +455,21 @@ def _prepared() -> Callable[[], None]:
         time.sleep(0.001)
     start: Callable[[], None] = app.start
     return start
+
+
+def _application() -> Any:
+    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
+    from traitlets.config import Config  # noqa: PLC0415
+
+    class Application(IPKernelApp):
+        def parse_command_line(self, argv: object = None) -> None:
+            """There is none, and its parser takes long to build."""
+
+    app: Any = Application.instance()
+    app.update_config(Config(HistoryManager={"enabled": False}))
+    app.connection_file = str(CONNECTION / FILE)
+    app.parent_handle = 1  # which is not watched, and spares the advice for people at a terminal
+    return app
 
 
 @contextmanager
@@ -404,7 +498,7 @@ def _main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Its debugger would cost each kernel a tenth of a second, and nobody debugs here.
     sys.modules["debugpy"] = None  # type: ignore[assignment]
-    for name in ("ipykernel.kernelapp", "IPython.core.completer", *told["imports"]):
+    for name in (*WARM, *told["imports"]):
         import_module(name)
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
@@ -413,13 +507,18 @@ def _main() -> None:
     gc.freeze()
     sandbox.adopt_orphans()
     zygote = Zygote(Path(told["folder"]), Limits(**told["limits"]), told["owner"])
-    print("ready", flush=True)
+    answer = os.dup(sys.stdout.fileno())
     _mute()
-    zygote.serve()
+
+    def announce(error: str) -> None:
+        os.write(answer, json.dumps({"error": error}).encode() + b"\n")
+        os.close(answer)
+
+    zygote.serve(announce)
 
 
 def _mute() -> None:
-    """Let stdout and stderr lead nowhere: a kernel inherits them. What the owner gave is closed with them."""
+    """Let stdout and stderr lead nowhere: a kernel inherits them, and the owner does not read them."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in (1, 2):
         os.dup2(null, number)

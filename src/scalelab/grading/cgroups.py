@@ -1,0 +1,122 @@
+"""One control group per kernel, where this process may make some: they bound memory and processes of all it starts.
+
+Without them (an ordinary user outside a delegated part of the tree, most containers) only the limits of each process
+hold: the memory of one times their number is then a loose bound.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalelab.grading.sandbox import Limits
+
+COPIED_MB = 128
+"""What a kernel may take beyond its limit: pages of the zygote that it only copies count, and so does its /tmp."""
+CONTROLLERS = ("memory", "pids")
+Files = dict[str, tuple[str, ...]]
+V1: Files = {"memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), "pids": ("pids.max",)}
+V2: Files = {"memory": ("memory.max",), "pids": ("pids.max",)}
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """The folders in which groups are made, each with the files that limit, by controller; none where none may be."""
+
+    name: str
+    parents: tuple[tuple[Path, Files], ...]
+
+    def make(self, slot: int, limits: Limits) -> tuple[Path, ...]:
+        """Make a kernel's groups, or take those that are there already, and return their folders."""
+        most = {"memory": (limits.memory_mb + COPIED_MB) * 2**20, "pids": limits.processes}
+        made = []
+        for parent, files in self.parents:
+            folder = parent / f"{self.name}-{slot}"
+            folder.mkdir(exist_ok=True)
+            for controller, names in files.items():
+                for name in filter(lambda name: (folder / name).exists(), names):
+                    (folder / name).write_text(str(most[controller]), encoding="ascii")
+            with suppress(OSError):  # where nothing is swapped, there is nothing to refuse
+                (folder / "memory.swap.max").write_text("0", encoding="ascii")
+            made.append(folder)
+        return tuple(made)
+
+    def remove(self) -> None:
+        """Remove every group of this name; a group that still has a process stays."""
+        for parent, _ in self.parents:
+            for folder in parent.glob(f"{self.name}-*"):
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def join(folders: tuple[Path, ...]) -> None:
+    """Put this process, and what it forks from now on, into groups."""
+    for folder in folders:
+        (folder / "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def usable(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo") -> Cgroups:
+    """Return where groups of this name can be made, which is tried."""
+    wanted: dict[str, Path] = {}
+    parents: list[tuple[Path, Files]] = []
+    places = _mounted(Path(mounts).read_text(encoding="utf-8"))
+    for line in Path(groups).read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in places and controller in CONTROLLERS:
+                wanted[controller] = _below(*places[controller], path)
+        if not controllers and "" in places and (parent := _delegated(_below(*places[""], path), places[""][1])):
+            parents.append((parent, V2))
+    parents += [(folder, {controller: V1[controller]}) for controller, folder in wanted.items()]
+    return Cgroups(name, tuple(one for one in parents if _writable(one[0], name)))
+
+
+def _mounted(mounts: str) -> dict[str, tuple[str, Path]]:
+    """Return, by controller ("" for version 2), the part of the tree that is mounted and where."""
+    places = {}
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        root, point = before.split()[3:5]
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2":
+            places[""] = (root, Path(point))
+        elif kind == "cgroup":
+            places |= {option: (root, Path(point)) for option in options.split(",")}
+    return places
+
+
+def _below(root: str, point: Path, path: str) -> Path:
+    inside = os.path.relpath(path, root)
+    return point if inside.startswith("..") else point / inside
+
+
+def _delegated(own: Path, top: Path) -> Path | None:
+    """Return the nearest folder from `own` upwards whose groups have both controllers."""
+    for folder in (own, *own.parents):
+        if not folder.is_relative_to(top):
+            return None
+        with suppress(OSError):
+            if set(CONTROLLERS) <= set((folder / "cgroup.subtree_control").read_text(encoding="ascii").split()):
+                return folder
+    return None
+
+
+def _writable(parent: Path, name: str) -> bool:
+    folder = parent / f"{name}-try"
+    try:
+        folder.mkdir()
+    except OSError:
+        return False
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(OSError):
+            join((folder,))
+            status = 0
+        os._exit(status)
+    _, status = os.waitpid(child, 0)
+    with suppress(OSError):
+        folder.rmdir()
+    return status == 0
