@@ -32,9 +32,10 @@ def legible(text: str) -> str:
     return UNUSUAL.sub(lambda found: _shown(found.group()), text)
 
 
-def on_one_line(text: str) -> str:
-    """Return text as `legible` does, on one line."""
-    return " ".join(legible(text).split())
+def on_one_line(text: str, longest: int = 500) -> str:
+    """Return text as `legible` does, on one line of at most `longest` characters."""
+    line = " ".join(legible(text).split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _shown(text: str) -> str:
@@ -54,10 +55,10 @@ def _steers(letter: str, kind: str) -> bool:
 
 
 def spreadsheet_safe(value: Any) -> str:
-    """Return a CSV cell that no spreadsheet takes for a formula, on one line; numbers stay numbers, None is empty."""
+    """Return a CSV cell on one line that no spreadsheet takes for a formula; numbers stay numbers, None is empty."""
     if value is None or isinstance(value, int | float):
         return "" if value is None else str(value)
-    text = on_one_line(str(value))
+    text = legible(str(value)).replace("\n", " ").replace("\t", " ")
     return f"'{text}" if text.lstrip("\"' \N{NO-BREAK SPACE}" + REPLACEMENT).startswith(FORMULA) else text
 
 

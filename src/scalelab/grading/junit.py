@@ -1,0 +1,54 @@
+"""A grade as JUnit XML, in the shape of pytest's `xunit2`: a suite per submission, a case per check of a question.
+
+pytest's own writer takes the reports of one session, and has no public way in for others. A submission is judged in
+several sessions, of which a later one may overrule an earlier one, and a hidden check's report holds what students must
+not see. So the file is written from the grade, to the rules that pytest's is written to:
+https://github.com/jenkinsci/xunit-plugin/blob/master/src/main/resources/org/jenkinsci/plugins/xunit/types/model/xsd/junit-10.xsd
+"""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from scalelab.grading.judge import NOT_JUDGED, PASSED
+from scalelab.grading.legible import legible, on_one_line
+from scalelab.grading.report import SET_ASIDE, Grade, QuestionGrade
+
+CHECKS = ("check", "hidden check")
+LONGEST_MESSAGE = 500
+"""pytest's own budget for a `message`; the whole text stands in the element."""
+
+
+def junit_xml(grade: Grade) -> str:
+    """Return a grade as JUnit XML.
+
+    A check that is not passed is a `failure`, of the question's state; one that the grader could not judge an `error`;
+    one of an answer that was set aside is `skipped`. A question's time has no parts, so only the suite has a `time`.
+    """
+    suite = ElementTree.Element("testsuite", name=on_one_line(grade.exercises))
+    for question in grade.questions:
+        for check, points in zip(CHECKS, (question.visible_points, question.hidden_points), strict=True):
+            place = f"{grade.exercises}.{question.exercise}"
+            case = ElementTree.SubElement(suite, "testcase", classname=on_one_line(place), name=check)
+            _outcome(case, question, check, points)
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(len(list(suite.iter(kind)))))
+    suite.set("time", f"{grade.seconds:.3f}")
+    suites = ElementTree.Element("testsuites", name=on_one_line(f"{grade.student}: {grade.exercises}"))
+    suites.append(suite)
+    ElementTree.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
+
+
+def _outcome(case: ElementTree.Element, question: QuestionGrade, check: str, points: int) -> None:
+    """Add to a check's case why it is not passed, if it is not."""
+    kind = {NOT_JUDGED: "error", SET_ASIDE: "skipped"}.get(question.state, "failure")
+    if kind == "failure" and (points or question.state == PASSED):
+        return
+    hidden = check == CHECKS[1]
+    text = legible("\n".join(question.hidden_feedback) if hidden and kind == "failure" else question.feedback)
+    lines = [line for line in text.split("\n") if line.strip()]
+    first = next((line for line in lines if line.startswith("✗")), lines[0] if lines else "")
+    words = f"{question.state}: {first}" if first else f"{question.state}; the {check} is not passed"
+    outcome = ElementTree.SubElement(case, kind, type=question.state, message=words[:LONGEST_MESSAGE])
+    outcome.text = text

@@ -1,0 +1,93 @@
+"""What the pages for students and instructors share: the templates' environment, and how text becomes markup."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+
+from scalelab.grading.legible import legible, on_one_line
+
+MONTHS = (  # in the page's language, whatever this machine's is
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+TICKS = re.compile(r"`([^`\n]+)`")
+
+
+def page(template: str, **values: Any) -> str:
+    """Return a whole page; every value is escaped, unless it is Markup."""
+    return _environment().get_template(template).render(**values)
+
+
+def ticked(text: str) -> Markup:
+    """Return text in which what stands between backticks is code."""
+    return Markup(TICKS.sub(r"<code>\1</code>", str(escape(legible(text)))))
+
+
+def markdown(text: str) -> Markup:
+    """Return an author's Markdown as markup: without HTML of its own, images and headings; links lead to the web."""
+    return Markup(_markdown().render(text))
+
+
+def inline_markdown(text: str) -> Markup:
+    """Return one line of Markdown, without a paragraph around it."""
+    return Markup(_markdown().renderInline(text))
+
+
+def quoted(message: str) -> str:
+    """Return words of a check, a part of a sentence or all of it, with dots where something is left out."""
+    before = "" if message[:1].isupper() else "… "
+    after = "" if message.endswith((".", "?", "!")) else " …"
+    return f"{before}{message}{after}"
+
+
+def moment(seconds: float) -> str:
+    """Return a time (seconds since 1970) for people, in UTC."""
+    if not seconds:
+        return ""
+    then = datetime.fromtimestamp(seconds, UTC)
+    return f"{then.day} {MONTHS[then.month - 1]} {then:%Y, %H:%M} UTC"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("scalelab.grading"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "legible": legible,
+        "line": on_one_line,
+        "markdown": markdown,
+        "inline": inline_markdown,
+        "ticked": ticked,
+        "quoted": quoted,
+        "moment": moment,
+    }
+    return environment
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False})
+    parser.disable(["image", "heading", "lheading", "html_block", "html_inline"])
+    parser.add_render_rule("link_open", _link)
+    return parser
+
+
+def _link(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    """Open a link that leads to the web; one to a file of the course leads nowhere from a page that stands alone."""
+    target = str(tokens[index].attrGet("href") or "")
+    if not target.startswith(("https://", "http://")):
+        return "<a>"
+    return f'<a href="{escape(target)}" rel="noreferrer">'
