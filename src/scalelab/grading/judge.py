@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from scalelab.course.notebooks import Cell, Notebook
 from scalelab.grading.merge import Question, Reference, notebook
 from scalelab.grading.nbval_run import Kernels, Records, Seen, run
+from scalelab.grading.screen import Rules, rules, screen
 
 TOGETHER_S = 5.0
 """The most that a cell may take where all questions share kernels; one that needs longer is judged alone."""
@@ -21,7 +22,10 @@ RAISED = "raised"
 TIMED_OUT = "timed out"
 DIED = "kernel died"
 JUDGE_ENDED = "judge ended"
+SET_ASIDE = "set aside"
 NOT_JUDGED = "not judged"
+MOST_FINDINGS = 5
+_rules: dict[str, dict[str, Rules]] = {}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Verdict:
     """What nbval said of one answer.
 
     `state` is `passed`, `failed` (one check or both), `raised`, `timed out`, `kernel died`, `judge ended` (twice, the
-    answer took the judging process with it) or `not judged` (which is no fault of the answer). `text` says what ended
+    answer took the judging process with it), `set aside` (not run, because it reaches for what judges it; a person
+    must look) or `not judged` (which is no fault of the answer). `text` says what ended
     the question early; `visible` and `hidden` whether the checks passed; `visible_text` what the failing visible check
     showed; `said` what each failing check printed, and its error's own words; `seconds` how long its cells ran.
     """
@@ -57,11 +62,25 @@ def judge(
     notebook; a question that does not pass there is judged again, alone, and that verdict holds.
     Raises Stopped soon after `stop` is set.
     """
-    bench = _Bench(reference, answers, kernels or Kernels(), stop or threading.Event())
-    passed = bench.together(min(timeout, TOGETHER_S)) if len(answers) > 1 else set()
-    alone = bench.alone([name for name in answers if name not in passed], timeout)
-    verdicts = {name: alone.get(name, Verdict(PASSED, visible=True, hidden=True)) for name in answers}
-    return {name: replace(verdict, seconds=bench.seconds[name]) for name, verdict in verdicts.items()}
+    verdicts = _set_aside(reference, answers)
+    left = {name: source for name, source in answers.items() if name not in verdicts}
+    bench = _Bench(reference, left, kernels or Kernels(), stop or threading.Event())
+    passed = bench.together(min(timeout, TOGETHER_S)) if len(left) > 1 else set()
+    verdicts |= bench.alone([name for name in left if name not in passed], timeout)
+    verdicts |= {name: Verdict(PASSED, visible=True, hidden=True) for name in passed}
+    return {name: replace(verdicts[name], seconds=bench.seconds.get(name, 0.0)) for name in answers}
+
+
+def _set_aside(reference: Reference, answers: Mapping[str, str]) -> dict[str, Verdict]:
+    """Return a verdict on each answer that reaches for what judges it, before anything runs."""
+    if reference.digest not in _rules:
+        _rules[reference.digest] = rules(reference)
+    verdicts = {}
+    for name, source in answers.items():
+        if found := screen(source, _rules[reference.digest][name]):
+            words = "; ".join(map(str, found[:MOST_FINDINGS]))
+            verdicts[name] = Verdict(SET_ASIDE, f"A person must look at this answer before it is judged: {words}.")
+    return verdicts
 
 
 class _Bench:

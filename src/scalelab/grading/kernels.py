@@ -1,0 +1,60 @@
+"""The kernels in which answers run: warm and sandboxed, or plain ones where the instructor says so."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from scalelab.course.notebooks import text_of
+from scalelab.errors import ScalelabError
+from scalelab.grading import zygote
+from scalelab.grading.merge import Reference
+from scalelab.grading.nbval_run import Kernels
+
+NO_SANDBOX = "--no-sandbox"
+
+
+class NoSandbox(ScalelabError):
+    """This system cannot sandbox answers, and nobody has said that they may run without."""
+
+
+@contextmanager
+def kernels(references: Iterable[Reference], *, sandbox: bool) -> Iterator[Kernels]:
+    """Yield the kernels for judging answers to these references: sandboxed and warm, or plain ones.
+
+    Raises NoSandbox where this system cannot sandbox; never are answers run without one unasked.
+    """
+    if not sandbox:
+        yield Kernels()
+        return
+    if reason := zygote.missing():
+        raise NoSandbox(
+            f"Answers cannot be sandboxed here: {reason}\n"
+            f"Nothing was graded. {NO_SANDBOX} grades without a sandbox: answers then run with your rights, and can "
+            "read and change your files, use your network, and leave processes behind. Use it in a container or "
+            "virtual machine that holds nothing else, or for work that you trust."
+        )
+    with zygote.warm_kernels(imports=sorted(_imports(references))) as environment:
+        yield Kernels(zygote.KERNEL, environment)
+
+
+def _imports(references: Iterable[Reference]) -> set[str]:
+    """Return the modules that the cells of these references import, as far as they are installed."""
+    found = set()
+    for reference in references:
+        cells = [cell for cell in reference.notebook["cells"] if cell["cell_type"] == "code"]
+        for node in (node for cell in cells for node in ast.walk(ast.parse(text_of(cell["source"])))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
+    return {name for name in found if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
