@@ -17,7 +17,7 @@ from scalelab.grading.answers import Answer, answers
 from scalelab.grading.judge import FAILED, PASSED, Verdict
 from scalelab.grading.merge import BadReference, Reference, notebook, read_reference
 from scalelab.grading.report import grade_of
-from scalelab.grading.submissions import Cell, Submission, read
+from scalelab.grading.submissions import HandedIn, Submission, read
 from tiny import FOLDER, cell, load
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -31,9 +31,9 @@ EXERCISES = st.builds(
     hints=st.tuples(TEXT, TEXT, TEXT),
     starter=TEXT,
     solution=TEXT.map(lambda text: f"{text}\nanswer"),
-    check=TEXT,
+    check=TEXT.map(repr),
     check_points=st.integers(1, 9),
-    hidden=TEXT,
+    hidden=TEXT.map(repr),
     hidden_points=st.integers(1, 9),
     wrongs=st.lists(st.builds(Wrong, st.just("wrong"), TEXT, TEXT), max_size=1).map(tuple),
     reading=TEXT,
@@ -47,6 +47,7 @@ SETS = st.builds(
     setup=st.lists(TEXT, max_size=2).map(tuple),
     exercises=st.lists(EXERCISES, min_size=1, max_size=4, unique_by=lambda one: one.id).map(tuple),
 )
+ANN = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", "01_tiny", 0.0)
 VERDICTS = st.builds(Verdict, st.sampled_from([PASSED, FAILED]), st.just(""), st.booleans(), st.booleans())
 
 
@@ -59,11 +60,10 @@ def reference_of(exercises: ExerciseSet, folder: Path) -> Reference:
     return read_reference(path)
 
 
-def handed_in(notebook: dict[str, Any], folder: Path) -> Submission:
+def handed_in(notebook: dict[str, Any], folder: Path) -> HandedIn:
     path = folder / "ann.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    claimed, cells = read(path)
-    return Submission(path, "ann.ipynb", "ann", claimed, cells, 0.0)
+    return read(path)
 
 
 @settings(deadline=None)
@@ -89,7 +89,7 @@ def test_a_student_notebook_with_the_solutions_gets_full_points(
                 assert text_of(placed[name]["source"]) == text_of(original["source"])
                 assert placed[name]["metadata"] == original["metadata"]
     verdicts = {one.id: Verdict(PASSED, visible=True, hidden=True) for one in exercises.exercises}
-    grade = grade_of(reference, submission, given_answers, verdicts)
+    grade = grade_of(reference, ANN, given_answers, verdicts)
     assert grade.total == grade.max == sum(one.points for one in exercises.exercises)
 
 
@@ -123,7 +123,7 @@ def test_no_answer_changes_a_locked_cell_or_a_point(
             assert (answer["source"], answer["outputs"], answer["execution_count"]) == (source, [], None)
             assert all(one in merged.values() for one in (*reference.setup, question.check(role)))
     assert written(reference.notebook) == before
-    grade = grade_of(reference, submission, given_answers, verdicts)
+    grade = grade_of(reference, ANN, given_answers, verdicts)
     for question, one in zip(reference.questions, grade.questions, strict=True):
         verdict = verdicts.get(question.exercise)
         expected = (
@@ -136,31 +136,6 @@ def test_no_answer_changes_a_locked_cell_or_a_point(
 @pytest.fixture(scope="module")
 def tiny() -> Reference:
     return read_reference(FOLDER / "golden" / "reference.ipynb")
-
-
-def code(source: str, name: str = "add", kind: str = "code") -> Cell:
-    return Cell(name, kind, source)
-
-
-@pytest.mark.parametrize(
-    ("cells", "answer"),
-    [
-        ([code("x = 1")], Answer("x = 1")),
-        ([code("x = 1"), code("x = 1")], Answer("x = 1")),
-        ([code("x = 1"), code("words", kind="markdown")], Answer("x = 1")),
-        ([code("x = 1", "add-check")], Answer(None, "The answer cell is not in the notebook.", "missing")),
-        ([code("x = 1", kind="raw")], Answer(None, "The answer cell is raw, not code.", "missing")),
-        ([code(" \n")], Answer(None, "The answer cell is empty.", "missing")),
-        (
-            [code("x = 1"), code("x = 2")],
-            Answer(None, "2 different cells hold this answer; one is due: keep it, remove the others.", "duplicated"),
-        ),
-    ],
-    ids=["one", "twice the same", "Markdown beside it", "missing", "raw", "empty", "two different"],
-)
-def test_one_answer_is_due(tiny: Reference, cells: list[Cell], answer: Answer) -> None:
-    assert answers(tiny, cells)["add"] == answer
-    assert answers(tiny, cells)["mend"].state == "missing"
 
 
 def test_the_reference_is_split_into_questions(tiny: Reference) -> None:
@@ -182,8 +157,7 @@ def test_a_question_is_told_what_is_known_of_it(tiny: Reference) -> None:
         "mend": Verdict("raised", "ZeroDivisionError"),
     }
     given_answers = dict.fromkeys(verdicts, Answer("x"))
-    submission = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", "01_tiny", (), 0.0)
-    grade = grade_of(tiny, submission, given_answers, verdicts)
+    grade = grade_of(tiny, ANN, given_answers, verdicts)
     add, last, ordered, mend = grade.questions
     assert (add.state, add.points, add.feedback) == ("failed", 0, "✗ 2 and 3\nYou subtract.")
     assert (add.hidden_feedback, add.ideas) == (("The sign is lost.",), ("subtracts", "loses-the-sign"))

@@ -13,12 +13,12 @@ from scalelab.course.exercises import sources
 from scalelab.course.find import Course
 from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of
-from scalelab.grading.answers import answers
+from scalelab.grading.answers import answers, marks
 from scalelab.grading.judge import NOT_JUDGED, PASSED, judge
 from scalelab.grading.keeper import Keeper
 from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.report import Grade, grade_of, show_table
-from scalelab.grading.submissions import BadInput, Refused, Submission, find, printable
+from scalelab.grading.submissions import BadInput, Refused, Submission, find, printable, read
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def grade(
     if jobs < 1 or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
     references = _references(course)
-    sets = {slug: [question.exercise for question in one.questions] for slug, one in references.items()}
+    sets = {slug: marks(reference) for slug, reference in references.items()}
     found, refused = find(submissions, sets, leave_out=out)
     keeper = Keeper(out)
     for refusal in refused:
@@ -114,7 +114,7 @@ def _judged(
 
     def work(submission: Submission) -> Grade:
         reference = references[submission.exercises]
-        given = answers(reference, submission.cells)
+        given = answers(reference, read(submission.path).cells)
         runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
         return grade_of(reference, submission, given, judge(reference, runnable, timeout=timeout, stop=stop))
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scalelab.grading.answers import Answer
+from scalelab.grading.answers import Answer, digest_of_answers
 from scalelab.grading.judge import NOT_JUDGED, Verdict
 from scalelab.grading.merge import Question, Reference
-from scalelab.grading.submissions import Submission, digest_of_answers, printable
+from scalelab.grading.submissions import Submission, printable
 
 FORM = 2
 """Counts up when the JSON of a grade changes its fields."""
@@ -25,11 +25,11 @@ LONGEST_NAME = 32
 class QuestionGrade:
     """The points of one question, and what a student is told about it.
 
-    `state` is the judge's, or `missing`, `duplicated` or `set aside`. `points` is None where there are none yet: the
-    answer could not be judged, through no fault of its own, or was set aside for a person to look at. `feedback` is
-    what the failing visible check showed, or why nothing ran. Of a hidden check only whether it passed, and the
-    author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that the visible
-    check recognised. `seconds` is how long judging took.
+    `state` is the judge's, or one of `answers` where there is no answer to judge, or `set aside`. `points` is None
+    where there are none yet: the answer could not be judged, through no fault of its own, or was set aside for a person
+    to look at. `feedback` is what the failing visible check showed, or why nothing ran. Of a hidden check only whether
+    it passed, and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those
+    that the visible check recognised. `seconds` is how long judging took.
     """
 
     exercise: str
@@ -97,7 +97,7 @@ def grade_of(
             _question(question, answers[question.exercise], verdicts.get(question.exercise))
             for question in reference.questions
         ),
-        answers_digest=digest_of_answers({name: answer.source or "" for name, answer in answers.items()}),
+        answers_digest=digest_of_answers(answers),
         reference_digest=reference.digest,
         submitted=submission.modified,
         seconds=round(seconds, 3),
