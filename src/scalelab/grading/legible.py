@@ -20,7 +20,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 MOST_MARKS = 4
 """How many accents a letter may carry: a tower of them would cover the lines above."""
-FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 (a spreadsheet takes the wide ones, too)
+FORMULA = re.compile(rf"[\s\"'{REPLACEMENT}]*[=+\-@＝＋－＠]")  # noqa: RUF001 (a spreadsheet takes the wide ones, too)
 
 
 def legible(text: str) -> str:
@@ -59,7 +59,7 @@ def spreadsheet_safe(value: Any) -> str:
     if value is None or isinstance(value, int | float):
         return "" if value is None else str(value)
     text = legible(str(value)).replace("\n", " ").replace("\t", " ")
-    return f"'{text}" if text.lstrip("\"' \N{NO-BREAK SPACE}" + REPLACEMENT).startswith(FORMULA) else text
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

