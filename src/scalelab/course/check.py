@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import nbformat
@@ -19,7 +22,7 @@ from jsonschema import Draft7Validator
 
 from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceError, read_set, sources
 from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matter
-from scalelab.course.isolated import cores, run_module
+from scalelab.course.isolated import WarmModule, cores
 from scalelab.course.notebooks import Notebook, reference, student, text_of, written
 from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of, own_metadata, shown, stored_notebook, stored_outputs
@@ -92,20 +95,19 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
     found(_chapters(course))
     found(_toc(course))
     found(_strays(course))
-    with ThreadPoolExecutor(cores()) as pool:
-        for path in sources(course):
-            began = time.perf_counter()
-            name = shown(course, path)
-            try:
-                exercises = read_set(path, name=name)
-            except SourceError as error:
-                found(error.problems)
-                continue
-            runs = _run_all(exercises, pool)
+    for path in sources(course):
+        began = time.perf_counter()
+        name = shown(course, path)
+        try:
+            exercises = read_set(path, name=name)
+        except SourceError as error:
+            found(error.problems)
+            continue
+        with _runs(exercises) as runs:
             found(_form(exercises, name))
             found(_notebooks(course, path, exercises))
             found(_behaviour(course, exercises, name, runs))
-            report(f"{name}: {count(len(runs), 'answer')} run in {seconds(time.perf_counter() - began)}.")
+        report(f"{name}: {count(len(runs), 'answer')} run in {seconds(time.perf_counter() - began)}.")
     report(f"{count(len(problems), 'problem')} found." if problems else "Every rule is kept.")
     return problems
 
@@ -268,23 +270,42 @@ def _reference(notebook: Notebook, name: str) -> Iterator[Problem]:
                     yield Problem(name, where, rule, f"print something stable in the check, and {SYNC}")
 
 
-def _run_all(exercises: ExerciseSet, pool: ThreadPoolExecutor) -> dict[tuple[str, str], Future[_Ran]]:
+@contextmanager
+def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Ran]]]:
     """Start every answer of the set; the keys are the exercise, and `starter`, `solution` or a wrong answer's name."""
-    runs = {}
-    for exercise in exercises.exercises:
-        answers = {"/starter": exercise.starter, "/solution": exercise.solution}
-        answers |= {wrong.name: wrong.source for wrong in exercise.wrongs}
-        for answer, source in answers.items():
-            cells = [*exercises.setup, source, exercise.check, exercise.hidden]
-            runs[exercise.id, answer] = pool.submit(_run, cells)
-    return runs
+    with ExitStack() as stack:
+        free: SimpleQueue[WarmModule] = SimpleQueue()
+        for _ in range(cores()):
+            free.put(stack.enter_context(WarmModule("scalelab.course.run_cells", _imports(exercises))))
+        pool = stack.enter_context(ThreadPoolExecutor(cores()))
+        runs = {}
+        for exercise in exercises.exercises:
+            answers = {"/starter": exercise.starter, "/solution": exercise.solution}
+            answers |= {wrong.name: wrong.source for wrong in exercise.wrongs}
+            for answer, source in answers.items():
+                cells = [*exercises.setup, source, exercise.check, exercise.hidden]
+                runs[exercise.id, answer] = pool.submit(_run, cells, free)
+        yield runs
 
 
-def _run(cells: list[str]) -> _Ran:
+def _imports(exercises: ExerciseSet) -> list[str]:
+    """Return the import statements of the set's own cells, outside of functions and classes."""
+    cells = [*exercises.setup, *(cell for one in exercises.exercises for cell in (one.check, one.hidden))]
+    nodes: list[ast.stmt] = []
+    for cell in cells:
+        with suppress(SyntaxError):  # IPython knows more than Python does; and what is wrong shows when it runs.
+            nodes += ast.parse(cell).body
+    return list(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)))
+
+
+def _run(cells: list[str], free: SimpleQueue[WarmModule]) -> _Ran:
+    warm = free.get()
     try:
-        printed = run_module("scalelab.course.run_cells", json.dumps(cells), timeout=CUT_OFF_S)
+        printed = warm.run(json.dumps(cells), timeout=CUT_OFF_S)
     except subprocess.CalledProcessError as error:
         return _Ran(ended=f"ended its process with status {error.returncode}")
+    finally:
+        free.put(warm)
     if printed is None:
         return _Ran(ended=f"did not end within {CUT_OFF_S:g} s")
     *setup, answer, visible, hidden = json.loads(printed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,8 @@ MARK = "SCALELAB_MARK"
 
 PYTEST_OWN = ("PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 ROUNDS = 20
+CAN_FORK = sys.platform == "linux"
+"""Whether a process that has imported much may be forked: elsewhere, the system's own libraries may not allow it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,77 @@ def run_module(module: str, text: str, *, timeout: float) -> str | None:
         if status != 0:
             raise subprocess.CalledProcessError(status, argv, stderr=printed)
         return printed
+
+
+class WarmModule:
+    """Runs a module as `run_module` does, in a process of its own each time, which need not import first.
+
+    `imports` are import statements for the runs to find done. One run at a time; as a context manager, it leaves no
+    process behind. Where processes cannot be forked, each run is one of `run_module`.
+    """
+
+    def __init__(self, module: str, imports: Iterable[str]) -> None:
+        self._module, self._imports = module, list(imports)
+        self._open = ExitStack()
+        self._forked_from: tuple[Family, subprocess.Popen[bytes]] | None = None
+
+    def __enter__(self) -> WarmModule:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forked_from = None
+        self._open.close()
+
+    def run(self, text: str, *, timeout: float) -> str | None:
+        """Return what `run_module` would return, and raise what it would raise."""
+        if not CAN_FORK:
+            return run_module(self._module, text, timeout=timeout)
+        own, process = self._forked_from = self._forked_from or self._start()
+        before = set(psutil.pids())
+        with TemporaryDirectory(dir=own.folder, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            (folder / "work").mkdir()
+            (folder / "in").write_text(text, encoding="utf-8")
+            (folder / "out").touch()
+            said = _ask(process, {"folder": name, "timeout": timeout})
+            if set(psutil.pids()) - before:  # Asking each process for its mark takes longer than most runs do.
+                end_marked(own.mark, spare=process.pid)
+            printed = (folder / "out").read_text(encoding="utf-8", errors="replace")
+        if not said:  # It was ended by what ran.
+            self.__exit__()
+        status = json.loads(said) if said else process.returncode
+        if status:
+            raise subprocess.CalledProcessError(status, self._module, stderr=printed)
+        return None if status is None else printed
+
+    def _start(self) -> tuple[Family, subprocess.Popen[bytes]]:
+        own = self._open.enter_context(family())
+        argv = [sys.executable, "-P", "-m", "scalelab.course.forks", self._module]
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=own.folder,
+            env=own.environment,
+        )
+        self._open.enter_context(process)
+        self._open.callback(own.end)
+        _tell(process, self._imports)
+        return own, process
+
+
+def _tell(process: subprocess.Popen[bytes], what: object) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(what).encode() + b"\n")
+
+
+def _ask(process: subprocess.Popen[bytes], what: object) -> bytes:
+    """Return the line that the process answers; nothing where it ends instead."""
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        _tell(process, what)
+    return process.stdout.readline()
 
 
 def cores() -> int:
