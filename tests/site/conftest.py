@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Request
+from site_reader import DESK, Reading, read
 from site_server import Site, Visit, served
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))  # for the tests of the book's Sphinx extension
@@ -25,13 +27,12 @@ def failure(request: Request) -> list[str]:
     return [] if request.failure == "net::ERR_ABORTED" else [f"failed: {request.url}"]
 
 
-@pytest.fixture
-def visit(browser: Browser, site: Site) -> Iterator[Callable[..., Visit]]:
-    """Open a page of the site in a browser profile of its own, and record what it asks for and complains of."""
+@contextmanager
+def visits(browser: Browser, site: Site) -> Iterator[Callable[..., Visit]]:
     contexts = []
 
     def open_page(path: str, *, until: Literal["load", "networkidle"] = "networkidle", **options: Any) -> Visit:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context = browser.new_context(**{"viewport": DESK, **options})
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         contexts.append(context)
         seen = Visit(context.new_page())
@@ -45,3 +46,17 @@ def visit(browser: Browser, site: Site) -> Iterator[Callable[..., Visit]]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator[Callable[..., Visit]]:
+    """Open a page of the site in a browser profile of its own, and record what it asks for and complains of."""
+    with visits(browser, site) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def readings(browser: Browser, site: Site) -> list[Reading]:
+    """What a reader who goes through each page of the site meets, on a desk and on a phone."""
+    with visits(browser, site) as open_page:
+        return [read(site, path, open_page) for path in site.pages]

@@ -6,76 +6,49 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import expect
+from site_reader import PHONE, Reading, broken_rules
 from site_server import Site, Visit
 
 MOST_KB = 300
 MOST_REQUESTS = 40
 CHAPTER = "chapters/08_asyncio.html"
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
-COLOURS = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
-ALL_BUT_COLOURS = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
-NO_CODE = {"exclude": [[".highlight"]]}  # its colours are the same on every screen, and take most of the time
 
 Open = Callable[..., Visit]
 
 
-def read_to_the_end(page: Page) -> None:
-    """Scroll through the page, so that what waits for the reader to come near is fetched."""
-    page.evaluate(
-        """async () => {
-            for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {
-                scrollTo({top: y, behavior: "instant"});
-                await new Promise((done) => requestAnimationFrame(done));
-            }
-        }"""
-    )
-    page.wait_for_load_state("networkidle")
-
-
-def test_every_page_is_light_and_asks_nobody_else(site: Site, visit: Open, tell: Callable[[str], None]) -> None:
-    problems, table = [], []
-    for path in site.pages:
-        site.sent.clear()
-        seen = visit(path)
-        requests, kilobytes = len(seen.requests), sum(site.sent.values()) / 1000
-        table.append(f"{path:32} {kilobytes:7.1f} KB {requests:4} requests")
-        if kilobytes > MOST_KB or requests > MOST_REQUESTS:
-            problems.append(f"{path} is too heavy: {kilobytes:.0f} KB, {requests} requests")
-        read_to_the_end(seen.page)
-        host = urlsplit(site.address).netloc
-        problems += [f"{path} asks {url}" for url in seen.requests if urlsplit(url).netloc not in {host, ""}]
-        problems += [f"{path}: {error}" for error in seen.errors]
-        seen.page.context.close()
-    tell("\n".join(table))
-    assert not problems, "\n".join(problems)
-
-
-def test_no_page_breaks_a_rule_of_axe(site: Site, visit: Open) -> None:
+def test_every_page_is_light_and_asks_nobody_else(
+    site: Site, readings: list[Reading], tell: Callable[[str], None]
+) -> None:
+    host = urlsplit(site.address).netloc
     problems = []
-    for path in sorted(set(site.pages) - {"index.html"}):  # the same page as book/index.html
-        for viewport, context in ((DESK, None), (PHONE, NO_CODE)):
-            page = visit(path, until="load", viewport=viewport, reduced_motion="reduce", color_scheme="light").page
-            found = [Axe().run(page, options=ALL_BUT_COLOURS), Axe().run(page, context, COLOURS)]
-            page.emulate_media(color_scheme="dark")
-            found.append(Axe().run(page, context, COLOURS))
-            problems += [f"{path}, {viewport}: {one.generate_report()}" for one in found if one.violations_count]
-            page.context.close()
+    for page in readings:
+        if page.kilobytes > MOST_KB or page.requests > MOST_REQUESTS:
+            problems.append(f"{page.path} is too heavy: {page.kilobytes:.0f} KB, {page.requests} requests")
+        problems += [f"{page.path} asks {url}" for url in page.asked if urlsplit(url).netloc not in {host, ""}]
+        problems += [f"{page.path}: {error}" for error in page.errors]
+    tell("\n".join(f"{page.path:32} {page.kilobytes:7.1f} KB {page.requests:4} requests" for page in readings))
     assert not problems, "\n".join(problems)
 
 
-def test_no_page_scrolls_sideways_on_a_phone(site: Site, visit: Open) -> None:
-    wide = []
-    for path in site.pages:
-        page = visit(path, until="load", viewport=PHONE).page
-        page.evaluate("document.querySelectorAll('details').forEach((box) => (box.open = true))")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > PHONE["width"]:
-            wide.append(f"{path}: {width} px")
-        page.context.close()
-    assert not wide
+def test_no_page_breaks_a_rule_of_axe(readings: list[Reading]) -> None:
+    problems = [said for page in readings for said in page.violations]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(("theme", "where"), [("light", ".highlight .k"), ("dark", "main p")], ids=["code", "text"])
+def test_axe_would_see_one_faint_text(visit: Open, theme: str, where: str) -> None:
+    page = visit(CHAPTER, until="load", color_scheme="light").page
+    page.locator(f"{where}:visible").last.evaluate("(element) => (element.id = 'faint')")
+    page.add_style_tag(content=f"@media (prefers-color-scheme: {theme}) {{ #faint {{ opacity: 0.4 }} }}")
+    [said] = broken_rules(page)
+    assert said.startswith(f"{theme} theme: ")
+    assert "color-contrast" in said
+
+
+def test_no_page_scrolls_sideways_on_a_phone(readings: list[Reading]) -> None:
+    assert not [f"{page.path}: {page.width_on_phone} px" for page in readings if page.width_on_phone > PHONE["width"]]
 
 
 def test_the_contents_open_on_a_phone_and_lead_on(site: Site, visit: Open) -> None:
