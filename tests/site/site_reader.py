@@ -52,9 +52,9 @@ LOOKS = """
   }
 }
 """
-EVERYTHING, EACH_LOOK = "document", '{ include: [["[data-look]"]] }'
-CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
-ALL_BUT_CONTRAST = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
+ONE_OF_EACH_LOOK = "axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-look]' }] })"
+RULES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+"""What is held against the page in which theme: colours in both, the rest once."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,13 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
 
 
 def broken_rules(page: Page) -> Iterator[str]:
-    """Yield axe's report of each of its rules that the page breaks; those of colours in both themes."""
+    """Yield axe's report of the rules that the page breaks, in the light theme and in the dark one."""
     if not page.evaluate("Boolean(window.axe)"):
         page.evaluate(Axe().axe_script)
-    yield from _violations(page, "", EVERYTHING, ALL_BUT_CONTRAST)
-    for theme in ("dark", "light"):
+        page.evaluate(ONE_OF_EACH_LOOK)
+    for theme, rules in RULES.items():
         page.emulate_media(color_scheme=theme)
         page.evaluate(LOOKS)
-        yield from _violations(page, f"{theme} theme: ", EACH_LOOK, CONTRAST)
-
-
-def _violations(page: Page, when: str, where: str, options: dict[str, Any]) -> Iterator[str]:
-    found = AxeResults(page.evaluate(f"(options) => axe.run({where}, options)", options))
-    if found.violations_count:
-        yield f"{when}{found.generate_report()}"
+        found = AxeResults(page.evaluate("(options) => axe.run(options)", {"resultTypes": ["violations"], **rules}))
+        if found.violations_count:
+            yield f"{theme} theme: {found.generate_report()}"
