@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from scalelab.course.notebooks import text_of
-from scalelab.grading.judge import DIED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT
+from scalelab.grading.judge import DIED, FAILED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, TIMED_OUT
 from scalelab.grading.merge import Question, Reference, read_reference
-from scalelab.grading.report import SET_ASIDE, Grade, QuestionGrade
+from scalelab.grading.report import Grade, QuestionGrade
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SLUGS = ("01_measuring", "02_laws", "06_gil", "08_asyncio", "09_caching")
@@ -33,7 +33,7 @@ STATES = {
     "missing": "The answer cell is not in the notebook.",
     "duplicated": "2 different cells hold this answer; one is due: keep it, remove the others.",
 }
-MADE_WITH = {"scalelab": "0.1.0", "python": "3.12.8", "sandbox": "yes"}
+MADE_WITH = {"scalelab": "0.1.0", "python": "3.12.8", "grader": "0123456789abcdef", "timeout": "30", "sandbox": "yes"}
 # Text that must stay text: markup, formulas, controls, and letters that no file can hold.
 HOSTILE = (
     "<script>fetch('//evil.example')</script><img src=x onerror=alert(1)>",

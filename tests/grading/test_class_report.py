@@ -14,9 +14,9 @@ from made_up import MADE_WITH, class_of, grade_of_states, hostile, reference
 from playwright.sync_api import Browser, Page
 
 from scalelab.grading.class_report import ClassFigures, as_json, class_figures, class_page
-from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, TIMED_OUT
+from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, TIMED_OUT
 from scalelab.grading.merge import Reference
-from scalelab.grading.report import SET_ASIDE, Grade
+from scalelab.grading.report import Grade
 from scalelab.grading.texts import SetTexts, texts_of
 
 PHONE = {"width": 390, "height": 844}

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from made_up import class_of, grade_of_states, hostile, reference
 
 from scalelab.grading.exports import Export, canvas_csv, moodle_csv, nbgrader_csv, questions_csv
-from scalelab.grading.judge import FAILED, NOT_JUDGED
+from scalelab.grading.judge import FAILED, NOT_JUDGED, SET_ASIDE
 from scalelab.grading.legible import spreadsheet_safe
 from scalelab.grading.merge import Reference
-from scalelab.grading.report import SET_ASIDE, Grade
+from scalelab.grading.report import Grade
 from scalelab.grading.roster import Person, read_canvas_ids, read_roster
 from scalelab.grading.submissions import BadInput
 

@@ -16,11 +16,24 @@ from playwright.sync_api import Browser, Page
 
 from scalelab.checks._verdict import _indented
 from scalelab.course.notebooks import text_of
-from scalelab.grading.answers import AMBIGUOUS, TOO_LONG
-from scalelab.grading.feedback import HELD, MEANING, MISSED, PRINTED, WORDS, Line, feedback_page, lines_of
-from scalelab.grading.judge import FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED
+from scalelab.grading import judge
+from scalelab.grading.answers import AMBIGUOUS, TOO_LONG, Answer
+from scalelab.grading.feedback import (
+    FAILED_AGAIN,
+    HELD,
+    MEANING,
+    MISSED,
+    PRINTED,
+    RAISED_AGAIN,
+    WORDS,
+    Line,
+    feedback_page,
+    lines_of,
+)
+from scalelab.grading.judge import FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, Verdict
 from scalelab.grading.merge import Reference
-from scalelab.grading.report import SET_ASIDE, Grade
+from scalelab.grading.report import Grade, grade_of
+from scalelab.grading.submissions import Submission
 from scalelab.grading.texts import texts_of
 
 PHONE = {"width": 390, "height": 844}
@@ -131,6 +144,19 @@ def test_every_state_is_explained_in_a_sentence(every_way: list[Grade]) -> None:
             assert f"{'In part' if partly else WORDS[question.state]}. " in said
     assert seen == set(WORDS)
     assert set(WORDS) - set(MEANING) == {PASSED}
+
+
+def test_an_answer_that_raises_only_the_second_time_is_told_so(asyncio_set: Reference) -> None:
+    question = asyncio_set.questions[0]
+    verdict = Verdict(RAISED, f"{FAILED_AGAIN}, for its hidden check.", visible=True)
+    assert FAILED_AGAIN in Path(judge.__file__).read_text(encoding="utf-8")
+    given = {one.exercise: Answer("pass") for one in asyncio_set.questions}
+    verdicts = dict.fromkeys(given, Verdict(PASSED, "", True, True)) | {question.exercise: verdict}
+    submission = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", asyncio_set.slug, 0.0)
+    said = Outline(page_of(grade_of(asyncio_set, submission, given, verdicts))).text
+    assert RAISED_AGAIN in said
+    assert FAILED_AGAIN in said
+    assert "The check in your notebook passed: 1 of 1" in said
 
 
 def test_which_check_failed_is_said(asyncio_set: Reference) -> None:

@@ -12,9 +12,9 @@ import pytest
 from made_up import MADE_WITH, class_of, grade_of_states, reference
 
 from scalelab.grading import outputs
-from scalelab.grading.judge import FAILED
+from scalelab.grading.judge import FAILED, SET_ASIDE
 from scalelab.grading.outputs import kept_grades, write_outputs
-from scalelab.grading.report import SET_ASIDE, Grade, as_json
+from scalelab.grading.report import Grade, as_json
 from scalelab.grading.roster import Person
 
 SLUGS = ("02_laws", "08_asyncio")

@@ -13,10 +13,10 @@ from made_up import MADE_WITH, class_of, grade_of_states, hostile, reference
 
 import scalelab.grading
 from scalelab.grading.answers import Answer
-from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, Verdict
+from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, Verdict
 from scalelab.grading.keeper import Keeper
 from scalelab.grading.merge import Reference
-from scalelab.grading.report import SET_ASIDE, as_json, from_json, grade_of, show_table
+from scalelab.grading.report import as_json, from_json, grade_of, show_table
 from scalelab.grading.submissions import Submission
 
 SCHEMA = Path(scalelab.grading.__file__).parent / "schemas" / "grade.schema.json"

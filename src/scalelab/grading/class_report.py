@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any, TypeVar
 
-from scalelab.grading.judge import NOT_JUDGED
+from scalelab.grading.judge import NOT_JUDGED, SET_ASIDE
 from scalelab.grading.legible import on_one_line
 from scalelab.grading.pages import page
-from scalelab.grading.report import SET_ASIDE, Grade, QuestionGrade
+from scalelab.grading.report import Grade, QuestionGrade
 from scalelab.grading.texts import SetTexts
 
 FORM = 1
@@ -49,7 +49,7 @@ class QuestionFigures:
     """One question in a class: how many students got how many points, and what else became of it.
 
     `points` maps points to students; `open` counts those without points yet, who count in no mean. `seconds` are the
-    median and the 95th percentile of judging it.
+    median and the 95th percentile of how long its cells ran.
     """
 
     exercise: str

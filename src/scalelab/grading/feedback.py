@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scalelab.grading.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG
-from scalelab.grading.judge import DIED, FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT
+from scalelab.grading.judge import DIED, FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, TIMED_OUT
 from scalelab.grading.legible import legible
 from scalelab.grading.pages import page
-from scalelab.grading.report import SET_ASIDE, Grade, QuestionGrade
+from scalelab.grading.report import Grade, QuestionGrade
 from scalelab.grading.texts import QuestionTexts, SetTexts
 
 WRAPPED_AT = 92
@@ -24,6 +24,8 @@ ALL_SAID = re.compile(r"\w+: not yet\. The lines above that begin with ✗ say w
 """Lines that say nothing more: the end of a check's verdict, and the rule above a traceback."""
 EARLY = frozenset({TIMED_OUT, DIED, JUDGE_ENDED})
 """The states whose feedback opens with the grader's own sentence."""
+FAILED_AGAIN = "The answer failed when it ran again"
+"""So opens the feedback of an answer that ran before its visible check, and raised before its hidden one."""
 NOTHING_RAN = frozenset({SET_ASIDE, MISSING, DUPLICATED, AMBIGUOUS, TOO_LONG})
 """The states whose feedback is the grader's own sentence."""
 
@@ -58,6 +60,10 @@ MEANING = {
     AMBIGUOUS: "More than one cell could be this answer, and the grader does not guess which one you mean.",
     TOO_LONG: "An answer of this size is not run. Perhaps an output or a data file was pasted into its cell.",
 }
+RAISED_AGAIN = (
+    "Your answer's cell ran well once, and ended with an error when it ran again in a fresh Python. Does it depend on "
+    "a file, on chance, or on the time?"
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
     """Return what the template shows of a question. Nothing of the judge's own trouble is told to a student."""
     words: QuestionTexts | None = texts.questions.get(question.exercise)
     first, _, rest = question.feedback.partition("\n")
-    early = question.state in EARLY
+    again = question.state == RAISED and first.startswith(FAILED_AGAIN)
+    early = question.state in EARLY or again
     reason = question.feedback if question.state in NOTHING_RAN else first if early else ""
     output = rest if early else question.feedback if question.state in {FAILED, RAISED} else ""
     partly = question.points is not None and 0 < question.points < question.max
@@ -94,10 +101,10 @@ def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
         "texts": words,
         "kind": "open" if question.points is None else "solved" if question.state == PASSED else "missed",
         "word": "In part" if partly and question.state == FAILED else WORDS.get(question.state, question.state),
-        "meaning": MEANING.get(question.state, ""),
+        "meaning": RAISED_AGAIN if again else MEANING.get(question.state, ""),
         "reason": reason,
         "lines": lines_of(output),
-        "judged": question.state in EARLY | {PASSED, FAILED},
+        "judged": early or question.state in {PASSED, FAILED},
     }
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from scalelab.grading.judge import NOT_JUDGED, PASSED
+from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE
 from scalelab.grading.legible import legible, on_one_line
-from scalelab.grading.report import SET_ASIDE, Grade, QuestionGrade
+from scalelab.grading.report import Grade, QuestionGrade
 
 CHECKS = ("check", "hidden check")
 LONGEST_MESSAGE = 500
@@ -23,7 +23,7 @@ def junit_xml(grade: Grade) -> str:
     """Return a grade as JUnit XML.
 
     A check that is not passed is a `failure`, of the question's state; one that the grader could not judge an `error`;
-    one of an answer that was set aside is `skipped`. A question's time has no parts, so only the suite has a `time`.
+    one of an answer that was set aside is `skipped`. Only the suite has a `time`: that of a single check is not kept.
     """
     suite = ElementTree.Element("testsuite", name=on_one_line(grade.exercises))
     for question in grade.questions:

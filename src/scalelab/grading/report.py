@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from scalelab.grading.answers import Answer, digest_of_answers
-from scalelab.grading.judge import NOT_JUDGED, Verdict
+from scalelab.grading.judge import NOT_JUDGED, SET_ASIDE, Verdict
 from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import Submission, printable
 
 FORM = 2
 """Counts up when the JSON of a grade changes its fields."""
 
-SET_ASIDE = "set aside"
 OPEN = frozenset({NOT_JUDGED, SET_ASIDE})
 """The states that give no points yet: the total of such a submission is not final."""
 MOST_LINES = 40
@@ -25,11 +24,11 @@ LONGEST_NAME = 32
 class QuestionGrade:
     """The points of one question, and what a student is told about it.
 
-    `state` is the judge's, or one of `answers` where there is no answer to judge, or `set aside`. `points` is None
-    where there are none yet: the answer could not be judged, through no fault of its own, or was set aside for a person
-    to look at. `feedback` is what the failing visible check showed, or why nothing ran. Of a hidden check only whether
-    it passed, and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those
-    that the visible check recognised. `seconds` is how long judging took.
+    `state` is the judge's, or one of `answers` where there is no answer to judge. `points` is None where there are none
+    yet: the answer could not be judged, through no fault of its own, or was set aside for a person to look at.
+    `feedback` is what the failing visible check showed, or why nothing ran. Of a hidden check only whether it passed,
+    and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that the
+    visible check recognised. `seconds` is how long its cells ran.
     """
 
     exercise: str
@@ -50,7 +49,7 @@ class Grade:
 
     `file` is its path below the folder of submissions, `submitted` when it was last changed (seconds since 1970).
     `seconds` is how long judging it took, `notes` what the grader did about the file ("an answer was found by its
-    text"), and `made_with` by what it was judged: the versions of `scalelab` and `python`, `sandbox` "yes" or "no".
+    text"), and `made_with` by what it was judged: versions, the seconds that a cell had, `sandbox` "yes" or "no".
     """
 
     student: str
@@ -164,7 +163,7 @@ def _question(question: Question, answer: Answer, verdict: Verdict | None) -> Qu
         feedback="\n".join(filter(None, (verdict.text, verdict.visible_text))),
         hidden_feedback=tuple(message for _, message in recognised[1]),
         ideas=tuple(dict.fromkeys(name for found in recognised for name, _ in found)),
-        seconds=round(float(getattr(verdict, "seconds", 0.0)), 3),
+        seconds=round(verdict.seconds, 3),
     )
 
 
