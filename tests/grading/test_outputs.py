@@ -190,6 +190,16 @@ def test_a_set_whose_reference_is_gone_is_written_all_the_same(folder: Folder) -
     assert not [line for line in folder.said if "Not written" in line]
 
 
+def test_grades_of_the_first_form_have_outputs_too(folder: Folder) -> None:
+    data = as_json(grade_of_states(reference("08_asyncio"), [FAILED], "ann")) | {"form": 1}
+    old = {name: value for name, value in data.items() if name not in {"submitted", "seconds", "notes", "made_with"}}
+    (folder.out / "08_asyncio").mkdir()
+    (folder.out / "08_asyncio" / "ann.json").write_text(json.dumps(old), encoding="utf-8")
+    folder.write()
+    assert {"feedback/08_asyncio/ann.html", "class/08_asyncio.html", "nbgrader.csv"} <= set(folder.files())
+    assert folder.said == []
+
+
 def test_the_same_grades_give_the_same_files(tmp_path: Path) -> None:
     made: list[dict[str, bytes]] = []
     order: list[Callable[[list[Grade]], list[Grade]]] = [list, lambda grades: grades[::-1]]
