@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import os
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -29,29 +28,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree
 
 import psutil
 from classes import ENDLESS, HONEST, RIGHT, Paper, hand_in
+from peers import Nbgrader, Nbval, Points, nbgrader_command
 
 from scalelab.course.exercises import ExerciseSet, read_set
 from scalelab.course.find import Course, find_course
-from scalelab.course.kernels import jupyter_environment
-from scalelab.grading.nbgrader import export
 from scalelab.measure.machine import machine_card
 
-NBGRADER = Path(".venv-nbgrader") / "bin"
-POINTS = """
-    SELECT submitted_assignment.student_id, base_cell.name, grade.auto_score FROM grade
-    JOIN base_cell ON base_cell.id = grade.cell_id
-    JOIN submitted_notebook ON submitted_notebook.id = grade.notebook_id
-    JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assignment_id
-"""
 MIB = 2**20
 SAMPLE_S = 0.5
-
-Points = dict[str, dict[str, float]]
-"""The points of every student's questions, by student and exercise."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +102,20 @@ def _side_by_side(job: Job, only: Sequence[str], rounds: int) -> bool:
     print(f"\n{_about(job)}")
     graders = {name: prepare(job) for name, prepare in PREPARE.items() if name in only}
     seconds: dict[str, list[float]] = {name: [] for name in graders}
+    cpu: dict[str, list[float]] = {name: [] for name in graders}
     points: dict[str, Points] = {}
     agree = True
     for number in range(rounds):
         # Each round begins with another one: what a machine does over time is shared by all.
         for name in [*list(graders)[number % len(graders) :], *list(graders)[: number % len(graders)]]:
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), _cpu_seconds()
             read = graders[name](number)
             seconds[name].append(time.perf_counter() - began)
+            cpu[name].append(_cpu_seconds() - spent)
             points[name] = read()
-            print(f"round {number + 1}: {name} {seconds[name][-1]:.1f} s", flush=True)
+            print(f"round {number + 1}: {name} {seconds[name][-1]:.1f} s, of CPU {cpu[name][-1]:.1f} s", flush=True)
             agree &= _agree(points)
-    _table(seconds, len(job.papers))
+    _table(seconds, cpu, len(job.papers))
     return agree
 
 
@@ -152,84 +141,52 @@ def _agree(points: Mapping[str, Points]) -> bool:
     return not different
 
 
-def _table(seconds: Mapping[str, Sequence[float]], submissions: int) -> None:
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    base = medians.get("nbgrader")
-    print(
-        f"\n{'grader':10} {'median':>9} {'lowest':>9} {'highest':>9} {'each':>8} {'a minute':>9} {'times nbgrader':>15}"
-    )
-    for name, median in medians.items():
-        low, high, each = min(seconds[name]), max(seconds[name]), median / submissions
-        ratio = "" if base is None else f"{base / median:.2f}"
-        print(f"{name:10} {median:7.1f} s {low:7.1f} s {high:7.1f} s {each:6.2f} s {60 / each:9.1f} {ratio:>14}")
+def _table(seconds: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[float]], submissions: int) -> None:
+    """Print the medians. CPU time is what a busy machine changes least."""
+    print("\ngrader        median    lowest   highest      each  a minute  CPU each  nbgrader's time / its  CPU / its")
+    base = {
+        name: statistics.median(times["nbgrader"]) if "nbgrader" in times else None
+        for name, times in (("", seconds), ("cpu", cpu))
+    }
+    for name, times in seconds.items():
+        median, work = statistics.median(times), statistics.median(cpu[name])
+        ratios = [
+            f"{one / own:.2f}" if one is not None else ""
+            for one, own in zip(base.values(), (median, work), strict=True)
+        ]
+        print(
+            f"{name:10} {median:7.1f} s {min(times):7.1f} s {max(times):7.1f} s {median / submissions:7.2f} s "
+            f"{60 * submissions / median:9.1f} {work / submissions:7.2f} s {ratios[0]:>22} {ratios[1]:>10}"
+        )
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of all processes that have ended below this one."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _nbgrader(job: Job) -> Callable[[int], Callable[[], Points]]:
     """Import the set into nbgrader as an instructor does, and hand in the class."""
-    command = job.course.root / NBGRADER / "nbgrader"
+    command = nbgrader_command(job.course)
     if not command.exists():
         raise SystemExit(f"{command} is not there; run `make nbgrader`, or leave it out: --only nbval,scalelab")
-    folder = job.work / "nbgrader"
-    export(job.exercises, folder)
-    # nbgrader starts alembic by its name.
-    environment = os.environ | {"PATH": os.pathsep.join([str(command.parent), os.environ["PATH"]])}
-
-    def call(*arguments: str) -> None:
-        _run([str(command), *arguments], folder, environment)
-
-    call("generate_assignment", job.exercises.slug)
-    (folder / "submitted").symlink_to(job.submissions)
-
-    def read() -> Points:
-        points: Points = {}
-        database = sqlite3.connect(folder / "gradebook.db")
-        for student, cell, score in database.execute(POINTS):
-            questions = points.setdefault(student, {})
-            exercise = cell.removesuffix("-check").removesuffix("-hidden")
-            questions[exercise] = questions.get(exercise, 0.0) + score
-        database.close()
-        return points
+    nbgrader = Nbgrader(job.course, job.exercises, job.work / "nbgrader")
+    nbgrader.collect(job.submissions)
 
     def grade(_: int) -> Callable[[], Points]:
-        call("autograde", job.exercises.slug, "--force", f"--Execute.timeout={job.timeout:g}")
-        return read
+        nbgrader.autograde(job.timeout)
+        return nbgrader.points
 
     return grade
 
 
 def _nbval(job: Job) -> Callable[[int], Callable[[], Points]]:
-    """Put each student's answers into the executed reference: visible and hidden checks in one notebook."""
-    folder = job.work / "nbval"
-    folder.mkdir()
-    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    reference = (job.course.solutions / f"{job.exercises.slug}.ipynb").read_text(encoding="utf-8")
-    code = [cell for cell in json.loads(reference)["cells"] if cell["cell_type"] == "code"]
-    for paper in job.papers:
-        notebook = json.loads(reference)
-        for cell in notebook["cells"]:
-            if cell["id"] in paper.answers:
-                cell["source"] = paper.answers[cell["id"]].source or ""
-        (folder / f"{paper.student}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    command = [
-        *(sys.executable, "-m", "pytest", "-c", "pytest.ini", "--rootdir", ".", "-p", "nbval.plugin"),
-        *("-p", "no:cacheprovider", "-q", "--tb=no", "--nbval-lax", f"--nbval-cell-timeout={job.timeout:g}"),
-        *("--junit-xml=junit.xml", *(f"{paper.student}.ipynb" for paper in job.papers)),
-    ]
-    environment = jupyter_environment() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
-
-    def read() -> Points:
-        points: Points = {paper.student: dict.fromkeys(paper.answers, 0.0) for paper in job.papers}
-        for case in ElementTree.parse(folder / "junit.xml").iter("testcase"):
-            cell = code[int(case.attrib["name"].removeprefix("Cell "))]
-            place = cell["metadata"]["scalelab"]
-            if place["role"] in {"check", "hidden"} and len(case) == 0:
-                student = case.attrib["classname"].removesuffix(".ipynb")
-                points[student][place["exercise"]] += cell["metadata"]["nbgrader"]["points"]
-        return points
+    nbval = Nbval(job.course, job.exercises, job.papers, job.work / "nbval")
 
     def grade(_: int) -> Callable[[], Points]:
-        _run(command, folder, environment, fine=(0, 1))
-        return read
+        nbval.grade(job.timeout)
+        return nbval.points
 
     return grade
 
@@ -237,7 +194,7 @@ def _nbval(job: Job) -> Callable[[int], Callable[[], Points]]:
 def _scalelab(job: Job) -> Callable[[int], Callable[[], Points]]:
     def grade(number: int) -> Callable[[], Points]:
         out = job.work / f"grades-{number}"
-        _run(_ours(job, out), job.work, dict(os.environ))
+        subprocess.run(_ours(job, out), cwd=job.work, stdout=subprocess.DEVNULL, check=True)
         return lambda: _our_points(out, job)
 
     return grade
@@ -255,15 +212,6 @@ def _our_points(out: Path, job: Job) -> Points:
     with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["student"]: {one.id: float(row[one.id] or 0) for one in job.exercises.exercises} for row in rows}
-
-
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], fine: Sequence[int] = (0,)) -> None:
-    """Run a command to its end. Raises SystemExit, with its last words, where its status is none of `fine`."""
-    run = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
-    if run.returncode not in fine:
-        raise SystemExit(f"{' '.join(command[:4])} … ended with {run.returncode}:\n{(run.stdout + run.stderr)[-4000:]}")
 
 
 def _endless(honest: Job, endless: Job) -> None:

@@ -71,8 +71,10 @@ def hand_in(
     for number, hand in enumerate(hands):
         if number in never:
             hand[chance.randrange(len(hand))] = ENDLESS
-        answers = {one.id: _answer(one, kind, chance) for one, kind in zip(exercises.exercises, hand, strict=True)}
         name = f"student-{number + 1:04}"
+        answers = {
+            one.id: _answer(one, kind, name, chance) for one, kind in zip(exercises.exercises, hand, strict=True)
+        }
         path = folder / name / exercises.slug / f"{exercises.slug}.ipynb"
         path.parent.mkdir(parents=True)
         text = written(notebook(exercises, {name: answer.source for name, answer in answers.items()}))
@@ -125,17 +127,19 @@ def _dealt(shares: Mapping[str, float], students: int, questions: int, chance: r
     return hands
 
 
-def _answer(exercise: Exercise, kind: str, chance: random.Random) -> Answer:
+def _answer(exercise: Exercise, kind: str, name: str, chance: random.Random) -> Answer:
+    # No two students write the same text: what a grader has found out of one answer is of no use for the next.
+    own = f"# {name}\n"
     if kind == WRONG:
         wrong = chance.choice(exercise.wrongs)
-        return Answer(kind, wrong.name, wrong.source)
+        return Answer(kind, wrong.name, own + wrong.source)
     sources = {
-        RIGHT: exercise.solution,
+        RIGHT: own + exercise.solution,
         UNTOUCHED: exercise.starter,
         BLANK: "",
-        RAISES: UNFINISHED + exercise.starter,
+        RAISES: own + UNFINISHED + exercise.starter,
         MISSING: None,
-        ENDLESS: NEVER_ENDS + exercise.solution,
+        ENDLESS: own + NEVER_ENDS + exercise.solution,
     }
     return Answer(kind, "", sources[kind])
 
