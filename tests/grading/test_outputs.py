@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -188,6 +188,16 @@ def test_a_set_whose_reference_is_gone_is_written_all_the_same(folder: Folder) -
     folder.write()
     assert {"class/09_caching.html", "feedback/09_caching/student-0000.html"} <= set(folder.files())
     assert not [line for line in folder.said if "Not written" in line]
+
+
+@pytest.mark.parametrize("submitted", [0, -1.5, 1e18, float("inf"), float("nan")])
+def test_a_file_from_no_time_that_there_is_costs_no_output(folder: Folder, submitted: float) -> None:
+    one = reference("08_asyncio")
+    folder.keep(replace(grade_of_states(one, [], "ann"), submitted=submitted), grade_of_states(one, [], "ben"))
+    folder.write()
+    assert folder.said == []
+    assert "handed in" not in (folder.out / "feedback" / "08_asyncio" / "ann.html").read_text(encoding="utf-8")
+    assert "08_asyncio,,,ann" in (folder.out / "nbgrader.csv").read_text(encoding="utf-8")
 
 
 def test_grades_of_the_first_form_have_outputs_too(folder: Folder) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from scalelab.grading.legible import csv_text
 from scalelab.grading.report import Grade
@@ -49,10 +48,10 @@ def nbgrader_csv(grades: Iterable[Grade], roster: Roster | None = None) -> Expor
             left_out[grade.student] = NOT_FINAL
             continue
         person = (roster or {}).get(grade.student, Person(grade.student))
-        stamp = datetime.fromtimestamp(int(grade.submitted), UTC).replace(tzinfo=None)
+        stamp = f"{grade.submitted_at:%Y-%m-%d %H:%M:%S}" if grade.submitted_at else ""
         names = (person.last_name, person.first_name, person.email)
         total, most = float(grade.total), float(grade.max)
-        rows.append((grade.exercises, "", str(stamp), grade.student, *names, total, 0.0, total, most))
+        rows.append((grade.exercises, "", stamp, grade.student, *names, total, 0.0, total, most))
     return Export(csv_text(NBGRADER_HEADER, rows), left_out)
 
 

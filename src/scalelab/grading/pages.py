@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -47,11 +47,8 @@ def quoted(message: str) -> str:
     return f"{before}{message}{after}"
 
 
-def moment(seconds: float) -> str:
-    """Return a time (seconds since 1970) for people, in UTC."""
-    if not seconds:
-        return ""
-    then = datetime.fromtimestamp(seconds, UTC)
+def moment(then: datetime) -> str:
+    """Return a time in UTC for people."""
     return f"{then.day} {MONTHS[then.month - 1]} {then:%Y, %H:%M} UTC"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from scalelab.grading.answers import Answer, digest_of_answers
@@ -75,6 +76,14 @@ class Grade:
     def final(self) -> bool:
         """Whether every question has its points."""
         return all(question.points is not None for question in self.questions)
+
+    @property
+    def submitted_at(self) -> datetime | None:
+        """When the file was last changed, in UTC; None where the file system does not say, or says what cannot be."""
+        try:
+            return datetime.fromtimestamp(int(self.submitted), UTC) if self.submitted > 0 else None
+        except (ValueError, OverflowError, OSError):
+            return None
 
 
 def grade_of(
