@@ -85,6 +85,7 @@ def test_the_figures_of_four(four: list[Grade]) -> None:
     assert turns.states == {FAILED: 3, TIMED_OUT: 1}
     assert (assemble.points, assemble.open, assemble.mean) == ({0: 1, 2: 1}, 2, 1)
     assert figures.notes == {"two": 3, "one": 1}
+    assert figures.states == {PASSED: 25, FAILED: 4, NOT_JUDGED: 1, SET_ASIDE: 1, TIMED_OUT: 1}
     assert figures.seconds == (2.5, 40)
     assert figures.made_with == ((MADE_WITH, 4),)
 
@@ -112,7 +113,7 @@ def test_the_page_says_what_the_figures_say(four: list[Grade]) -> None:
         'aria-label="0 of 2 points: 3 students. 1 of 2 points: 1 student. "',
         'aria-label="0 of 2 points: 1 student. 2 of 2 points: 1 student. Open: 2 students."',
         "18–19 points, 1 student; 20–21 points, 1 student",
-        "1 timed out",
+        "Of 32 answers 25 passed, 4 failed, 1 not judged, 1 set aside, 1 timed out.",
         "Judging a submission took 2.5 s, 95 % within 40.0 s.",
         "2 students whose total is not final are left out.",
     ):

@@ -72,7 +72,11 @@ class QuestionFigures:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One exercise set in a class; totals, their mean and median are those of the `final` grades."""
+    """One exercise set in a class; totals, their mean and median are those of the `final` grades.
+
+    `states` counts the answers of all questions by state; `seconds` are the median and the 95th percentile of how long
+    judging a submission took.
+    """
 
     exercises: str
     title: str
@@ -82,6 +86,7 @@ class ClassFigures:
     totals: Mapping[int, int]
     mean: float | None
     median: float | None
+    states: Mapping[str, int]
     questions: tuple[QuestionFigures, ...]
     everybody_solved: tuple[str, ...]
     nobody_solved: tuple[str, ...]
@@ -108,6 +113,7 @@ def class_figures(grades: Sequence[Grade], texts: SetTexts) -> ClassFigures:
         totals=dict(sorted(Counter(totals).items())),
         mean=_rounded(fmean(totals)) if totals else None,
         median=median(totals) if totals else None,
+        states=_counted(one.state for grade in grades for one in grade.questions),
         questions=questions,
         everybody_solved=tuple(one.exercise for one in judged if one.solved == one.judged),
         nobody_solved=tuple(one.exercise for one in judged if not one.solved),
