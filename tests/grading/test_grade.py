@@ -343,7 +343,7 @@ def test_an_interrupted_run_keeps_what_it_has(one_question: Course, tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         grade(one.submissions, one.out, course=one_question, jobs=1, timeout=TIMEOUT, report=interrupt)
     rows = rows_of(one.out)
-    assert len(rows) == len(list((one.out / "01_tiny").iterdir())) == 1
+    assert len(rows) == len(list((one.out / "01_tiny").iterdir())) == 2
     assert not [p for p in psutil.Process().children(recursive=True) if "pytest" in " ".join(p.cmdline())]
 
 

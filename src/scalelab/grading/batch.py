@@ -1,33 +1,50 @@
-"""Grade a folder of submissions: find them, let them be judged side by side, keep and show what comes of it."""
+"""Grade a folder of submissions: find them, see what is graded already, judge the rest side by side, keep and tell."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Event
 
 from scalelab.course.exercises import sources
 from scalelab.course.find import Course
 from scalelab.course.progress import count, seconds
-from scalelab.course.sync import digest_of
-from scalelab.grading.answers import answers, marks
-from scalelab.grading.judge import NOT_JUDGED, PASSED, judge
-from scalelab.grading.keeper import Keeper
+from scalelab.course.sync import digest_of, own_metadata, stored_notebook
+from scalelab.errors import ScalelabError
+from scalelab.grading.answers import Answer, answers, digest_of_answers, marks
+from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE, Verdict, judge
+from scalelab.grading.keeper import Keeper, NotKept, keeping
+from scalelab.grading.kernels import kernels
+from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.report import Grade, grade_of, show_table
-from scalelab.grading.submissions import BadInput, Refused, Submission, find, printable, read
+from scalelab.grading.submissions import BadInput, HandedIn, NoNotebook, Refused, Submission, find, printable, read
+from scalelab.measure.machine import usable_cores
+
+MOST_LINES = 40
+"""How many lines of one kind the end of a batch shows; the files in OUT have all."""
+
+Judge = Callable[[Reference, Mapping[str, str], Event], dict[str, Verdict]]
+"""Judges a submission's answers (sources by exercise); ends soon after the event is set, by raising."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch came to: the grades, the files that have none and why, and where the table is."""
+    """What a batch came to: the grades, the files that have none and why, and where the table is.
+
+    `before` of the grades were kept by an earlier run, and not judged again.
+    """
 
     grades: tuple[Grade, ...]
     refused: tuple[Refused, ...]
     csv: Path
+    before: int = 0
 
 
 def grade(
@@ -35,42 +52,157 @@ def grade(
     out: Path,
     *,
     course: Course,
-    jobs: int = 2,
+    jobs: int | None = None,
     timeout: float = 30.0,
+    sandbox: bool = True,
+    again: bool = False,
+    dask: str | None = None,
     report: Callable[[str], None] = print,
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
 
-    `jobs` submissions are judged side by side; `timeout` is in seconds per cell. Each grade is written as soon as it is
-    there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs included.
-    Raises BadInput where nothing can be graded, and BadReference where a reference is missing, out of step with its
-    source, or does not pass its own checks on this machine. A bad submission is reported, and the others are graded.
+    `jobs` submissions are judged side by side (None: as many as there are cores); `timeout` is in seconds per cell;
+    `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
+    soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
+    included. What an earlier run judged, in the same way, is judged anew only where `again` says so: however a run
+    ends, the same call goes on from there.
+    Raises BadInput where nothing can be graded, NoSandbox where answers cannot be sandboxed, NotKept where a grade
+    cannot be written, and BadReference where a reference is missing, out of step with its source, or does not pass its
+    own checks on this machine. A bad submission is reported, and the others are graded.
     """
-    if jobs < 1 or timeout <= 0:
+    if (jobs is not None and jobs < 1) or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
-    references = _references(course)
-    sets = {slug: marks(reference) for slug, reference in references.items()}
+    desk = _Desk(_references(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
+    sets = {slug: marks(reference) for slug, reference in desk.references.items()}
     found, refused = find(submissions, sets, leave_out=out)
-    keeper = Keeper(out)
     for refusal in refused:
         report(f"Not graded: {refusal}.")
-    used = [references[slug] for slug in sorted({submission.exercises for submission in found})]
-    for reference in used:
-        _prove(reference, timeout, report)
-    grades: list[Grade] = []
-    try:
-        for submission, result in _judged(found, references, jobs, timeout, report):
-            if isinstance(result, Grade):
-                keeper.keep(result)
-                grades.append(result)
-            else:
-                refused.append(Refused(submission.file, f"could not be judged ({type(result).__name__}: {result})"))
-                report(f"Not graded: {refused[-1]}.")
-    finally:
-        table = keeper.write_csv()
-    show_table(grades, used, report)
+    with keeping(out) as keeper:
+        kept = {} if again else desk.graded_before(found, keeper)
+        left = [submission for submission in found if submission not in kept]
+        if kept:
+            report(f"{len(kept)} of {count(len(found), 'submission')} graded before, {len(left)} to go.")
+        judging = partial(_judging, jobs=jobs, timeout=timeout, sandbox=sandbox, dask=dask)
+        grades = list(kept.values())
+        try:
+            for one in grades:
+                keeper.keep(one)
+            with closing(_results(desk, left, len(kept), judging, report)) as results:
+                for submission, result, line in results:
+                    if isinstance(result, Grade):
+                        keeper.keep(result)
+                        grades.append(result)
+                    else:
+                        refused.append(Refused(submission.file, _why(result)))
+                    report(line)
+            table = keeper.write_csv()
+        except BaseException:
+            if grades:
+                with suppress(NotKept):
+                    keeper.write_csv()
+                report(f"{len(grades)} of {count(len(found), 'submission')} graded; the same command goes on.")
+            raise
+    show_table(grades, desk.used_by(found), report)
     _close(grades, refused, table, report)
-    return Summary(tuple(grades), tuple(refused), table)
+    return Summary(tuple(grades), tuple(refused), table, len(kept))
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What submissions are graded with: the references, the student notebooks' versions by set, and by what judges."""
+
+    references: Mapping[str, Reference]
+    versions: Mapping[str, str]
+    made_with: Mapping[str, str]
+
+    def used_by(self, found: Collection[Submission]) -> list[Reference]:
+        """Return the references of these submissions, by set."""
+        return [self.references[slug] for slug in sorted({submission.exercises for submission in found})]
+
+    def graded_before(self, found: Sequence[Submission], keeper: Keeper) -> dict[Submission, Grade]:
+        """Return the grades that are kept for the very answers that lie here now, and were made in the same way.
+
+        A question that could not be judged, through no fault of the answer, has the submission judged again.
+        """
+        grades = {}
+        for submission in found:
+            reference = self.references[submission.exercises]
+            kept = keeper.kept(submission.exercises, submission.student)
+            if kept is None or (kept.reference_digest, kept.made_with) != (reference.digest, self.made_with):
+                continue
+            if any(question.state == NOT_JUDGED for question in kept.questions):
+                continue
+            with suppress(NoNotebook):
+                handed_in = read(submission.path)
+                given = answers(reference, handed_in.cells)
+                if digest_of_answers(given) == kept.answers_digest:
+                    notes = self._notes(submission, handed_in, given)
+                    grades[submission] = replace(kept, file=submission.file, submitted=submission.modified, notes=notes)
+        return grades
+
+    def graded(self, judges: Judge, submission: Submission, stop: Event) -> Grade:
+        """Read a submission and have it judged. Raises NoNotebook where the file has changed meanwhile."""
+        reference = self.references[submission.exercises]
+        handed_in = read(submission.path)
+        given = answers(reference, handed_in.cells)
+        began = time.perf_counter()
+        runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
+        verdicts = judges(reference, runnable, stop) if runnable else {}
+        return grade_of(
+            reference,
+            submission,
+            given,
+            verdicts,
+            seconds=time.perf_counter() - began,
+            notes=self._notes(submission, handed_in, given),
+            made_with=self.made_with,
+        )
+
+    def _notes(self, submission: Submission, handed_in: HandedIn, given: Mapping[str, Answer]) -> tuple[str, ...]:
+        notes = list(handed_in.notes)
+        if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
+            notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
+        notes += [f"{name}: {answer.note}" for name, answer in given.items() if answer.note]
+        notes += [f"An older file of the same student was not graded: {file}." for file in submission.older]
+        return tuple(notes)
+
+
+@contextmanager
+def _judging(
+    used: Collection[Reference], *, jobs: int | None, timeout: float, sandbox: bool, dask: str | None
+) -> Iterator[tuple[Judge, int]]:
+    """Yield who judges, and how many submissions to give them side by side."""
+    if dask is not None:
+        from scalelab.grading.cluster import cluster  # noqa: PLC0415 (takes a second, and most have no cluster)
+
+        with cluster(dask, timeout=timeout, sandbox=sandbox) as judges_and_number:
+            yield judges_and_number
+        return
+    with kernels(used, sandbox=sandbox) as own:
+        yield (
+            lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
+            jobs or usable_cores(),
+        )
+
+
+def _results(
+    desk: _Desk,
+    left: Sequence[Submission],
+    before: int,
+    judging: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
+    report: Callable[[str], None],
+) -> Generator[tuple[Submission, Grade | BaseException, str], None, None]:
+    """Yield what becomes of each submission, and a line about it; the references' own solutions are judged first."""
+    if not left:
+        return
+    used = desk.used_by(left)
+    with judging(used) as (judges, side_by_side):
+        for reference in used:
+            _prove(reference, judges, report)
+        progress = _Progress(before + len(left), len(left), side_by_side)
+        with closing(_judged(left, partial(desk.graded, judges), side_by_side)) as results:
+            for submission, result in results:
+                yield submission, result, progress.line(submission, result)
 
 
 def _references(course: Course) -> dict[str, Reference]:
@@ -88,10 +220,17 @@ def _references(course: Course) -> dict[str, Reference]:
     return references
 
 
-def _prove(reference: Reference, timeout: float, report: Callable[[str], None]) -> None:
+def _versions(course: Course) -> dict[str, str]:
+    """Return the digest of each set's student notebook, as it is handed out; of one that is not there, none."""
+    notebooks = {path.stem: stored_notebook(path) for path in course.exercises.glob("*.ipynb")}
+    own = {slug: own_metadata(notebook).get("sources") for slug, notebook in notebooks.items()}
+    return {slug: digest for slug, digest in own.items() if isinstance(digest, str)}
+
+
+def _prove(reference: Reference, judges: Judge, report: Callable[[str], None]) -> None:
     """Let the solutions be judged first: a reference that fails on this machine would fail every student."""
     began = time.perf_counter()
-    verdicts = judge(reference, {q.exercise: q.solution for q in reference.questions}, timeout=timeout)
+    verdicts = judges(reference, {q.exercise: q.solution for q in reference.questions}, Event())
     failed = [f"{name} ({verdict.state})" for name, verdict in verdicts.items() if verdict.state != PASSED]
     if failed:
         raise BadReference(
@@ -102,50 +241,89 @@ def _prove(reference: Reference, timeout: float, report: Callable[[str], None]) 
 
 
 def _judged(
-    found: Sequence[Submission],
-    references: Mapping[str, Reference],
-    jobs: int,
-    timeout: float,
-    report: Callable[[str], None],
-) -> Iterator[tuple[Submission, Grade | Exception]]:
-    """Yield each submission's grade as soon as it is there, or the exception that kept it from being judged."""
-    began = time.perf_counter()
+    left: Sequence[Submission], work: Callable[[Submission, Event], Grade], side_by_side: int
+) -> Generator[tuple[Submission, Grade | BaseException], None, None]:
+    """Yield each submission's grade as soon as it is there, or the exception that kept it from being judged.
+
+    A failure of the judges themselves (any of our own errors but NoNotebook) is raised: it would fail all the others.
+    """
     stop = Event()
-
-    def work(submission: Submission) -> Grade:
-        reference = references[submission.exercises]
-        given = answers(reference, read(submission.path).cells)
-        runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
-        return grade_of(reference, submission, given, judge(reference, runnable, timeout=timeout, stop=stop))
-
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(work, submission): submission for submission in found}
+    waiting = iter(left)
+    running: dict[Future[Grade], Submission] = {}
+    with ThreadPoolExecutor(side_by_side) as pool:
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                submission, error = futures[future], future.exception()
-                if error is not None and not isinstance(error, Exception):
-                    raise error
-                result = future.result() if error is None else error
-                left = len(found) - done
-                spent = time.perf_counter() - began
-                ahead = f"{left} left, about {seconds(spent / done * left)}" if left else seconds(spent)
-                points = f"{result.total}/{result.max}" if isinstance(result, Grade) else "not judged"
-                who = f"{printable(submission.student)} · {submission.exercises}"
-                report(f"[{done}/{len(found)}] {who} · {points} · {ahead}")
-                yield submission, result
+            while True:
+                # Few wait inside, however many there are: memory stays flat.
+                for submission in islice(waiting, 2 * side_by_side - len(running)):
+                    running[pool.submit(work, submission, stop)] = submission
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    submission, error = running.pop(future), future.exception()
+                    if error is None:
+                        yield submission, future.result()
+                    elif isinstance(error, NoNotebook) or not isinstance(error, ScalelabError):
+                        yield submission, error
+                    else:
+                        raise error
         finally:
             # Nothing is left to stop unless this was interrupted.
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
+def _why(error: BaseException) -> str:
+    said = printable(" ".join(str(error).split()))
+    return said if isinstance(error, NoNotebook) else f"could not be judged ({type(error).__name__}: {said})"
+
+
+class _Progress:
+    """Counts the submissions of a batch, and estimates how long those that are left will take."""
+
+    def __init__(self, number: int, left: int, side_by_side: int) -> None:
+        self.number, self.left, self.side_by_side = number, left, side_by_side
+        self.done = 0
+        self.began = time.perf_counter()
+
+    def line(self, submission: Submission, result: Grade | BaseException) -> str:
+        """Return the line for one more submission.
+
+        The estimate takes those in work for half done; what an earlier run graded does not enter it.
+        """
+        self.done += 1
+        self.left -= 1
+        spent = time.perf_counter() - self.began
+        in_work = min(self.side_by_side, self.left) / 2
+        ahead = seconds(spent / (self.done + in_work) * (self.left - in_work))
+        ending = f"{self.left} left, about {ahead}" if self.left else seconds(spent)
+        points = "not judged"
+        if isinstance(result, Grade):
+            points = f"{result.total}{'' if result.final else '+?'}/{result.max}"
+        who = f"{printable(submission.student)} · {submission.exercises}"
+        return f"[{self.number - self.left}/{self.number}] {who} · {points} · {ending}"
+
+
 def _close(grades: Sequence[Grade], refused: Sequence[Refused], table: Path, report: Callable[[str], None]) -> None:
+    """Say what a person must look at, and what came of the batch."""
     report("")
-    for one in sorted(grades, key=lambda grade: (grade.exercises, grade.student)):
-        for question in one.questions:
-            if question.state == NOT_JUDGED:
-                words = " ".join(question.feedback.split())[-200:]
-                report(f"Not judged (?): {printable(one.student)}, {one.exercises}, {question.exercise}: {words}")
-    for refusal in refused:
-        report(f"Not graded: {refusal}.")
+    for state, words in ((SET_ASIDE, "Set aside, to be looked at"), (NOT_JUDGED, "Not judged (?)")):
+        lines = [
+            f"{words}: {printable(one.student)}, {one.exercises}, {question.exercise}: "
+            + printable(" ".join(question.feedback.split())[-200:])
+            for one in sorted(grades, key=lambda grade: (grade.exercises, grade.student))
+            for question in one.questions
+            if question.state == state
+        ]
+        _say(lines, f"The questions' states stand in {table.parent}.", report)
+    _say([f"Not graded: {refusal}." for refusal in refused], "All are named above.", report)
+    noted = sum(bool(one.notes) for one in grades)
+    if noted:
+        report(f"Notes on {count(noted, 'submission')} stand in their grades.")
     report(f"{count(len(grades), 'submission')} graded, {count(len(refused), 'file')} not; grades in {table}")
+
+
+def _say(lines: Sequence[str], where: str, report: Callable[[str], None]) -> None:
+    for line in lines[:MOST_LINES]:
+        report(line)
+    if len(lines) > MOST_LINES:
+        report(f"… and {len(lines) - MOST_LINES} more. {where}")

@@ -1,82 +1,183 @@
-"""Keep grades in a folder: JSON per submission, and one CSV of them all."""
+"""Keep grades in a folder: JSON per submission, each written as a whole as soon as it is there, and one CSV of all."""
 
 from __future__ import annotations
 
-import csv
-import io
+import errno
+import hashlib
 import json
 import os
-from dataclasses import asdict
+import re
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from scalelab.course.lock import locked
 from scalelab.course.sync import write_atomically
-from scalelab.grading.report import FORM, Grade
+from scalelab.errors import ScalelabError
+from scalelab.grading.legible import csv_text
+from scalelab.grading.report import FORM, Grade, as_json, from_json
 from scalelab.grading.submissions import BadInput
 
 CSV = "grades.csv"
 EARLIER = "earlier"
+LOCK = ".lock"
 HEADER = ("student", "exercises", "file", "total", "max")
-STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CSV_EVERY_S = 30
+LEFT_OVER = re.compile(r"\..+\.\d+\.new")
+"""The names that `write_atomically` gives to files that are not whole yet."""
+TIMES = "seconds"
+PLAIN = re.compile(r"(?![ .])[a-z0-9 !#$&'()+,;=@\[\]^_`{}~.-]{1,80}(?<![ .])")
+HASHED = re.compile(r".*-[0-9a-f]{12}")
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
+LONGEST_NAME = 120
+
+
+class NotKept(ScalelabError):
+    """A grade or the table cannot be written; what was written before is there."""
+
+
+def file_name(student: str) -> str:
+    """Return the name of a student's files, without its ending: safe on every system, and no other student's.
+
+    Systems differ in which letters a name may have, and in which names are one: most on Windows and macOS do not tell
+    capitals apart, or letters that are put together in two ways. So a name of other than plain lower-case letters,
+    digits and signs gets a hash of its exact letters, and a plain one never looks like that.
+    """
+    if PLAIN.fullmatch(student) and not RESERVED.fullmatch(student) and not HASHED.fullmatch(student):
+        return student
+    whole = unicodedata.normalize("NFC", student)
+    shown = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in whole)
+    short = shown.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").lstrip("_") or "student"
+    return f"{short}-{hashlib.sha256(student.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+@contextmanager
+def keeping(out: Path) -> Iterator[Keeper]:
+    """Yield the keeper of the folder `out`, which is made where it is missing, and belongs to this process meanwhile.
+
+    Raises BadInput where it cannot be made or written to, and where another process grades into it.
+    """
+
+    def refuse() -> None:
+        raise BadInput(f"Another `scalelab grade` writes into {out}; wait for its end, or name another folder.")
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadInput(f"{out} is a file; expected a folder for the grades, which may not exist yet.") from error
+    except OSError as error:
+        raise BadInput(f"{out} cannot be made ({error.strerror}); name a folder for the grades.") from error
+    if not os.access(out, os.W_OK):
+        raise BadInput(f"{out} cannot be written to; name another folder for the grades.")
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(out / LOCK, refuse))
+        except OSError as error:
+            raise BadInput(f"{out / LOCK} cannot be locked ({error.strerror}); name another folder.") from error
+        for path in out.rglob("*.new"):
+            if LEFT_OVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        yield Keeper(out)
 
 
 class Keeper:
-    """Writes into the folder of grades. What a file held before is moved below `earlier/`, never lost."""
+    """Writes into the folder of grades. What a file held before is set by below `earlier/`, never lost."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise BadInput(f"{out} is a file; expected a folder for the grades, which may not exist yet.") from error
-        except OSError as error:
-            raise BadInput(f"{out} cannot be made ({error.strerror}); name a folder for the grades.") from error
-        if not os.access(out, os.W_OK):
-            raise BadInput(f"{out} cannot be written to; name another folder for the grades.")
-        runs = [int(path.name) for path in (out / EARLIER).glob("*") if path.name.isdecimal()]
-        self._earlier = out / EARLIER / str(max(runs, default=0) + 1)
+        self._runs = sorted(int(path.name) for path in (out / EARLIER).glob("*") if path.name.isdecimal())
+        self._run = max(self._runs, default=0) + 1
+        self._table_is_due = time.monotonic() + CSV_EVERY_S
+
+    def path(self, exercises: str, student: str) -> Path:
+        """Return the file of a submission's grade."""
+        return self.out / exercises / f"{file_name(student)}.json"
+
+    def kept(self, exercises: str, student: str) -> Grade | None:
+        """Return the grade that is kept for a student, or None where none of today's form is."""
+        data = _json(self.path(exercises, student))
+        if not isinstance(data, dict) or data.get("form") != FORM or data.get("student") != student:
+            return None
+        with suppress(KeyError, TypeError, ValueError):
+            return from_json(data)
+        return None
 
     def keep(self, grade: Grade) -> Path:
-        """Write one grade to `OUT/SET/STUDENT.json`, as a whole."""
-        path = self.out / grade.exercises / f"{grade.student}.json"
-        data = {"form": FORM, "total": grade.total, "max": grade.max, **asdict(grade)}
-        self._write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        """Write one grade to `OUT/SET/STUDENT.json`, as a whole. One that differs in times alone stays as it is.
+
+        Raises NotKept.
+        """
+        path = self.path(grade.exercises, grade.student)
+        # Outputs may hold halves of letters, which UTF-8 has no bytes for.
+        text = json.dumps(as_json(grade), indent=1, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
+        if _timeless(_json(path)) != _timeless(json.loads(text)):
+            self._write(path, text)
+        if time.monotonic() > self._table_is_due:
+            self.write_csv()
         return path
 
     def write_csv(self) -> Path:
-        """Write `OUT/grades.csv` from every grade in OUT, those of earlier runs included, and return its path."""
-        rows = [row for path in sorted(self.out.glob("*/*.json")) if (row := _row(path)) is not None]
+        """Write `OUT/grades.csv` from every grade in OUT, those of earlier runs included, and return its path.
+
+        Raises NotKept.
+        """
+        self._table_is_due = time.monotonic() + CSV_EVERY_S
+        rows = [row for path in sorted(self.out.glob("*/*.json")) if (row := _row(_json(path))) is not None]
         questions = list(dict.fromkeys(name for _, points in rows for name in points))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*HEADER, *questions])
-        for head, points in rows:
-            writer.writerow(map(spreadsheet_safe, [*head, *(points.get(name) for name in questions)]))
-        self._write(self.out / CSV, text.getvalue())
+        table = ([*head, *(points.get(name) for name in questions)] for head, points in rows)
+        self._write(self.out / CSV, csv_text([*HEADER, *questions], table))
         return self.out / CSV
 
     def _write(self, path: Path, text: str) -> None:
-        # File names and outputs may hold halves of letters, which UTF-8 has no bytes for.
-        text = text.encode("utf-8", "replace").decode()
-        if path.exists():
-            if path.read_bytes() == text.encode():
-                return
-            earlier = self._earlier / path.relative_to(self.out)
-            earlier.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if path.exists():
+                if path.read_bytes() == text.encode():
+                    return
+                self._set_by(path)
+            write_atomically(path, text)
+        except OSError as error:
+            room = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "mend that"
+            raise NotKept(f"{path} cannot be written ({error.strerror}); {room}.") from error
+
+    def _set_by(self, path: Path) -> None:
+        """Keep what the file holds below `earlier/`, under this run's number, unless that holds it already."""
+        place = path.relative_to(self.out)
+        earlier = self.out / EARLIER / str(self._run) / place
+        if earlier.exists():
+            return
+        before = [self.out / EARLIER / str(run) / place for run in self._runs]
+        last = next((one for one in reversed(before) if one.exists()), None)
+        if last is not None and last.read_bytes() == path.read_bytes():
+            return
+        earlier.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Needs no room, and leaves the file where it is until the new one takes its place.
+            os.link(path, earlier)
+        except OSError:
             write_atomically(earlier, path.read_text(encoding="utf-8", errors="replace"))
-        write_atomically(path, text)
 
 
-def _row(path: Path) -> tuple[list[Any], dict[str, Any]] | None:
-    """Return the values of `HEADER` and the points by question, or None where the file holds no grade of ours."""
+def _json(path: Path) -> Any:
+    """Return what a JSON file holds, or None where there is no such file or no JSON in it."""
     try:
-        data = json.loads(path.read_bytes())
-        return [data[name] for name in HEADER], {one["exercise"]: one["points"] for one in data["questions"]}
-    except (ValueError, KeyError, TypeError, OSError):
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
 
 
-def spreadsheet_safe(value: Any) -> str:
-    """Return a CSV cell that no spreadsheet takes for a formula; None, which is not judged, is empty."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(STARTS_A_FORMULA) else text
+def _timeless(data: Any) -> Any:
+    """Return a grade's data without how long it took."""
+    if isinstance(data, dict):
+        return {name: _timeless(value) for name, value in data.items() if name != TIMES}
+    return [_timeless(value) for value in data] if isinstance(data, list) else data
+
+
+def _row(data: Any) -> tuple[list[Any], dict[str, Any]] | None:
+    """Return the values of `HEADER` and the points by question, or None where the data are no grade of ours."""
+    try:
+        return [data[name] for name in HEADER], {one["exercise"]: one["points"] for one in data["questions"]}
+    except (KeyError, TypeError):
+        return None

@@ -8,7 +8,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,17 @@ class HandedIn:
 
 @dataclass(frozen=True)
 class Submission:
-    """One notebook that was handed in: whose, for which exercise set, and when (seconds since 1970)."""
+    """One notebook that was handed in: whose, for which exercise set, and when (seconds since 1970).
+
+    `older` names the files of the same student for the same set that it was chosen over.
+    """
 
     path: Path
     file: str
     student: str
     exercises: str
     modified: float
+    older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -312,14 +316,16 @@ def _student(folder: Path, path: Path, sets: Collection[str]) -> str:
 def _newest(found: list[Submission], refused: list[Refused]) -> list[Submission]:
     """Keep one submission per student and set, and say which was left out for which."""
     kept: dict[tuple[str, str], Submission] = {}
-    for submission in sorted(found, key=lambda one: (one.modified, one.file)):
-        key = (submission.student, submission.exercises)
-        if key in kept:
-            older = kept[key].modified < submission.modified
-            age = "is older than" if older else "has the same time as, and a name before,"
-            reason = f"{age} {printable(submission.file)}, of the same student for the same set; not graded"
-            refused.append(Refused(kept[key].file, reason))
-        kept[key] = submission
+    for newer in sorted(found, key=lambda one: (one.modified, one.file)):
+        key = (newer.student, newer.exercises)
+        older = kept.get(key)
+        if older is None:
+            kept[key] = newer
+            continue
+        age = "is older than" if older.modified < newer.modified else "has the same time as, and a name before,"
+        reason = f"{age} {printable(newer.file)}, of the same student for the same set; not graded"
+        refused.append(Refused(older.file, reason))
+        kept[key] = replace(newer, older=(*older.older, older.file))
     return sorted(kept.values(), key=lambda one: (one.exercises, one.student))
 
 

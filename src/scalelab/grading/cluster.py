@@ -1,0 +1,179 @@
+"""Judge on a Dask cluster: what goes out and comes back is JSON text, so nothing that a student wrote is unpickled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from asyncio import CancelledError as Cancelled
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+from distributed import Client
+
+from scalelab.course.notebooks import written
+from scalelab.errors import ScalelabError
+from scalelab.grading.judge import Verdict
+from scalelab.grading.made_with import made_with
+from scalelab.grading.merge import Reference
+from scalelab.grading.nbval_run import Stopped
+from scalelab.grading.submissions import BadInput
+
+CONNECT_S = 20
+WORKERS_S = 30
+LOST_S = 60
+"""How long a cluster may be without any worker before the batch ends."""
+POLL_S = 0.5
+RETRIES = 2
+SETTINGS = {"timeout", "sandbox"}
+"""What each task says, and no worker must agree on before."""
+AHEAD = 2
+"""How many submissions each thread of a worker is given: the next one waits there when one is done."""
+
+
+class ClusterFailed(ScalelabError):
+    """The cluster cannot judge, whatever the submission is."""
+
+
+@contextmanager
+def cluster(
+    address: str, *, timeout: float, sandbox: bool
+) -> Iterator[tuple[Callable[[Reference, Mapping[str, str], threading.Event], dict[str, Verdict]], int]]:
+    """Yield what judges on the workers of the scheduler at `address`, and how many submissions to give it side by side.
+
+    Raises BadInput where no scheduler answers, it has no workers, or a worker's grader is not the same as this one.
+    """
+    try:
+        client: Any = Client(address, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(f"No Dask scheduler answers at {address} ({error}); start one with `dask scheduler`.") from error
+    with client:
+        threads = _threads(client, address)
+        settings = {"made_with": _identity(), "timeout": timeout, "sandbox": sandbox}
+
+        def judges(reference: Reference, given: Mapping[str, str], stop: threading.Event) -> dict[str, Verdict]:
+            task = settings | {"reference": written(reference.notebook), "answers": dict(given)}
+            future: Any = client.submit(judge_here, json.dumps(task), pure=False, retries=RETRIES)
+            try:
+                _wait(client, future, stop)
+                found = json.loads(future.result())
+            except (CancelledError, Cancelled, OSError) as error:
+                raise ClusterFailed(f"The cluster at {address} was lost ({error}).") from error
+            finally:
+                future.cancel()
+            return {name: Verdict(**one | {"said": tuple(one["said"])}) for name, one in found.items()}
+
+        yield judges, AHEAD * threads
+
+
+def judge_here(task: str) -> str:
+    """On a worker: judge a task, and return the verdicts. Raises ClusterFailed where this worker can judge none."""
+    given = json.loads(task)
+    if given["made_with"] != _identity():
+        raise ClusterFailed(_differs("A worker", _identity(), given["made_with"]))
+    answer = json.loads(_hand(task))
+    if "verdicts" in answer:
+        return json.dumps(answer["verdicts"])
+    raise (ClusterFailed if answer["fatal"] else RuntimeError)(answer["error"])
+
+
+def _threads(client: Any, address: str) -> int:
+    """Return how many threads the workers have, once each is known to judge as this machine does."""
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError as error:
+        raise BadInput(
+            f"The scheduler at {address} has no workers; start some with `dask worker {address}`."
+        ) from error
+    try:
+        identities = client.run(_identity)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise BadInput(
+            f"The workers of {address} lack this grader ({words}); install the same scalelab there."
+        ) from error
+    for worker, identity in identities.items():
+        if identity != _identity():
+            raise BadInput(_differs(f"The worker {worker}", identity, _identity()))
+    return int(sum(client.nthreads().values()))
+
+
+def _identity() -> dict[str, str]:
+    """Return what must be the same on all machines, for the grades to be."""
+    return {name: value for name, value in made_with(timeout=0, sandbox=True).items() if name not in SETTINGS}
+
+
+def _differs(who: str, its: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    parts = [
+        f"{name} {its.get(name)} where this machine has {ours[name]}" for name in ours if its.get(name) != ours[name]
+    ]
+    return f"{who} has {', '.join(parts)}; install the same scalelab and Python on all."
+
+
+def _wait(client: Any, future: Any, stop: threading.Event) -> None:
+    """Return when the future is done. Raises Stopped soon after `stop`, and ClusterFailed where no worker is left."""
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    alive = time.monotonic()
+    while not done.wait(POLL_S):
+        if stop.is_set():
+            raise Stopped
+        now = time.monotonic()
+        if client.status == "running" and client.scheduler_info()["workers"]:
+            alive = now
+        elif now - alive > LOST_S:
+            raise ClusterFailed(f"The cluster has had no worker for {LOST_S} s.")
+
+
+class _Hand:
+    """A process that judges tasks one after another; it ends when this one does."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "scalelab.grading.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            # Ctrl-C is for the worker: when that ends, so does this.
+            start_new_session=True,
+        )
+
+    def judge(self, task: str) -> str:
+        """Return the answer to a task; "" where the process has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(task + "\n")
+            self._process.stdin.flush()
+            return self._process.stdout.readline()
+        except OSError:
+            return ""
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+_idle: list[_Hand] = []
+"""A worker judges as many tasks at once as it has threads; each has a process, which stays warm for the next."""
+
+
+def _hand(task: str) -> str:
+    """Have a task judged by an idle process, or a new one; once more by another where it ends meanwhile."""
+    for _ in range(2):
+        try:
+            hand = _idle.pop()
+        except IndexError:
+            hand = _Hand()
+        answer = hand.judge(task)
+        if answer.endswith("\n"):
+            _idle.append(hand)
+            return answer
+        hand.close()
+    raise RuntimeError("the process that judges ended twice")

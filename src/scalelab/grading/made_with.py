@@ -1,0 +1,36 @@
+"""By what submissions are judged: a grade says it, and one that was made by something else is made again."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import scalelab
+from scalelab.course.sync import CHECKS
+
+JUDGES = ("nbval", "ipykernel")
+
+
+def made_with(*, timeout: float, sandbox: bool) -> dict[str, str]:
+    """Return what decides a grade beside the answers and the reference; `timeout` is in seconds per cell."""
+    return {
+        "scalelab": scalelab.__version__,
+        "python": platform.python_version(),
+        "grader": grader_digest()[:16],
+        "timeout": f"{timeout:g}",
+        "sandbox": "yes" if sandbox else "no",
+    }
+
+
+@cache
+def grader_digest() -> str:
+    """Return a hash of the grader's code and of what checks use, whatever the line ends, and of who runs the cells."""
+    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in JUDGES).encode())
+    for folder in (Path(__file__).parent, CHECKS):
+        for path in sorted(folder.rglob("*.py")):
+            text = path.read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{path.relative_to(folder).as_posix()} {len(text)} ".encode() + text)
+    return digest.hexdigest()
