@@ -1,7 +1,7 @@
 """One control group per kernel, where this process may make some: they bound memory and processes of all it starts.
 
-Without them (an ordinary user outside a delegated part of the tree, most containers) only the limits of each process
-hold: the memory of one times their number is then a loose bound.
+Without them (an ordinary user outside a delegated part of the tree, most containers) the limits of each process hold,
+and the kernel's init adds up their memory a few times a second (`held`), which ends a kernel soon after it holds more.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ class Cgroups:
     name: str
     parents: tuple[tuple[Path, Files], ...]
 
+    @property
+    def memory(self) -> bool:
+        """Whether they bound memory."""
+        return any("memory" in files for _, files in self.parents)
+
     def make(self, slot: int, limits: Limits) -> tuple[Path, ...]:
         """Make a kernel's groups, or take those that are there already, and return their folders."""
-        most = {"memory": (limits.memory_mb + COPIED_MB) * 2**20, "pids": limits.processes}
+        most = {"memory": bytes_of(limits), "pids": limits.processes}
         made = []
         for parent, files in self.parents:
             folder = parent / f"{self.name}-{slot}"
@@ -51,14 +56,42 @@ class Cgroups:
                     folder.rmdir()
 
 
+def bytes_of(limits: Limits) -> int:
+    """Return how many bytes of memory a kernel may hold with all that it starts."""
+    return (limits.memory_mb + COPIED_MB) * 2**20
+
+
 def join(folders: tuple[Path, ...]) -> None:
     """Put this process, and what it forks from now on, into groups."""
     for folder in folders:
         (folder / "cgroup.procs").write_text("0", encoding="ascii")
 
 
-def usable(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo") -> Cgroups:
-    """Return where groups of this name can be made, which is tried."""
+def held() -> int:
+    """Return how many bytes the processes that this one sees hold together, shared pages shared among them."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = 0
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError, StopIteration):  # it may have ended
+            total += _share(Path("/proc", name), page)
+    return total
+
+
+def _share(process: Path, page: int) -> int:
+    try:
+        with (process / "smaps_rollup").open("rb") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
+    except PermissionError:  # a process can hide this, but not how much it maps
+        return int((process / "statm").read_bytes().split()[1]) * page
+
+
+def usable(name: str) -> Cgroups:
+    """Return where groups of this name can be made, which is tried, by a fork."""
+    return Cgroups(name, tuple(one for one in known(name).parents if _writable(one[0], name)))
+
+
+def known(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo") -> Cgroups:
+    """Return where groups of this name would be made."""
     wanted: dict[str, Path] = {}
     parents: list[tuple[Path, Files]] = []
     places = _mounted(Path(mounts).read_text(encoding="utf-8"))
@@ -70,7 +103,7 @@ def usable(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc
         if not controllers and "" in places and (parent := _delegated(_below(*places[""], path), places[""][1])):
             parents.append((parent, V2))
     parents += [(folder, {controller: V1[controller]}) for controller, folder in wanted.items()]
-    return Cgroups(name, tuple(one for one in parents if _writable(one[0], name)))
+    return Cgroups(name, tuple(parents))
 
 
 def _mounted(mounts: str) -> dict[str, tuple[str, Path]]:

@@ -68,7 +68,7 @@ class WarmProvisioner(KernelProvisionerBase):
             return self._status or 0
         with suppress(BlockingIOError):
             while self._status is None:
-                self._take(self._socket.recv(LARGEST_WORD))
+                self._take(_received(self._socket))
         return self._status
 
     async def wait(self) -> int | None:
@@ -111,7 +111,10 @@ class WarmProvisioner(KernelProvisionerBase):
         """Return the zygote's next word."""
         assert self._socket is not None
         while True:
-            heard = await asyncio.get_running_loop().sock_recv(self._socket, LARGEST_WORD)
+            try:
+                heard = await asyncio.get_running_loop().sock_recv(self._socket, LARGEST_WORD)
+            except ConnectionError:
+                heard = b""
             if words := self._take(heard):
                 return words[-1]
 
@@ -123,3 +126,11 @@ class WarmProvisioner(KernelProvisionerBase):
         for word in words:
             self._status = word.get("ended", self._status)
         return words
+
+
+def _received(connected: socket.socket) -> bytes:
+    """Return what has come, b"" where the other end is gone. Raises BlockingIOError where nothing has."""
+    try:
+        return connected.recv(LARGEST_WORD)
+    except ConnectionError:
+        return b""

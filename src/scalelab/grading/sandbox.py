@@ -386,7 +386,10 @@ def _bind(source: Path, target: Path) -> None:
 def _set_read_only(path: Path) -> None:
     """Make a mount read-only, and all that is mounted below it."""
     attributes = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)
-    _call("syscall", _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+    try:
+        _call("syscall", _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"mount_setattr {path}") from error
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, data: str = "") -> None:

@@ -32,7 +32,7 @@ from uuid import uuid4
 
 from scalelab.errors import ScalelabError
 from scalelab.grading import sandbox
-from scalelab.grading.cgroups import join, usable
+from scalelab.grading.cgroups import bytes_of, held, join, known, usable
 from scalelab.grading.sandbox import CONNECTION, HOME, SLOTS, Limits, Sandbox
 
 LISTENER = "zygote"
@@ -49,6 +49,8 @@ WARM = (
 """What every kernel imports at its start, or at its first error."""
 SPARES = 2
 STOP_S = 10.0
+WATCH_S = 0.25
+"""How often a kernel's memory is added up, where no control group bounds it."""
 HEARTBEAT_S = 30.0
 PORTS = {"shell_port": 1, "iopub_port": 2, "stdin_port": 3, "hb_port": 4, "control_port": 5}
 IP = "s"
@@ -124,7 +126,7 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
                 process.wait()
             process.stdout.close()
             process.stderr.close()
-            usable(cgroup_name(folder)).remove()
+            known(folder.name).remove()
 
 
 @cache
@@ -195,13 +197,14 @@ class Zygote:
         self.limits = limits
         self.filter = sandbox.system_calls()
         self.readable = sandbox.readable_paths()
-        self.cgroups = usable(cgroup_name(folder))
+        self.cgroups = usable(folder.name)
         self.root = folder / "root"
         self.root.mkdir()
         self.kernels: dict[int, Kernel] = {}
         self.waiting: deque[Client] = deque()
         self.selector = selectors.DefaultSelector()
         self.stopped = False
+        self.failed = False
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / LISTENER))
         self.listener.listen(SLOTS)
@@ -215,36 +218,55 @@ class Zygote:
     def serve(self, announce: Callable[[str], None]) -> None:
         """Make the first kernel, and `announce` "" or why that failed; serve until the owner has gone."""
         try:
-            first = self._make()
-            while not first.ready and not first.reported:
-                self._hear(first)
-            announce(first.error)
-            while not self.stopped and not first.error:
+            announce(error := self._first())
+            while not self.stopped and not error:
                 self._fill()
                 for key, _ in self.selector.select():
-                    if key.fd in self.selector.get_map():  # an event before may have ended its kernel
+                    now = self.selector.get_map().get(key.fd)
+                    if now is not None and now.data is key.data:  # else an event before has ended its kernel
                         key.data()
         finally:
+            for kernel in list(self.kernels.values()):
+                self._kill(kernel)
             for kernel in list(self.kernels.values()):
                 self._end(kernel)
             self.cgroups.remove()
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _first(self) -> str:
+        """Make a kernel; return why that failed, or ""."""
+        try:
+            kernel = self._make()
+        except OSError as error:
+            return str(error)
+        while not kernel.ready and not kernel.reported:
+            self._hear(kernel)
+        return "" if kernel.ready else kernel.error or "it ended at once"
+
     def _stop(self) -> None:
         self.stopped = True
 
     def _fill(self) -> None:
-        """Have as many kernels in the making as clients wait for, or one where fewer than SPARES are ready."""
+        """Have as many kernels in the making as clients wait for, or one where fewer than SPARES are ready.
+
+        After a kernel that could not be made, nothing is tried before the next client asks.
+        """
         unready = sum(not kernel.ready for kernel in self.kernels.values())
         spare = sum(kernel.ready and kernel.client is None for kernel in self.kernels.values())
-        wanted = len(self.waiting) or (spare < SPARES)
+        wanted = len(self.waiting) or (spare < SPARES and not self.failed)
         for _ in range(unready, min(wanted, SLOTS - len(self.kernels))):
-            self._make()
+            try:
+                self._make()
+            except OSError as error:
+                if self.waiting:
+                    self._close(self.waiting.popleft(), {"error": str(error)})
+                return
 
     def _accept(self) -> None:
         client = Client(self.listener.accept()[0])
         self.selector.register(client.socket, selectors.EVENT_READ, lambda: self._obey(client))
         self.waiting.append(client)
+        self.failed = False
         self._hand_out()
 
     def _hand_out(self) -> None:
@@ -258,7 +280,7 @@ class Zygote:
     def _make(self) -> Kernel:
         slot = next(slot for slot in range(SLOTS) if slot not in self.kernels)
         folder = self.folder / f"{slot}"
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
         connection = {"transport": "ipc", **PORTS, "key": uuid4().hex, "signature_scheme": "hmac-sha256"}
         (folder / FILE).touch(mode=0o600)
         (folder / FILE).write_text(json.dumps(connection | {"ip": str(CONNECTION / IP)}), encoding="ascii")
@@ -268,7 +290,7 @@ class Zygote:
         status, report = os.pipe()
         keeper = os.fork()
         if keeper == 0:
-            _keep(box, groups, its.fileno(), report)
+            _keep(box, groups, None if self.cgroups.memory else bytes_of(self.limits), its.fileno(), report)
         its.close()
         os.close(report)
         kernel = Kernel(slot, folder, connection | {"ip": str(folder / IP)}, ours, status, keeper)
@@ -310,25 +332,30 @@ class Zygote:
                 client.kernel.line.send(bytes(orders))
 
     def _dismiss(self, client: Client) -> None:
+        self.selector.unregister(client.socket)
         if client.kernel is not None:
-            self._end(client.kernel)
+            self._kill(client.kernel)
             return
         self.waiting.remove(client)
         self._close(client, {"ended": 1})
 
-    def _end(self, kernel: Kernel) -> None:
-        """End a kernel with all that runs in its sandbox, and tell its client the status that it ended with."""
-        while not kernel.init and not kernel.reported and kernel.slot in self.kernels:
+    def _kill(self, kernel: Kernel) -> None:
+        """Let Linux kill all that runs in a kernel's sandbox; its end is noticed as any other."""
+        while not kernel.init and not kernel.reported:
             self._hear(kernel)
+        if kernel.init:
+            os.kill(kernel.init, signal.SIGKILL)
+
+    def _end(self, kernel: Kernel) -> None:
+        """Clear away what a kernel that has ended, or was killed, leaves; tell its client how it ended."""
         if self.kernels.pop(kernel.slot, None) is None:
             return
         for end in (kernel.status, kernel.watch):
             with suppress(KeyError, ValueError):
                 self.selector.unregister(end)
+        self.failed = not kernel.ready
         status = 1
         if kernel.init:
-            with suppress(ProcessLookupError):
-                os.kill(kernel.init, signal.SIGKILL)
             _, result = os.waitpid(kernel.init, 0)
             status = os.waitstatus_to_exitcode(result)
             os.close(kernel.watch)
@@ -343,14 +370,10 @@ class Zygote:
             self._close(self.waiting.popleft(), {"error": kernel.error or "it ended at once"})
 
     def _close(self, client: Client, words: dict[str, Any]) -> None:
-        self.selector.unregister(client.socket)
+        with suppress(KeyError):  # it has left already
+            self.selector.unregister(client.socket)
         _tell(client, words)
         client.socket.close()
-
-
-def cgroup_name(folder: Path) -> str:
-    """Return what the names of a zygote's control groups begin with."""
-    return folder.name
 
 
 def _tell(client: Client, words: dict[str, Any]) -> None:
@@ -358,7 +381,7 @@ def _tell(client: Client, words: dict[str, Any]) -> None:
         client.socket.sendall(json.dumps(words).encode() + b"\n")
 
 
-def _keep(box: Sandbox, groups: tuple[Path, ...], line: int, report: int) -> NoReturn:
+def _keep(box: Sandbox, groups: tuple[Path, ...], most: int | None, line: int, report: int) -> NoReturn:
     """Be a kernel's keeper: leave the host's namespaces, fork the init, say its number, and end."""
     with _reporting(report):
         os.setsid()
@@ -368,13 +391,16 @@ def _keep(box: Sandbox, groups: tuple[Path, ...], line: int, report: int) -> NoR
         sandbox.separate(box)
         init = os.fork()
         if init == 0:
-            _init(box, line, report)
+            _init(box, most, line, report)
         os.write(report, json.dumps({"init": init}).encode() + b"\n")
     os._exit(0)
 
 
-def _init(box: Sandbox, line: int, report: int) -> NoReturn:
-    """Be the sandbox's process 1: fork the kernel, pass signals on to it, reap what is left behind, end with it."""
+def _init(box: Sandbox, most: int | None, line: int, report: int) -> NoReturn:
+    """Be the sandbox's process 1: fork the kernel, pass signals on to it, reap what is left behind, end with it.
+
+    `most` is how many bytes all processes may hold together, or None where that is seen to.
+    """
     with _reporting(report):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -392,11 +418,11 @@ def _init(box: Sandbox, line: int, report: int) -> NoReturn:
             os.write(report, b'{"ready": true}\n')
             os.write(go, b"!")
         os.close(report)
-        _attend(kernel, line)
+        _attend(kernel, most, line)
     os._exit(1)
 
 
-def _attend(kernel: int, line: int) -> NoReturn:
+def _attend(kernel: int, most: int | None, line: int) -> NoReturn:
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -406,7 +432,9 @@ def _attend(kernel: int, line: int) -> NoReturn:
             if ended[0] == kernel:
                 status = os.waitstatus_to_exitcode(ended[1])
                 os._exit(status if status >= 0 else 128 - status)
-        readable, _, _ = select.select([woken, line], [], [])
+        readable, _, _ = select.select([woken, line], [], [], None if most is None else WATCH_S)
+        if most is not None and held() > most:
+            os._exit(128 + signal.SIGKILL)
         if woken in readable:
             os.read(woken, 4096)
         if line in readable:
