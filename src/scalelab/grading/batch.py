@@ -23,7 +23,9 @@ from scalelab.grading.keeper import Keeper, NotKept, keeping
 from scalelab.grading.kernels import kernels
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import BadReference, Reference, read_reference
+from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
+from scalelab.grading.roster import read_roster
 from scalelab.grading.submissions import BadInput, HandedIn, NoNotebook, Refused, Submission, find, printable, read
 from scalelab.measure.machine import usable_cores
 
@@ -57,6 +59,8 @@ def grade(
     sandbox: bool = True,
     again: bool = False,
     dask: str | None = None,
+    roster: Path | None = None,
+    canvas_ids: Mapping[str, int] | None = None,
     report: Callable[[str], None] = print,
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
@@ -64,8 +68,9 @@ def grade(
     `jobs` submissions are judged side by side (None: as many as there are cores); `timeout` is in seconds per cell;
     `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
     soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
-    included. What an earlier run judged, in the same way, is judged anew only where `again` says so: however a run
-    ends, the same call goes on from there.
+    included, and so have the pages, exports and reports (`outputs.write_outputs`, for which are `roster`, a CSV, and
+    Canvas's `canvas_ids` by set). What an earlier run judged, in the same way, is judged anew only where `again` says
+    so: however a run ends, the same call goes on from there.
     Raises BadInput where nothing can be graded, NoSandbox where answers cannot be sandboxed, NotKept where a grade
     cannot be written, and BadReference where a reference is missing, out of step with its source, or does not pass its
     own checks on this machine. A bad submission is reported, and the others are graded.
@@ -74,6 +79,9 @@ def grade(
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
     desk = _Desk(_references(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
     sets = {slug: marks(reference) for slug, reference in desk.references.items()}
+    if unknown := sorted(set(canvas_ids or ()) - set(sets)):
+        raise BadInput(f"This course has no set {', '.join(unknown)}; expected one of {', '.join(sorted(sets))}.")
+    persons = None if roster is None else read_roster(roster)
     found, refused = find(submissions, sets, leave_out=out)
     for refusal in refused:
         report(f"Not graded: {refusal}.")
@@ -102,6 +110,7 @@ def grade(
                     keeper.write_csv()
                 report(f"{len(grades)} of {count(len(found), 'submission')} graded; the same command goes on.")
             raise
+        write_outputs(out, desk.references, roster=persons, canvas_ids=canvas_ids, report=report)
     show_table(grades, desk.used_by(found), report)
     _close(grades, refused, table, report)
     return Summary(tuple(grades), tuple(refused), table, len(kept))
