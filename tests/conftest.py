@@ -17,16 +17,23 @@ from support import COMMAND, Served, start, write_small_course
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
-
-SITE_GROUP = "site"
 TOLD = "told"
+LONGEST = (
+    "test_chapters",
+    "test_grade",
+    "test_explorables_browser",
+    "test_site_browser",
+    "test_build",
+    "test_exercise_sets",
+    "test_caches",
+    "test_lab",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two workers share the tests, a file's go to one of them, and all that read the built site to one."""
-    for item in items:
-        reads_site = "built_site" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group(SITE_GROUP if reads_site else item.path.stem))
+    """Begin with the longest files: workers that take a file at a time (`--dist=loadfile`) then end together."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture
