@@ -73,11 +73,12 @@ class Reading:
 def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     """Load the page, scroll through it to its end, and hold axe against it, on a desk and then on a phone."""
     site.sent.clear()
-    seen = open_page(path, reduced_motion="reduce", color_scheme="light")
+    seen = open_page(path, color_scheme="light")
     page = seen.page
     requests, kilobytes = len(seen.requests), sum(site.sent.values()) / 1000
     page.evaluate(GO_THROUGH)
     page.wait_for_function(FIGURES_ARE_HERE)  # They are fetched when the reader comes near.
+    page.emulate_media(reduced_motion="reduce")
     violations = []
     for screen in (DESK, PHONE):
         page.set_viewport_size(screen)

@@ -17,6 +17,8 @@ CHAPTER = "chapters/08_asyncio.html"
 
 Open = Callable[..., Visit]
 
+pytestmark = pytest.mark.timeout(900)  # the first test that asks for the readings has every page read
+
 
 def test_every_page_is_light_and_asks_nobody_else(
     site: Site, readings: list[Reading], tell: Callable[[str], None]
