@@ -331,7 +331,7 @@ def test_a_fork_bomb_is_bounded_and_disturbs_nobody(start):
         except OSError as error:
             print(type(error).__name__, 0 < made < 60)
     """)
-    assert told == "BlockingIOError True"
+    assert told.splitlines()[-1] == "BlockingIOError True"  # newer Pythons warn of a fork beside threads
     assert other.run("import subprocess, sys; print(subprocess.call([sys.executable, '-c', 'print()']))") == "0"
 
 
@@ -384,7 +384,7 @@ def test_many_processes_may_share_what_they_hold(start):
                 os._exit(0)
         print([os.waitpid(pid, 0)[1] for pid in made])
     """)
-    assert told == "[0, 0, 0, 0, 0]"
+    assert told.splitlines()[-1] == "[0, 0, 0, 0, 0]"
 
 
 def test_files_and_open_files_are_bounded(start):
@@ -592,9 +592,27 @@ def test_an_owner_that_is_killed_leaves_nothing(kind, tmp_path):
         process.kill()
         assert wait_until(lambda: not any(one.is_running() for one in family))
         assert wait_until(lambda: not folder.exists())
-        assert not [one for parent, _ in cgroups.known("").parents for one in parent.glob(f"{folder.name}*")]
+        assert not groups_of(folder)
         assert kernel.dies()
         kernel.close()
+
+
+@pytest.mark.parametrize("kind", ["root", "user"])
+def test_a_zygote_that_is_killed_leaves_nothing(kind, tmp_path):
+    with owner(kind, tmp_path) as (process, environment):
+        kernel = Kernel(environment)
+        folder = Path(environment[zygote.SOCKET]).parent
+        family = psutil.Process(process.pid).children(recursive=True)
+        family[0].kill()
+        assert kernel.dies()
+        kernel.close()
+        assert wait_until(lambda: not any(one.is_running() for one in family[1:]))
+    assert not folder.exists()
+    assert not groups_of(folder)
+
+
+def groups_of(folder):
+    return [group for parent, _ in cgroups.known("").parents for group in parent.glob(f"{folder.name}*")]
 
 
 def test_kernels_end_with_their_client(given):

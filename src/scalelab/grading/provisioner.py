@@ -16,6 +16,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from scalelab.errors import ScalelabError
 from scalelab.grading.zygote import SOCKET
 
+START_S = 60.0
 END_S = 5.0
 """How long to wait for the zygote's word that a kernel is gone, which takes it some milliseconds."""
 LARGEST_WORD = 65536
@@ -51,7 +52,9 @@ class WarmProvisioner(KernelProvisionerBase):
         self._socket.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(self._socket, path)
-            told = await self._next()
+            told = await asyncio.wait_for(self._next(), START_S)
+        except TimeoutError:
+            told = {"error": f"none was ready within {START_S:g} s"}
         except OSError as error:
             told = {"error": f"its zygote does not answer ({error.strerror})"}
         if "connection" not in told:
@@ -89,7 +92,7 @@ class WarmProvisioner(KernelProvisionerBase):
     async def kill(self, restart: bool = False) -> None:
         """End the kernel with all that it has started, and return when it is gone."""
         await self.send_signal(signal.SIGKILL)
-        with suppress(asyncio.TimeoutError):
+        with suppress(TimeoutError):
             await asyncio.wait_for(self.wait_for_end(), END_S)
 
     async def terminate(self, restart: bool = False) -> None:

@@ -44,10 +44,19 @@ KERNEL = "scalelab-judge-warm"
 WARM = (
     *("ipykernel.kernelapp", "ipykernel.debugger", "tornado.platform.asyncio", "faulthandler", "runpy"),
     *("IPython.core.completer", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger"),
-    *("IPython.extensions.storemagic", "pygments.formatters.terminal256", "pygments.styles.default", "stack_data"),
+    *(
+        "IPython.core.oinspect",
+        "IPython.extensions.storemagic",
+        "unicodedata",
+        "pygments.formatters.terminal256",
+        "pygments.styles.default",
+        "stack_data",
+    ),
 )
 """What every kernel imports at its start, or at its first error."""
 SPARES = 2
+"""How many kernels are ready before anyone asks."""
+LONGEST_FOLDER = 70
 STOP_S = 10.0
 WATCH_S = 0.25
 """How often a kernel's memory is added up, where no control group bounds it."""
@@ -87,7 +96,9 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
     Several such processes may do so at once. The zygote ends with this process too, however that ends.
     Raises NoZygote where it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as name:
+    # The path of a socket has room for about a hundred letters.
+    where = None if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="scalelab-", dir=where, ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         told = {
             "folder": str(folder),
