@@ -1,0 +1,33 @@
+"""Cells of ours around an answer, which say whether it has changed the machinery that judges it.
+
+`prologue` follows the set-up, `cell` stands between an answer and its check, and may stand behind the check once more:
+an answer's function can also change something while a check calls it. Its output is compared as a check's is: by nbval,
+in another process. What happens in the kernel is in `watch`; what an answer could do to that is the business of
+`screen`.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from scalelab.grading.bindings import loaded
+
+EXPECTED = "untouched\n"
+"""What the guard's cell prints after an honest answer."""
+WATCH = "scalelab.grading.watch"
+"""The module that kernels need for it; warm ones import it once, as the last of all."""
+
+
+def prologue() -> str:
+    """Return the source of the cell that follows the set-up; it prints nothing."""
+    return _call("begin()")
+
+
+def cell(check: str = "") -> str:
+    """Return the source of the cell that says whether an answer kept its hands off what `check`, a source, needs."""
+    return _call(f"look({sorted(loaded(ast.walk(ast.parse(check))))})")
+
+
+def _call(what: str) -> str:
+    """Return a call that leaves no name behind."""
+    return f'__import__("{WATCH}", fromlist=["look"]).{what}'
