@@ -289,3 +289,6 @@ def test_all_hostile_texts_are_shown_as_far_as_they_can_be(asyncio_set: Referenc
     assert "{{ 7 * 7 }}{% raw %}" in said
     assert "�stniop 42�" in said
     assert "x" * 10_000 in said
+    accent = "\N{COMBINING ACUTE ACCENT}"
+    assert f"e{accent * 4}\n" in said
+    assert accent * 5 not in said
