@@ -101,7 +101,7 @@ def _test(course: Course, options: argparse.Namespace) -> int:
     if not arguments:
         # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
-        arguments = ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
+        arguments = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
 
 
@@ -144,17 +144,29 @@ def _doctor(course: None, options: argparse.Namespace) -> int:
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.isolated import cores
     from scalelab.grading import grade
 
     grade(
         options.submissions,
         options.out,
         course=course,
-        jobs=cores() if options.jobs is None else options.jobs,
+        jobs=options.jobs,
         timeout=options.timeout,
+        sandbox=options.sandbox,
+        again=options.again,
+        dask=options.dask,
+        roster=options.roster,
+        canvas_ids=dict(options.canvas_id),
     )
     return 0
+
+
+def _canvas_id(text: str) -> tuple[str, int]:
+    """Return the exercise set and the number that SET=NUMBER names."""
+    slug, _, number = text.partition("=")
+    if not slug or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not SET=NUMBER, such as 08_asyncio=1234")
+    return slug, int(number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -251,15 +263,33 @@ def _parser() -> argparse.ArgumentParser:
         "grade",
         parents=[where],
         help="grade submitted notebooks",
-        description="Grade the notebooks below SUBMISSIONS with nbval. What cannot be graded is named.",
+        description="Grade the notebooks below SUBMISSIONS with nbval, each answer in a sandbox. What cannot be graded "
+        "is named. However a run ends, the same command goes on from what is finished.",
     )
     grade.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="a folder of notebooks, or one notebook")
     grade.add_argument(
-        "--out", type=Path, metavar="GRADES", required=True, help="write grades.csv and more into GRADES"
+        "--out", type=Path, metavar="GRADES", required=True, help="write grades, feedback and exports into GRADES"
     )
     grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: one per core)")
     grade.add_argument(
         "--timeout", type=float, metavar="S", default=30.0, help="end a cell after S seconds (default: 30)"
+    )
+    grade.add_argument("--again", action="store_true", help="judge again what an earlier run has judged")
+    grade.add_argument(
+        "--no-sandbox",
+        dest="sandbox",
+        action="store_false",
+        help="run answers with your own rights: only in a machine that holds nothing else, or for work that you trust",
+    )
+    grade.add_argument("--dask", metavar="ADDRESS", help="judge on the workers of this Dask scheduler")
+    grade.add_argument("--roster", type=Path, metavar="FILE", help="a CSV with the students' names and numbers")
+    grade.add_argument(
+        "--canvas-id",
+        type=_canvas_id,
+        action="append",
+        default=[],
+        metavar="SET=NUMBER",
+        help="Canvas's number of a set's assignment; may be given once per set",
     )
     grade.set_defaults(run=_grade)
     return parser

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scalelab.course.notebooks import Cell, Notebook
-from scalelab.grading.merge import Question, Reference, notebook
+from scalelab.course.notebooks import Notebook
+from scalelab.grading.merge import HIDDEN, PROLOGUE, VISIBLE, Reference, after, before, notebook
 from scalelab.grading.nbval_run import Kernels, Records, Seen, run
 from scalelab.grading.screen import Rules, rules, screen
 
 TOGETHER_S = 5.0
 """The most that a cell may take where all questions share kernels; one that needs longer is judged alone."""
 TRIES = 2
-VISIBLE, HIDDEN = ROLES = ("check", "hidden")
+ROLES = (VISIBLE, HIDDEN)
+MOST_FINDINGS = 5
 
 PASSED = "passed"
 FAILED = "failed"
@@ -22,9 +23,10 @@ RAISED = "raised"
 TIMED_OUT = "timed out"
 DIED = "kernel died"
 JUDGE_ENDED = "judge ended"
+TAMPERED = "tampered"
 SET_ASIDE = "set aside"
 NOT_JUDGED = "not judged"
-MOST_FINDINGS = 5
+
 _rules: dict[str, dict[str, Rules]] = {}
 
 
@@ -33,10 +35,10 @@ class Verdict:
     """What nbval said of one answer.
 
     `state` is `passed`, `failed` (one check or both), `raised`, `timed out`, `kernel died`, `judge ended` (twice, the
-    answer took the judging process with it), `set aside` (not run, because it reaches for what judges it; a person
-    must look) or `not judged` (which is no fault of the answer). `text` says what ended
-    the question early; `visible` and `hidden` whether the checks passed; `visible_text` what the failing visible check
-    showed; `said` what each failing check printed, and its error's own words; `seconds` how long its cells ran.
+    answer took the judging process with it), `tampered` (it changed what judges it), `set aside` (not run, because it
+    reaches for what judges it; a person must look) or `not judged` (which is no fault of the answer). `text` says what
+    ended the question early; `visible` and `hidden` whether the checks passed; `visible_text` what the failing visible
+    check showed; `said` what each failing check printed, and its error's own words; `seconds` how long its cells ran.
     """
 
     state: str
@@ -46,6 +48,35 @@ class Verdict:
     visible_text: str = ""
     said: tuple[str, str] = ("", "")
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Hearing:
+    """What became of a question's cells in one notebook: its answer, its check, and the guards around that."""
+
+    answer: Seen
+    before: Seen
+    check: Seen
+    after: Seen
+
+    @property
+    def passed(self) -> bool:
+        return all(cell.state == PASSED for cell in self.cells)
+
+    @property
+    def unreached(self) -> bool:
+        """Whether the kernel's end kept something from running before anything of this went wrong."""
+        return not self.passed and all(cell.state in {PASSED, ""} for cell in self.cells)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the answer or the check failed by itself, or nothing did."""
+        guards = {self.before.state, self.after.state}
+        return self.answer.state == FAILED or (self.check.state in {PASSED, FAILED} and guards == {PASSED})
+
+    @property
+    def cells(self) -> tuple[Seen, ...]:
+        return self.answer, self.before, self.check, self.after
 
 
 def judge(
@@ -59,15 +90,14 @@ def judge(
     """Return nbval's verdict on each of the answers (sources by exercise); `timeout` is in seconds per cell.
 
     Visible and hidden checks run in kernels apart. First all questions share the two kernels, as in the student's own
-    notebook; a question that does not pass there is judged again, alone, and that verdict holds.
+    notebook; what does not pass there is judged again, alone, and that holds.
     Raises Stopped soon after `stop` is set.
     """
     verdicts = _set_aside(reference, answers)
     left = {name: source for name, source in answers.items() if name not in verdicts}
     bench = _Bench(reference, left, kernels or Kernels(), stop or threading.Event())
-    passed = bench.together(min(timeout, TOGETHER_S)) if len(left) > 1 else set()
-    verdicts |= bench.alone([name for name in left if name not in passed], timeout)
-    verdicts |= {name: Verdict(PASSED, visible=True, hidden=True) for name in passed}
+    bench.together(min(timeout, TOGETHER_S))
+    verdicts |= bench.alone(timeout)
     return {name: replace(verdicts[name], seconds=bench.seconds.get(name, 0.0)) for name in answers}
 
 
@@ -84,56 +114,68 @@ def _set_aside(reference: Reference, answers: Mapping[str, str]) -> dict[str, Ve
 
 
 class _Bench:
-    """Where the answers of one submission are judged; `seconds` sums what each question's cells took."""
+    """Where the answers of one submission are judged.
+
+    `held` keeps, by exercise and role, what holds; `seconds` sums what a question's cells took.
+    """
 
     def __init__(
         self, reference: Reference, answers: Mapping[str, str], kernels: Kernels, stop: threading.Event
     ) -> None:
         self.reference, self.answers, self.kernels, self.stop = reference, answers, kernels, stop
-        self.questions = {one.exercise: one for one in reference.questions if one.exercise in answers}
-        self.seconds = dict.fromkeys(self.questions, 0.0)
+        self.names = [one.exercise for one in reference.questions if one.exercise in answers]
+        self.held: dict[tuple[str, str], _Hearing] = {}
+        self.seconds = dict.fromkeys(self.names, 0.0)
 
-    def together(self, timeout: float) -> set[str]:
-        """Return the exercises that pass both checks where all share a kernel per role.
+    def together(self, timeout: float) -> None:
+        """Judge all questions in one kernel per role, and hold what passes there.
 
-        What a kernel's early end has kept from running goes on without the question in which it ended.
+        Of the first one a failure holds too: nothing ran before it. What a kernel's early end has kept from running
+        goes on without the question in which it ended.
         """
-        passed: set[str] = set()
-        left = list(self.questions)
-        while left:
+        left = self.names
+        while len(left) > 1:
             records, _ = self._run({role: self._notebook(left, role) for role in ROLES}, left, timeout)
-            won, unreached = set(), []
+            unreached = []
             for name in left:
-                seen = [self._seen(records, role, self.questions[name], role) for role in ROLES]
-                if all(cell.state == PASSED for pair in seen for cell in pair):
-                    won.add(name)
-                elif not any(cell.state not in {"", PASSED} for pair in seen for cell in pair):
+                hearings = {role: _hearing(records, role, name, role) for role in ROLES}
+                for role, hearing in hearings.items():
+                    if hearing.passed or (hearing.clean and name == left[0]):
+                        self.held[name, role] = hearing
+                wanting = [hearing for hearing in hearings.values() if not hearing.passed]
+                if wanting and all(hearing.unreached for hearing in wanting):
                     unreached.append(name)
-            passed |= won
             if len(unreached) == len(left):
-                break
+                return
             left = unreached
-        return passed
 
-    def alone(self, left: Sequence[str], timeout: float) -> dict[str, Verdict]:
-        """Return the verdict on each of these exercises, judged in kernels of its own.
+    def alone(self, timeout: float) -> dict[str, Verdict]:
+        """Return the verdict on each question; what does not hold yet of it is judged in a kernel of its own.
 
         Where the judge ends early, the next one goes on: with the question in hand, because a process that an earlier
         answer left behind may have ended it, and after a second time without it.
         """
-        verdicts: dict[str, Verdict] = {}
-        tries = dict.fromkeys(left, 0)
-        while names := [name for name in left if name not in verdicts]:
-            notebooks = {f"{name}.{role}": self._notebook([name], role) for name in names for role in ROLES}
-            records, last_words = self._run(notebooks, names, timeout)
-            begun = [name for name in names if any(one.partition(".")[0] == name for one, _ in records)]
-            # A pytest that began nothing has failed at its first question.
-            for name in begun or names[:1]:
+        verdicts = {name: self._verdict(name, {}, timeout) for name in self.names if not self._due(name)}
+        tries = dict.fromkeys(self.names, 0)
+        while left := [name for name in self.names if name not in verdicts]:
+            due = [(name, role) for name in left for role in self._due(name)]
+            notebooks = {_label(name, role): self._notebook([name], role) for name, role in due}
+            records, last_words = self._run(notebooks, left, timeout)
+            begun = {name for name, role in due if any(label == _label(name, role) for label, _ in records)}
+            # A judge that began nothing has failed at its first question.
+            for name in begun or left[:1]:
                 tries[name] += 1
-                verdict = self._verdict(self.questions[name], records, timeout, last_words)
+                verdict = self._verdict(name, records, timeout, last_words)
                 if verdict.state not in {JUDGE_ENDED, NOT_JUDGED} or tries[name] >= TRIES:
                     verdicts[name] = verdict
         return verdicts
+
+    def _due(self, name: str) -> list[str]:
+        """Return the roles in which a question has still to be judged: none where its answer cannot run."""
+        visible = self.held.get((name, VISIBLE))
+        if visible is not None and visible.answer.state == FAILED:
+            return []
+        return [role for role in ROLES if (name, role) not in self.held]
 
     def _notebook(self, names: Sequence[str], role: str) -> Notebook:
         return notebook(self.reference, {name: self.answers[name] for name in names}, role)
@@ -141,35 +183,42 @@ class _Bench:
     def _run(self, notebooks: Mapping[str, Notebook], names: Sequence[str], timeout: float) -> tuple[Records, str]:
         records, last_words = run(notebooks, timeout=timeout, kernels=self.kernels, stop=self.stop)
         for name in names:
-            cells = {cell["id"] for role in ROLES for cell in self._cells(self.questions[name], role)}
+            cells = {cell for role in ROLES for cell in _cells(name, role)}
             self.seconds[name] += sum(seen.seconds for (_, cell), seen in records.items() if cell in cells)
         return records, last_words
 
-    def _cells(self, question: Question, role: str) -> list[Cell]:
-        return [question.answer, question.check(role)]
-
-    def _seen(self, records: Records, name: str, question: Question, role: str) -> list[Seen]:
-        return [records.get((name, cell["id"]), Seen()) for cell in self._cells(question, role)]
-
-    def _verdict(self, question: Question, records: Records, timeout: float, last_words: str) -> Verdict:
-        cells: dict[str, list[Seen]] = {}
-        for role in ROLES:
-            name = f"{question.exercise}.{role}"
-            for setup in (records.get((name, cell["id"]), Seen()) for cell in self.reference.setup):
-                if setup.state not in {"", PASSED} or (role == VISIBLE and not setup.state):
-                    return Verdict(NOT_JUDGED, setup.text or last_words or "The judge ended before this question.")
-            cells[role] = self._seen(records, name, question, role)
-        return _verdict(*cells[VISIBLE], *cells[HIDDEN], timeout=timeout, last_words=last_words)
+    def _verdict(self, name: str, records: Records, timeout: float, last_words: str = "") -> Verdict:
+        setup = [*(cell["id"] for cell in self.reference.setup), PROLOGUE]
+        for seen in (records.get((_label(name, role), cell), Seen()) for role in ROLES for cell in setup):
+            if seen.state not in {PASSED, ""}:
+                return Verdict(NOT_JUDGED, seen.text or last_words or "The judge ended before this question.")
+        visible, hidden = (
+            self.held.get((name, role)) or _hearing(records, _label(name, role), name, role) for role in ROLES
+        )
+        return _verdict(visible, hidden, timeout, last_words)
 
 
-def _verdict(answer: Seen, visible: Seen, again: Seen, hidden: Seen, *, timeout: float, last_words: str) -> Verdict:
+def _label(name: str, role: str) -> str:
+    return f"{name}.{role}"
+
+
+def _cells(name: str, role: str) -> tuple[str, str, str, str]:
+    """Return the ids of a question's cells in a notebook of the role."""
+    return name, before(name), f"{name}-{role}", after(name)
+
+
+def _hearing(records: Records, label: str, name: str, role: str) -> _Hearing:
+    return _Hearing(*(records.get((label, cell), Seen()) for cell in _cells(name, role)))
+
+
+def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: str) -> Verdict:
     """Return the verdict on an answer that ran before its visible check, and again before its hidden check."""
     so_far = Verdict(
         FAILED,
-        visible=visible.state == PASSED,
-        hidden=hidden.state == PASSED,
-        visible_text=visible.text if visible.state == FAILED else "",
-        said=(visible.said, hidden.said),
+        visible=visible.check.state == visible.after.state == PASSED,
+        hidden=hidden.check.state == hidden.after.state == PASSED,
+        visible_text=visible.check.text if visible.check.state == FAILED else "",
+        said=(visible.check.said, hidden.check.said),
     )
     early = {
         "timed out": (TIMED_OUT, f"{{}} ran longer than {timeout:g} s."),
@@ -179,13 +228,17 @@ def _verdict(answer: Seen, visible: Seen, again: Seen, hidden: Seen, *, timeout:
         "": (NOT_JUDGED, last_words or "The judge ended before this check."),
     }
     # What an answer shows in the kernel of its hidden check stays there.
-    for first, check, which, raised in (
-        (answer, visible, "visible", answer.text),
-        (again, hidden, "hidden", "The answer failed when it ran again, for its hidden check."),
-    ):
-        if first.state == "failed":
+    again = "The answer failed when it ran again, for its hidden check."
+    for hearing, which, raised in ((visible, "visible", visible.answer.text), (hidden, "hidden", again)):
+        if hearing.answer.state == FAILED:
             return replace(so_far, state=RAISED, text=raised)
-        for cell, what in ((first, "The answer"), (check, f"The {which} check")):
+        if FAILED in {hearing.before.state, hearing.after.state}:
+            words = " ".join((hearing.before.text, hearing.after.text)).strip()
+            return replace(
+                so_far, state=TAMPERED, text=f"The answer changed what judges it: {words}", visible=False, hidden=False
+            )
+        names = ("The answer", "The answer", f"The {which} check", f"The {which} check")
+        for cell, what in zip(hearing.cells, names, strict=True):
             if cell.state in early:
                 state, text = early[cell.state]
                 return replace(so_far, state=state, text=text.format(what))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
 from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
-from scalelab.grading import zygote
+from scalelab.grading import guard, zygote
 from scalelab.grading.merge import Reference
 from scalelab.grading.nbval_run import Kernels
 
@@ -29,14 +29,17 @@ def kernels(references: Iterable[Reference], *, sandbox: bool) -> Iterator[Kerne
     if not sandbox:
         yield Kernels()
         return
-    if reason := zygote.missing():
-        raise NoSandbox(
-            f"Answers cannot be sandboxed here: {reason}\n"
-            f"Nothing was graded. {NO_SANDBOX} grades without a sandbox: answers then run with your rights, and can "
-            "read and change your files, use your network, and leave processes behind. Use it in a container or "
-            "virtual machine that holds nothing else, or for work that you trust."
-        )
-    with zygote.warm_kernels(imports=sorted(_imports(references))) as environment:
+    with ExitStack() as stack:
+        try:
+            imports = [*sorted(_imports(references)), guard.WATCH]
+            environment = stack.enter_context(zygote.warm_kernels(imports=imports))
+        except zygote.NoZygote as error:
+            raise NoSandbox(
+                f"Answers cannot be sandboxed here. {error}\n"
+                f"Nothing was graded. {NO_SANDBOX} grades without a sandbox: answers then run with your rights, can "
+                "read and change your files, use your network, and leave processes behind. Use it in a container or "
+                "virtual machine that holds nothing else, or for work that you trust."
+            ) from error
         yield Kernels(zygote.KERNEL, environment)
 
 

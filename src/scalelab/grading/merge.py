@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
 from scalelab.course.sync import own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
+from scalelab.grading import guard
+
+VISIBLE, HIDDEN = "check", "hidden"
+PROLOGUE = "prologue"
 
 
 class BadReference(ScalelabError):
@@ -29,7 +33,7 @@ class Question:
 
     def check(self, role: str) -> Cell:
         """Return the check of the role "check" or "hidden"."""
-        return {"check": self.visible, "hidden": self.hidden}[role]
+        return {VISIBLE: self.visible, HIDDEN: self.hidden}[role]
 
     @property
     def visible_points(self) -> int:
@@ -104,17 +108,38 @@ def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Not
     """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
 
     role: "check" or "hidden". Its cells: set-up, then per question the answer, what a hidden check takes over from the
-    visible one, and the check.
+    visible one, and the check, with a guard before and after it.
     """
-    cells = list(reference.setup)
+    cells = [*reference.setup, _ours(PROLOGUE, guard.prologue(), {"role": "setup"})]
     for question in reference.questions:
         if question.exercise in answers:
             # What nbval would compare with must be our own; an answer's output is compared with nothing.
             cells.append(question.answer | _unrun(answers[question.exercise]))
-            if role == "hidden" and (helpers := _helpers(text_of(question.visible["source"]))):
-                cells.append(_ours(question, "helpers", helpers))
-            cells.append(question.check(role))
+            cells += _judging(question, role)
     return copy.deepcopy({**reference.notebook, "cells": cells})
+
+
+def _judging(question: Question, role: str) -> Iterator[Cell]:
+    """Yield the cells that follow an answer."""
+    name, check = question.exercise, question.check(role)
+    helpers = _helpers(text_of(question.visible["source"])) if role == HIDDEN else ""
+    looks = guard.cell(f"{helpers}\n{text_of(check['source'])}")
+    guarding = {"role": "guard", "exercise": name}
+    yield _ours(before(name), looks, guarding, guard.EXPECTED)
+    if helpers:
+        yield _ours(f"{name}-helpers", helpers, {"role": "helpers", "exercise": name})
+    yield check
+    yield _ours(after(name), looks, guarding, guard.EXPECTED)
+
+
+def before(exercise: str) -> str:
+    """Return the id of the guard's cell before a check."""
+    return f"{exercise}-before"
+
+
+def after(exercise: str) -> str:
+    """Return the id of the guard's cell after a check."""
+    return f"{exercise}-after"
 
 
 def _helpers(check: str) -> str:
@@ -124,11 +149,12 @@ def _helpers(check: str) -> str:
     return "\n".join(lines[: judged - 1]).strip()
 
 
-def _ours(question: Question, role: str, source: str) -> Cell:
-    """Return a cell of ours for a question, of which a reference knows nothing."""
-    place = {"role": role, "exercise": question.exercise}
-    cell: Cell = {"cell_type": "code", "id": f"{question.exercise}-{role}", "metadata": {"scalelab": place}}
-    return cell | _unrun(source)
+def _ours(name: str, source: str, place: Mapping[str, str], printed: str = "") -> Cell:
+    """Return a cell of ours, of which a reference knows nothing, with what it prints where that is compared."""
+    cell: Cell = {"cell_type": "code", "id": name, "metadata": {"scalelab": dict(place)}, **_unrun(source)}
+    if printed:
+        cell |= {"execution_count": 1, "outputs": [{"name": "stdout", "output_type": "stream", "text": printed}]}
+    return cell
 
 
 def _unrun(source: str) -> Cell:

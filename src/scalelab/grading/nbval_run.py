@@ -30,10 +30,12 @@ SILENCE_S = 30
 """How much longer than a cell's and a kernel's own limits the judge may be silent before it is ended."""
 KEPT_LINES = 20
 POLL_S = 0.5
-PRELOADED = (
-    *("scalelab.grading.nbval_run", plugin.__name__, "pytest", "nbval.plugin", "nbval.kernel", "jupyter_client"),
-    *("jupyter_client.provisioning.local_provisioner", "nbformat.v4", "fastjsonschema", "zmq.asyncio"),
+PRELOADED = ("__main__", "scalelab.grading.nbval_run", "scalelab.grading.preload")
+NOT_NEEDED = (
+    *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
+    *("setupplan", "stepwise", "threadexception", "unittest", "unraisableexception"),
 )
+"""Plugins of pytest that a judge has no use for, of which some take longer than an answer."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _arguments(own: Family, files: Sequence[Path], timeout: float, kernels: Kern
     settings.write_text("[pytest]\n", encoding="utf-8")
     return [
         *("-c", str(settings), "--rootdir", str(own.folder), "--noconftest"),
-        *("-p", "no:cacheprovider", "-p", plugin.__name__, "-p", "nbval.plugin"),
+        *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
+        *("-p", plugin.__name__, "-p", "nbval.plugin", "--assert=plain"),
         *("--capture=no", "--color=no", "--tb=no", "--quiet", "--nbval-lax", "--nbval-kernel-name", kernels.name),
         *("--nbval-cell-timeout", str(timeout), "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
         *map(str, files),

@@ -143,8 +143,6 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
 @cache
 def missing() -> str:
     """Return "" where this system can sandbox kernels, else why not; it is tried, once per process."""
-    if sys.platform != "linux":
-        return f"the sandbox is made of what Linux offers, and this is {sys.platform}"
     try:
         with warm_kernels():
             return ""
