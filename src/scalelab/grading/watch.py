@@ -321,7 +321,8 @@ def _overrides(label: str, one: Any) -> Iterator[tuple[str, Any]]:
     yield f"{label}.__class__", type(one)
     for name, value in sorted(getattr(one, "__dict__", {}).items()):
         if callable(value):
-            yield f"{label}.{name}", value
+            # IPython wraps the streams' `write` anew for each cell: the same code, in another function.
+            yield f"{label}.{name}", _code(value) if isinstance(value, FunctionType) else value
 
 
 def _each(label: str, several: Iterable[Any]) -> Iterator[tuple[str, Any]]:
