@@ -223,6 +223,7 @@ def test_a_port_taken_meanwhile_is_tried_again(tmp_path):
 
 NOTEBOOK = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with it ignored
 from scalelab import redis_server
 
 with redis_server() as store:
