@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from made_up import MADE_WITH, class_of, grade_of_states, hostile, reference
+from made_up import MADE_WITH, SLUGS, class_of, grade_of_states, hostile, reference
 
 import scalelab.grading
 from scalelab.grading.answers import Answer
@@ -70,7 +71,24 @@ def test_a_failed_question_has_points_so_the_total_is_final(asyncio_set: Referen
     assert result["grade"].final
 
 
-@pytest.mark.parametrize("slug", ["01_measuring", "02_laws", "06_gil", "08_asyncio", "09_caching"])
+@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("before", ["", "A few words before it, and more of them: "])
+def test_a_wrong_idea_is_recognised_however_its_check_wraps_the_words(slug: str, before: str) -> None:
+    one = reference(slug)
+    given = {question.exercise: Answer("pass") for question in one.questions}
+    submission = Submission(**made_up_submission())
+    for place in range(max(len(question.wrong) for question in one.questions)):
+        wrong = {question.exercise: question.wrong[place % len(question.wrong)] for question in one.questions}
+        for width in (40, 71, 92):
+            said = {name: textwrap.fill(before + message, width) for name, (_, message) in wrong.items()}
+            verdicts = {name: Verdict(FAILED, said=(text, text)) for name, text in said.items()}
+            for graded_one in grade_of(one, submission, given, verdicts).questions:
+                name, message = wrong[graded_one.exercise]
+                assert graded_one.ideas == (name,)
+                assert graded_one.hidden_feedback == (message,)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
 def test_json_of_a_class_is_what_the_schema_says(slug: str, validator: Draft202012Validator) -> None:
     for grade in class_of(reference(slug), 60):
         validator.validate(json.loads(json.dumps(as_json(grade))))

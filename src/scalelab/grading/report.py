@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -161,7 +162,10 @@ def _question(question: Question, answer: Answer, verdict: Verdict | None) -> Qu
         return QuestionGrade(question.exercise, answer.state, points, question.points, 0, 0, answer.reason, (), (), 0.0)
     visible = question.visible_points * verdict.visible
     hidden = question.hidden_points * verdict.hidden
-    recognised = [[(name, message) for name, message in question.wrong if message in said] for said in verdict.said]
+    recognised = [
+        [(name, message) for name, message in question.wrong if _unwrapped(message) in _unwrapped(said)]
+        for said in verdict.said
+    ]
     return QuestionGrade(
         exercise=question.exercise,
         state=verdict.state,
@@ -174,6 +178,11 @@ def _question(question: Question, answer: Answer, verdict: Verdict | None) -> Qu
         ideas=tuple(dict.fromkeys(name for found in recognised for name, _ in found)),
         seconds=round(verdict.seconds, 3),
     )
+
+
+def _unwrapped(text: str) -> str:
+    """Return a text on one line: a check wraps its words, also behind a hyphen."""
+    return re.sub(r"(?<=\w-) ", "", " ".join(text.split()))
 
 
 def show_table(
