@@ -122,12 +122,12 @@ def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Not
 def _judging(question: Question, role: str) -> Iterator[Cell]:
     """Yield the cells that follow an answer."""
     name, check = question.exercise, question.check(role)
-    helpers = _helpers(text_of(question.visible["source"])) if role == HIDDEN else ""
-    looks = guard.cell(f"{helpers}\n{text_of(check['source'])}")
+    given = _given(text_of(question.visible["source"])) if role == HIDDEN else ""
+    looks = guard.cell(f"{given}\n{text_of(check['source'])}")
     guarding = {"role": "guard", "exercise": name}
     yield _ours(before(name), looks, guarding, guard.EXPECTED)
-    if helpers:
-        yield _ours(f"{name}-helpers", helpers, {"role": "helpers", "exercise": name})
+    if given:
+        yield _ours(helpers(name), given, {"role": "helpers", "exercise": name})
     yield check
     yield _ours(after(name), looks, guarding, guard.EXPECTED)
 
@@ -142,11 +142,21 @@ def after(exercise: str) -> str:
     return f"{exercise}-after"
 
 
-def _helpers(check: str) -> str:
-    """Return what a visible check defines before its verdict begins: its hidden check may use that."""
-    lines = check.splitlines()
-    judged = next((one.lineno for one in ast.parse(check).body if isinstance(one, ast.With)), len(lines) + 1)
-    return "\n".join(lines[: judged - 1]).strip()
+def helpers(exercise: str) -> str:
+    """Return the id of the cell with what a hidden check takes over from the visible one."""
+    return f"{exercise}-helpers"
+
+
+def _given(check: str) -> str:
+    """Return what a visible check defines before its verdict begins: its hidden check may use that.
+
+    Of a check without such a beginning it is what the check imports and defines.
+    """
+    body = ast.parse(check).body
+    verdict = next((place for place, one in enumerate(body) if isinstance(one, ast.With)), None)
+    defines = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    taken = body[:verdict] if verdict is not None else [one for one in body if isinstance(one, defines)]
+    return "\n".join(ast.get_source_segment(check, one) or "" for one in taken)
 
 
 def _ours(name: str, source: str, place: Mapping[str, str], printed: str = "") -> Cell:

@@ -122,7 +122,10 @@ def _environment(own: Family, kernels: Kernels) -> dict[str, str]:
 
 
 def _start(arguments: list[str], own: Family, kernels: Kernels) -> _Executed | _Forked:
-    return (_Forked if sys.platform == "linux" else _Executed)(arguments, own.folder, _environment(own, kernels))
+    # A fork server imports the program that it serves, which one that was typed or piped does not allow.
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    forks = sys.platform == "linux" and program is not None and Path(program).is_file()
+    return (_Forked if forks else _Executed)(arguments, own.folder, _environment(own, kernels))
 
 
 class _Executed:
