@@ -18,7 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 OUT = io.StringIO()
-LONGEST_S = 5
+LONGEST_S = 120
 
 
 # Not asyncio.run, which handles interrupts in its own way as long as it runs.
@@ -42,7 +42,8 @@ def in_a_fork(shell: Any, sources: list[str]) -> dict[str, Any]:
         try:
             asyncio.new_event_loop().run_until_complete(run(shell, sources, printed))
         finally:
-            os.write(write, json.dumps(printed)[:60_000].encode())
+            with os.fdopen(write, "wb") as pipe:
+                pipe.write(json.dumps(printed).encode())
             os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
