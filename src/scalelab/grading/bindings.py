@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+import symtable
+from collections.abc import Iterable, Iterator, Mapping
 
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -169,3 +170,39 @@ def assembled(nodes: Iterable[ast.AST]) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Attribute(attr="assemble"), args=[ast.Name(id=name), *_]):
                 yield name
+
+
+def independent(sources: Mapping[str, str]) -> set[str]:
+    """Return the programs (sources by name, in the order in which they run) that use no name which one before binds.
+
+    What is no Python by itself depends on everything.
+    """
+    free: set[str] = set()
+    before: set[str] = set()
+    for name, source in sources.items():
+        try:
+            tree = ast.parse(source)
+            table = symtable.symtable(source, name, "exec")
+        except (SyntaxError, ValueError, RecursionError):
+            if not before:
+                free.add(name)
+            return free
+        own = bound(tree.body)
+        used = {symbol for scope in _scopes(table) for symbol in _global(scope)}
+        if not used & (before - own):
+            free.add(name)
+        before |= own | {one for node in ast.walk(tree) if isinstance(node, ast.Global) for one in node.names}
+    return free
+
+
+def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for inner in table.get_children():
+        yield from _scopes(inner)
+
+
+def _global(scope: symtable.SymbolTable) -> Iterator[str]:
+    """Yield the names that a scope reads from the module's."""
+    for symbol in scope.get_symbols():
+        if symbol.is_referenced() and (symbol.is_global() or scope.get_type() == "module"):
+            yield symbol.get_name()

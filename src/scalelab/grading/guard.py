@@ -14,6 +14,8 @@ from scalelab.grading.bindings import loaded
 
 EXPECTED = "untouched\n"
 """What the guard's cell prints after an honest answer."""
+TOUCHED = " is not what it was before the answer ran\n"
+"""How the line ends that it prints otherwise."""
 WATCH = "scalelab.grading.watch"
 """The module that kernels need for it; warm ones import it once, as the last of all."""
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scalelab.course.notebooks import Notebook
-from scalelab.grading.merge import HIDDEN, PROLOGUE, VISIBLE, Reference, after, before, helpers, notebook
+from scalelab.grading import guard
+from scalelab.grading.bindings import independent
+from scalelab.grading.merge import HIDDEN, PROLOGUE, VISIBLE, Reference, notebook
 from scalelab.grading.nbval_run import Kernels, Records, Seen, run
 from scalelab.grading.screen import Rules, rules, screen
 
@@ -16,6 +18,7 @@ TOGETHER_S = 5.0
 TRIES = 2
 ROLES = (VISIBLE, HIDDEN)
 MOST_FINDINGS = 5
+FAILED_AGAIN = "The answer failed when it ran again, for its hidden check."
 
 PASSED = "passed"
 FAILED = "failed"
@@ -52,31 +55,30 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Hearing:
-    """What became of a question's cells in one notebook: its answer, its check, and the guards around that."""
+    """What became of a question's cells in one notebook: its answer, and its check with the guard around it."""
 
     answer: Seen
-    before: Seen
     check: Seen
-    after: Seen
 
     @property
     def passed(self) -> bool:
-        return all(cell.state == PASSED for cell in self.cells)
+        return self.answer.state == self.check.state == PASSED
 
     @property
     def unreached(self) -> bool:
         """Whether the kernel's end kept something from running before anything of this went wrong."""
-        return not self.passed and all(cell.state in {PASSED, ""} for cell in self.cells)
+        return not self.passed and {self.answer.state, self.check.state} <= {PASSED, ""}
 
     @property
     def clean(self) -> bool:
-        """Whether the answer or the check failed by itself, or nothing did."""
-        guards = {self.before.state, self.after.state}
-        return self.answer.state == FAILED or (self.check.state in {PASSED, FAILED} and guards == {PASSED})
+        """Whether the answer or the check ran to its end, and the machinery that judges it is untouched."""
+        return self.answer.state == FAILED or (self.check.state in {PASSED, FAILED} and not self.touched)
 
     @property
-    def cells(self) -> tuple[Seen, ...]:
-        return self.answer, self.before, self.check, self.after
+    def touched(self) -> str:
+        """What the answer has changed of what judges it, in words, or ""."""
+        lines = self.check.said.splitlines()
+        return next((line for line in lines if f"{line}\n".endswith(guard.TOUCHED)), "")
 
 
 def judge(
@@ -130,17 +132,18 @@ class _Bench:
     def together(self, timeout: float) -> None:
         """Judge all questions in one kernel per role, and hold what passes there.
 
-        Of the first one a failure holds too: nothing ran before it. What a kernel's early end has kept from running
-        goes on without the question in which it ended.
+        A failure holds too where the answer uses no name that an answer before it has bound. What a kernel's early end
+        has kept from running goes on without the question in which it ended.
         """
         left = self.names
         while len(left) > 1:
             records, _ = self._run({role: self._notebook(left, role) for role in ROLES}, left, timeout)
             unreached = []
+            free = independent({name: self.answers[name] for name in left})
             for name in left:
                 hearings = {role: _hearing(records, role, name, role) for role in ROLES}
                 for role, hearing in hearings.items():
-                    if hearing.passed or (hearing.clean and name == left[0]):
+                    if hearing.passed or (hearing.clean and name in free):
                         self.held[name, role] = hearing
                 wanting = [hearing for hearing in hearings.values() if not hearing.passed]
                 if wanting and all(hearing.unreached for hearing in wanting):
@@ -202,25 +205,21 @@ def _label(name: str, role: str) -> str:
     return f"{name}.{role}"
 
 
-def _cells(name: str, role: str) -> tuple[str, str, str, str]:
+def _cells(name: str, role: str) -> tuple[str, str]:
     """Return the ids of a question's cells in a notebook of the role."""
-    return name, before(name), f"{name}-{role}", after(name)
+    return name, f"{name}-{role}"
 
 
 def _hearing(records: Records, label: str, name: str, role: str) -> _Hearing:
-    answer, guarded, check, looked = (records.get((label, cell), Seen()) for cell in _cells(name, role))
-    taken_over = records.get((label, helpers(name)), Seen(PASSED))
-    if taken_over.state == FAILED:  # which is as much the answer's fault as where the check itself fails
-        check, looked = taken_over, guarded
-    return _Hearing(answer, guarded, check, looked)
+    return _Hearing(*(records.get((label, cell), Seen()) for cell in _cells(name, role)))
 
 
 def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: str) -> Verdict:
     """Return the verdict on an answer that ran before its visible check, and again before its hidden check."""
     so_far = Verdict(
         FAILED,
-        visible=visible.check.state == visible.after.state == PASSED,
-        hidden=hidden.check.state == hidden.after.state == PASSED,
+        visible=visible.passed,
+        hidden=hidden.passed,
         visible_text=visible.check.text if visible.check.state == FAILED else "",
         said=(visible.check.said, hidden.check.said),
     )
@@ -232,17 +231,12 @@ def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: st
         "": (NOT_JUDGED, last_words or "The judge ended before this check."),
     }
     # What an answer shows in the kernel of its hidden check stays there.
-    again = "The answer failed when it ran again, for its hidden check."
-    for hearing, which, raised in ((visible, "visible", visible.answer.text), (hidden, "hidden", again)):
+    for hearing, which, raised in ((visible, "visible", visible.answer.text), (hidden, "hidden", FAILED_AGAIN)):
         if hearing.answer.state == FAILED:
             return replace(so_far, state=RAISED, text=raised)
-        if FAILED in {hearing.before.state, hearing.after.state}:
-            words = " ".join((hearing.before.text, hearing.after.text)).strip()
-            return replace(
-                so_far, state=TAMPERED, text=f"The answer changed what judges it: {words}", visible=False, hidden=False
-            )
-        names = ("The answer", "The answer", f"The {which} check", f"The {which} check")
-        for cell, what in zip(hearing.cells, names, strict=True):
+        if hearing.touched:
+            return Verdict(TAMPERED, f"The answer changed what judges it: {hearing.touched}.", said=so_far.said)
+        for cell, what in ((hearing.answer, "The answer"), (hearing.check, f"The {which} check")):
             if cell.state in early:
                 state, text = early[cell.state]
                 return replace(so_far, state=state, text=text.format(what))

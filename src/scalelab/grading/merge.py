@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,44 +107,31 @@ def read_reference(path: Path) -> Reference:
 def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Notebook:
     """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
 
-    role: "check" or "hidden". Its cells: set-up, then per question the answer, what a hidden check takes over from the
-    visible one, and the check, with a guard before and after it.
+    role: "check" or "hidden". Its cells: set-up, then per question the answer and the check.
     """
-    cells = [*reference.setup, _ours(PROLOGUE, guard.prologue(), {"role": "setup"})]
+    cells = [*reference.setup, _prologue()]
     for question in reference.questions:
         if question.exercise in answers:
             # What nbval would compare with must be our own; an answer's output is compared with nothing.
             cells.append(question.answer | _unrun(answers[question.exercise]))
-            cells += _judging(question, role)
+            cells.append(_guarded(question, role))
     return copy.deepcopy({**reference.notebook, "cells": cells})
 
 
-def _judging(question: Question, role: str) -> Iterator[Cell]:
-    """Yield the cells that follow an answer."""
-    name, check = question.exercise, question.check(role)
-    given = _given(text_of(question.visible["source"])) if role == HIDDEN else ""
-    looks = guard.cell(f"{given}\n{text_of(check['source'])}")
-    guarding = {"role": "guard", "exercise": name}
-    yield _ours(before(name), looks, guarding, guard.EXPECTED)
-    if given:
-        yield _ours(helpers(name), given, {"role": "helpers", "exercise": name})
-    yield check
-    yield _ours(after(name), looks, guarding, guard.EXPECTED)
+def _prologue() -> Cell:
+    return {"cell_type": "code", "id": PROLOGUE, "metadata": {"scalelab": {"role": "setup"}}} | _unrun(guard.prologue())
 
 
-def before(exercise: str) -> str:
-    """Return the id of the guard's cell before a check."""
-    return f"{exercise}-before"
-
-
-def after(exercise: str) -> str:
-    """Return the id of the guard's cell after a check."""
-    return f"{exercise}-after"
-
-
-def helpers(exercise: str) -> str:
-    """Return the id of the cell with what a hidden check takes over from the visible one."""
-    return f"{exercise}-helpers"
+def _guarded(question: Question, role: str) -> Cell:
+    """Return a check with a look at the machinery before and after it, and what it takes over from a visible one."""
+    check = question.check(role)
+    source = text_of(check["source"])
+    if role == HIDDEN:
+        source = f"{_given(text_of(question.visible['source']))}\n{source}"
+    look = guard.cell(source)
+    printed = "".join(text_of(output["text"]) for output in check["outputs"])
+    stream = {"name": "stdout", "output_type": "stream", "text": f"{guard.EXPECTED}{printed}{guard.EXPECTED}"}
+    return check | {"source": f"{look}\n{source}\n{look}", "outputs": [stream]}
 
 
 def _given(check: str) -> str:
@@ -157,14 +144,6 @@ def _given(check: str) -> str:
     defines = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     taken = body[:verdict] if verdict is not None else [one for one in body if isinstance(one, defines)]
     return "\n".join(ast.get_source_segment(check, one) or "" for one in taken)
-
-
-def _ours(name: str, source: str, place: Mapping[str, str], printed: str = "") -> Cell:
-    """Return a cell of ours, of which a reference knows nothing, with what it prints where that is compared."""
-    cell: Cell = {"cell_type": "code", "id": name, "metadata": {"scalelab": dict(place)}, **_unrun(source)}
-    if printed:
-        cell |= {"execution_count": 1, "outputs": [{"name": "stdout", "output_type": "stream", "text": printed}]}
-    return cell
 
 
 def _unrun(source: str) -> Cell:

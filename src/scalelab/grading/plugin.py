@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from scalelab.course.isolated import MARK, end_marked
+from scalelab.grading import guard
 
 # jsonschema, which nbformat uses, would compile a grammar for 1 s to check a kind of text that no notebook has.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -31,9 +32,9 @@ LARGEST_OUTPUT = 200_000
 LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
-COMPARED = {"guard", "check", "hidden"}
-SPOILS = {"setup", "guard"}
-"""Where a cell of these roles fails, what comes after it in the same kernel cannot be trusted."""
+COMPARED = {"check", "hidden"}
+UNHEARD = {"execute_input", "comm_open", "comm_msg", "comm_close"}
+"""Messages that nbval passes over, and yet would lay out for its log, which can take longer than an answer."""
 SLICE_S = 0.1
 SETUP_S = 60.0
 """The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
@@ -97,6 +98,8 @@ class Listener:
         Prints that follow each other become one message, because nbval formats every message for its log.
         """
         content = message["content"]
+        if message["msg_type"] in UNHEARD or content.get("execution_state") == "busy":
+            return
         if message["msg_type"] == "error":
             content["evalue"] = content["evalue"][:LARGEST_REPORT]
             content["traceback"] = [line[:LARGEST_REPORT] for line in content["traceback"]][:LARGEST_TRACEBACK]
@@ -167,16 +170,17 @@ class Reporter:
             state = "timed out"
         else:
             state = report.outcome
-        if state != "passed" and (state != "failed" or _role(item) in SPOILS):
-            self.over.add(item.path)
-        if item.path in self.over or (state != "passed" and _role(item) in {"answer", "helpers"}):
-            self.given_up.add(_exercise(item))
         text, said = "", ""
         if state != "passed" and call.excinfo is not None:
             text, said = _shown(item)
             text = text or str(call.excinfo.value)
-            if str(call.excinfo.value) == "Cell outputs differ" and _role(item) != "guard":
+            if str(call.excinfo.value) == "Cell outputs differ":
                 text += "\n(The check prints something else for a right answer.)"
+        # After these, what follows in the same kernel cannot run, or cannot be trusted.
+        if state not in {"passed", "failed"} or guard.TOUCHED in said or (state == "failed" and _role(item) == "setup"):
+            self.over.add(item.path)
+        if item.path in self.over or (state == "failed" and _role(item) == "answer"):
+            self.given_up.add(_exercise(item))
         _say(item, state, text, said, call.duration)
         return report
 
@@ -218,8 +222,8 @@ def _shown(item: Any) -> tuple[str, str]:
             shown.append("\n".join(output.traceback))
             said.append(output.evalue)
         else:
-            shown.append(output.text if output.output_type == "stream" else str(output.data.get("text/plain", "")))
-            said.append(shown[-1])
+            said.append(output.text if output.output_type == "stream" else str(output.data.get("text/plain", "")))
+            shown.append(said[-1].replace(guard.EXPECTED, ""))
     return _cut(shown), _cut(said)
 
 

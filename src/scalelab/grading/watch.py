@@ -19,6 +19,7 @@ from asyncio import events
 # What they are before any answer runs.
 from builtins import callable, getattr, hasattr, id, isinstance, len, list, map, min, next, set, sorted, str, type, zip  # noqa: UP029
 from collections.abc import Callable, Iterable, Iterator
+from inspect import unwrap
 from operator import attrgetter
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -48,7 +49,7 @@ SETS_ITS_OWN = frozenset({"_event_loop_policy", "_abc_impl", "__abstractmethods_
 """Names that Python itself gives another value, when it first needs it."""
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+    for name in ("SIGTERM", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1", "SIGUSR2", "SIGCHLD")
     if hasattr(signal, name)
 )
 BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("__"))
@@ -320,9 +321,25 @@ def _overrides(label: str, one: Any) -> Iterator[tuple[str, Any]]:
     """Yield an object's class, and what it holds that can be called, which may stand before its class's methods."""
     yield f"{label}.__class__", type(one)
     for name, value in sorted(getattr(one, "__dict__", {}).items()):
-        if callable(value):
-            # IPython wraps the streams' `write` anew for each cell: the same code, in another function.
-            yield f"{label}.{name}", _code(value) if isinstance(value, FunctionType) else value
+        if callable(value) and not _is_its_own(one, name, value):
+            yield f"{label}.{name}", value
+
+
+def _is_its_own(one: Any, name: str, value: Any) -> bool:
+    """Whether a value is the object's own method, or IPython's wrapper of a stream's, made for each cell anew."""
+    if isinstance(value, MethodType):
+        return value.__self__ is one and value.__func__ is getattr(type(one), name, None)
+    return isinstance(value, FunctionType) and _code(value) in _tees()
+
+
+def _tees() -> tuple[CodeType, ...]:
+    """Return the code of the functions that IPython puts before the streams' `write`."""
+    module = sys.modules.get("IPython.core.interactiveshell")
+    tee = unwrap(getattr(getattr(module, "InteractiveShell", None), "_tee", None))
+    codes = [tee.__code__] if isinstance(tee, FunctionType) else []
+    for code in codes:
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return tuple(codes)
 
 
 def _each(label: str, several: Iterable[Any]) -> Iterator[tuple[str, Any]]:
