@@ -335,7 +335,7 @@ def _is_its_own(one: Any, name: str, value: Any) -> bool:
 def _tees() -> tuple[CodeType, ...]:
     """Return the code of the functions that IPython puts before the streams' `write`."""
     module = sys.modules.get("IPython.core.interactiveshell")
-    tee = unwrap(getattr(getattr(module, "InteractiveShell", None), "_tee", None))
+    tee: Any = unwrap(getattr(getattr(module, "InteractiveShell", None), "_tee", _tees))
     codes = [tee.__code__] if isinstance(tee, FunctionType) else []
     for code in codes:
         codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
