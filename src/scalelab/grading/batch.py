@@ -29,6 +29,8 @@ from scalelab.grading.roster import read_roster
 from scalelab.grading.submissions import BadInput, HandedIn, NoNotebook, Refused, Submission, find, printable, read
 from scalelab.measure.machine import usable_cores
 
+WAITS = 2
+"""How many submissions a core has in hand: a judge waits for its kernels to start and end a good part of its time."""
 MOST_LINES = 40
 """How many lines of one kind the end of a batch shows; the files in OUT have all."""
 
@@ -65,7 +67,7 @@ def grade(
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
 
-    `jobs` submissions are judged side by side (None: as many as there are cores); `timeout` is in seconds per cell;
+    `jobs` submissions are judged side by side (None: two per core); `timeout` is in seconds per cell;
     `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
     soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
     included, and so have the pages, exports and reports (`outputs.write_outputs`, for which are `roster`, a CSV, and
@@ -190,7 +192,7 @@ def _judging(
     with kernels(used, sandbox=sandbox) as own:
         yield (
             lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
-            jobs or usable_cores(),
+            jobs or WAITS * usable_cores(),
         )
 
 

@@ -25,9 +25,12 @@ def prologue() -> str:
     return _call("begin()")
 
 
-def cell(check: str = "") -> str:
-    """Return the source of the cell that says whether an answer kept its hands off what `check`, a source, needs."""
-    return _call(f"look({sorted(loaded(ast.walk(ast.parse(check))))})")
+def cell(check: str = "", *, whole: bool = True) -> str:
+    """Return the source of the cell that says whether an answer kept its hands off what `check`, a source, needs.
+
+    Not `whole` leaves out what is far from the check: for where a whole look comes later.
+    """
+    return _call(f"look({sorted(loaded(ast.walk(ast.parse(check))))}{'' if whole else ', False'})")
 
 
 def _call(what: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from scalelab.course.notebooks import Notebook
 from scalelab.grading import guard
 from scalelab.grading.bindings import independent
-from scalelab.grading.merge import HIDDEN, PROLOGUE, VISIBLE, Reference, notebook
+from scalelab.grading.merge import EPILOGUE, HIDDEN, PROLOGUE, VISIBLE, Reference, notebook
 from scalelab.grading.nbval_run import Kernels, Records, Seen, run
 from scalelab.grading.screen import Rules, rules, screen
 
@@ -132,25 +132,24 @@ class _Bench:
     def together(self, timeout: float) -> None:
         """Judge all questions in one kernel per role, and hold what passes there.
 
-        A failure holds too where the answer uses no name that an answer before it has bound. What a kernel's early end
-        has kept from running goes on without the question in which it ended.
+        A failure holds too where the answer uses no name that an answer before it has bound. Of a kernel that ended
+        early nothing holds, for nobody has looked at all that judges: the others share a kernel again, without the
+        question in which it ended.
         """
         left = self.names
         while len(left) > 1:
             records, _ = self._run({role: self._notebook(left, role) for role in ROLES}, left, timeout)
-            unreached = []
             free = independent({name: self.answers[name] for name in left})
-            for name in left:
-                hearings = {role: _hearing(records, role, name, role) for role in ROLES}
-                for role, hearing in hearings.items():
-                    if hearing.passed or (hearing.clean and name in free):
+            ended = set()
+            for role in ROLES:
+                untouched = records.get((role, EPILOGUE), Seen()).state == PASSED
+                for name in left:
+                    hearing = _hearing(records, role, name, role)
+                    if untouched and (hearing.passed or (hearing.clean and name in free)):
                         self.held[name, role] = hearing
-                wanting = [hearing for hearing in hearings.values() if not hearing.passed]
-                if wanting and all(hearing.unreached for hearing in wanting):
-                    unreached.append(name)
-            if len(unreached) == len(left):
-                return
-            left = unreached
+                    elif not untouched and not (hearing.passed or hearing.clean or hearing.unreached):
+                        ended.add(name)
+            left = [name for name in left if name not in ended and self._due(name)] if ended else []
 
     def alone(self, timeout: float) -> dict[str, Verdict]:
         """Return the verdict on each question; what does not hold yet of it is judged in a kernel of its own.

@@ -52,7 +52,8 @@ def _imports(references: Iterable[Reference]) -> set[str]:
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module)
+                # What is imported from a package may be a module.
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return {name for name in found if _installed(name)}
 
 

@@ -14,7 +14,7 @@ from scalelab.errors import ScalelabError
 from scalelab.grading import guard
 
 VISIBLE, HIDDEN = "check", "hidden"
-PROLOGUE = "prologue"
+PROLOGUE, EPILOGUE = "prologue", "epilogue"
 
 
 class BadReference(ScalelabError):
@@ -107,28 +107,37 @@ def read_reference(path: Path) -> Reference:
 def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Notebook:
     """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
 
-    role: "check" or "hidden". Its cells: set-up, then per question the answer and the check.
+    role: "check" or "hidden". Its cells: set-up, then per question the answer and the check, and last a look at all
+    that judges; where that is the only question, there is such a look before and after its check.
     """
-    cells = [*reference.setup, _prologue()]
+    prologue, epilogue = _ours(PROLOGUE, guard.prologue()), _ours(EPILOGUE, guard.cell(), guard.EXPECTED)
+    cells = [*reference.setup, prologue]
     for question in reference.questions:
         if question.exercise in answers:
             # What nbval would compare with must be our own; an answer's output is compared with nothing.
             cells.append(question.answer | _unrun(answers[question.exercise]))
-            cells.append(_guarded(question, role))
+            cells.append(_guarded(question, role, whole=len(answers) == 1))
+    if len(answers) > 1:
+        cells.append(epilogue)
     return copy.deepcopy({**reference.notebook, "cells": cells})
 
 
-def _prologue() -> Cell:
-    return {"cell_type": "code", "id": PROLOGUE, "metadata": {"scalelab": {"role": "setup"}}} | _unrun(guard.prologue())
+def _ours(name: str, source: str, printed: str = "") -> Cell:
+    """Return a cell of ours, of which a reference knows nothing, with what it prints where that is compared."""
+    place = {"role": "guard" if printed else "setup"}
+    cell: Cell = {"cell_type": "code", "id": name, "metadata": {"scalelab": place}, **_unrun(source)}
+    if printed:
+        cell |= {"execution_count": 1, "outputs": [{"name": "stdout", "output_type": "stream", "text": printed}]}
+    return cell
 
 
-def _guarded(question: Question, role: str) -> Cell:
+def _guarded(question: Question, role: str, *, whole: bool) -> Cell:
     """Return a check with a look at the machinery before and after it, and what it takes over from a visible one."""
     check = question.check(role)
     source = text_of(check["source"])
     if role == HIDDEN:
         source = f"{_given(text_of(question.visible['source']))}\n{source}"
-    look = guard.cell(source)
+    look = guard.cell(source, whole=whole)
     printed = "".join(text_of(output["text"]) for output in check["outputs"])
     stream = {"name": "stdout", "output_type": "stream", "text": f"{guard.EXPECTED}{printed}{guard.EXPECTED}"}
     return check | {"source": f"{look}\n{source}\n{look}", "outputs": [stream]}

@@ -32,7 +32,7 @@ LARGEST_OUTPUT = 200_000
 LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
-COMPARED = {"check", "hidden"}
+COMPARED = {"check", "hidden", "guard"}
 UNHEARD = {"execute_input", "comm_open", "comm_msg", "comm_close"}
 """Messages that nbval passes over, and yet would lay out for its log, which can take longer than an answer."""
 SLICE_S = 0.1
