@@ -24,9 +24,6 @@ import pytest
 from scalelab.course.isolated import MARK, end_marked
 from scalelab.grading import guard
 
-# jsonschema, which nbformat uses, would compile a grammar for 1 s to check a kind of text that no notebook has.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LARGEST_OUTPUT = 200_000
 LARGEST_REPORT = 10_000
