@@ -15,7 +15,10 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from scalelab.grading import plugin
 
-MODULES = ("nbval.plugin", "nbval.kernel", "jupyter_client.manager", "zmq.asyncio", plugin.__name__)
+MODULES = (
+    *("nbval.plugin", "nbval.kernel", "jupyter_client.manager", "zmq.asyncio", plugin.__name__),
+    *("ipykernel.kernelspec", "IPython.core.interactiveshell"),  # jupyter_client looks for a kernel of this Python
+)
 
 for name in (*MODULES, *(f"_pytest.{name}" for name in default_plugins)):
     import_module(name)
