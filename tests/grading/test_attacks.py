@@ -127,6 +127,9 @@ VAIN = {
     ),
 }
 
+# These end otherwise: nothing that fits is printed, the kernel gives no reply, or the thread comes too late.
+NOT_BY_THE_GUARD = {*VAIN, "cells rewritten", "session patched", "handlers replaced", "late thread"}
+
 # Screen off, these gain points or may: an answer shares its process with its check. Only the screen holds them.
 ONLY_THE_SCREEN = {
     "equal to everything": (
@@ -404,7 +407,7 @@ def test_the_guard_holds_forgeries_without_the_screen(
     rows = []
     for name, asked in judged(one, places).items():
         by_guard = asked.state in {"tampered", "kernel died"}
-        assert by_guard or name in VAIN, (name, asked)
+        assert by_guard or name in NOT_BY_THE_GUARD, (name, asked)
         rows.append((name, f"{'guard' if by_guard else 'nbval'}: {asked.state}", asked.seconds))
     tell(table("attacks on the check, screen off", rows))
 
