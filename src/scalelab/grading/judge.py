@@ -78,6 +78,8 @@ class _Hearing:
     def touched(self) -> str:
         """What the answer has changed of what judges it, in words, or ""."""
         lines = self.check.said.splitlines()
+        if self.check.state == FAILED and guard.EXPECTED.strip() not in lines:
+            lines.append(f"what a cell runs or prints{guard.TOUCHED}".strip())
         return next((line for line in lines if f"{line}\n".endswith(guard.TOUCHED)), "")
 
 

@@ -81,6 +81,7 @@ _get: Any = dict.get
 _code, _defaults, _keywords = map(attrgetter, ("__code__", "__defaults__", "__kwdefaults__"))
 _bases = attrgetter("__bases__")
 _cell = CellType.cell_contents.__get__
+_of_tee: set[CodeType] = set()
 _end = os._exit
 
 
@@ -124,6 +125,7 @@ class Watch:
 
     def begin(self, namespace: dict[str, Any]) -> None:
         """Bring the note up to date, and add the namespace of a notebook whose set-up has run."""
+        _of_tee.update(_tees())
         self.namespace = namespace
         self.given = {name: value for name, value in namespace.items() if not name.startswith("_")}
         for name, value in self.given.items():
@@ -365,7 +367,10 @@ def _is_its_own(one: Any, name: str, value: Any) -> bool:
     """Whether a value is the object's own method, or IPython's wrapper of a stream's, made for each cell anew."""
     if isinstance(value, MethodType):
         return value.__self__ is one and value.__func__ is getattr(type(one), name, None)
-    return isinstance(value, FunctionType) and _code(value) in _tees()
+    if not isinstance(value, FunctionType) or _code(value) not in _of_tee:
+        return False
+    wrapped = [_content(cell) for cell in value.__closure__ or ()]
+    return all(_is_its_own(one, name, inner) for inner in wrapped if callable(inner))
 
 
 def _tees() -> tuple[CodeType, ...]:
