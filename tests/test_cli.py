@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -61,13 +60,36 @@ def test_grade_hands_on_what_it_is_given(small_course: Course, monkeypatch: pyte
     given = []
     monkeypatch.setattr("scalelab.grading.grade", lambda *folders, **options: given.append((folders, options)))
     command = ["--course", str(small_course.root), "grade", "handed-in", "--out", "grades"]
-    assert main([*command, "--jobs", "3", "--timeout", "2.5"]) == 0
     assert main(command) == 0
+    ids = ["--canvas-id", "01_first=7", "--canvas-id", "02_second=8"]
+    limits = ["--jobs", "3", "--timeout", "2.5", "--no-sandbox", "--again"]
+    assert main([*command, *limits, "--dask", "tcp://127.0.0.1:9", "--roster", "class.csv", *ids]) == 0
+    usual = {"course": small_course, "jobs": None, "timeout": 30.0, "sandbox": True, "again": False}
+    named = {"course": small_course, "jobs": 3, "timeout": 2.5, "sandbox": False, "again": True}
     folders = (Path("handed-in"), Path("grades"))
     assert given == [
-        (folders, {"course": small_course, "jobs": 3, "timeout": 2.5}),
-        (folders, {"course": small_course, "jobs": os.cpu_count(), "timeout": 30.0}),
+        (folders, {**usual, "dask": None, "roster": None, "canvas_ids": {}}),
+        (
+            folders,
+            {
+                **named,
+                "dask": "tcp://127.0.0.1:9",
+                "roster": Path("class.csv"),
+                "canvas_ids": {"01_first": 7, "02_second": 8},
+            },
+        ),
     ]
+    with pytest.raises(SystemExit):
+        main([*command, "--canvas-id", "01_first"])
+
+
+def test_sets_are_written_for_nbgrader(course: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--course", str(course.root), "course", "nbgrader", str(tmp_path)]) == 0
+    written = capsys.readouterr().out.splitlines()
+    assert written == [
+        str(tmp_path / "source" / path.stem / path.name) for path in sorted(course.exercises.glob("*.ipynb"))
+    ]
+    assert all(Path(path).is_file() for path in written)
 
 
 def test_grade_says_what_it_cannot_find(course: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,15 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     return FAILED if check(course) else 0
 
 
+def _nbgrader(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.exercises import read_set, sources
+    from scalelab.grading.nbgrader import export
+
+    for path in sources(course):
+        print(export(read_set(path), options.folder))
+    return 0
+
+
 def _record(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.record import record
 
@@ -208,6 +217,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
     )
     check.set_defaults(run=_check)
+    nbgrader = parts.add_parser(
+        "nbgrader",
+        parents=[where],
+        help="write the exercise sets as assignments of nbgrader",
+        description="Write each exercise set into nbgrader's course folder FOLDER, as source/SET/SET.ipynb, with the "
+        "settings that it needs. Then `nbgrader generate_assignment SET` in that folder.",
+    )
+    nbgrader.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="nbgrader's course folder, which may not exist yet"
+    )
+    nbgrader.set_defaults(run=_nbgrader)
 
     lab = commands.add_parser(
         "lab",
