@@ -127,8 +127,12 @@ VAIN = {
     ),
 }
 
-# These end otherwise: nothing that fits is printed, the kernel gives no reply, or the thread comes too late.
-NOT_BY_THE_GUARD = {*VAIN, "cells rewritten", "session patched", "handlers replaced", "late thread"}
+# These end otherwise: the check does not use what was changed, IPython puts it back after the cell, nothing that fits is
+# printed, the kernel gives no reply, or the thread comes too late.
+NOT_BY_THE_GUARD = {
+    *VAIN,
+    *("cells rewritten", "checks replaced", "handlers replaced", "late thread", "session patched", "stdout patched"),
+}
 
 # Screen off, these gain points or may: an answer shares its process with its check. Only the screen holds them.
 ONLY_THE_SCREEN = {
