@@ -21,7 +21,7 @@ import pytest
 
 from scalelab.course.isolated import Family, family
 from scalelab.course.notebooks import Notebook, written
-from scalelab.grading import plugin
+from scalelab.grading import plugin, sandbox
 
 JUPYTER = Path(__file__).parent / "jupyter"
 COLD_KERNEL = "scalelab-judge"
@@ -184,6 +184,7 @@ class _Forked:
 
 def _judge(writer: Connection, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """In the forked process: be what a new one would be, and run pytest."""
+    sandbox.end_with_parent()  # the fork server, which ends when we do
     os.setsid()
     os.chdir(folder)
     os.environ.clear()

@@ -61,7 +61,7 @@ _MOUNT_SETATTR = 442
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 22, 24, 38, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CAP_SYS_ADMIN = 21
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -188,6 +188,11 @@ def _setting(path: str) -> str:
 def adopt_orphans() -> None:
     """Become the parent of whatever loses its own parent below this process."""
     _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends."""
+    _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def system_calls() -> bytes:
