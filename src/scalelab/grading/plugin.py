@@ -47,7 +47,7 @@ class Listener:
         self._shell = kernel.kc.get_shell_msg
         self._waiting: deque[dict[str, Any]] = deque()
         self._room = LARGEST_OUTPUT
-        # Nobody asks for the heart's beat any more, and its thread would wait for ever where a kernel broke its sockets.
+        # Nobody asks for the heart's beat any more, and its thread waits for ever where a kernel broke its sockets.
         kernel.kc.hb_channel.stop()
         kernel.kc.get_iopub_msg = self.get_iopub_msg
         kernel.kc.get_shell_msg = self.get_shell_msg
