@@ -16,10 +16,8 @@ from playwright.sync_api import Browser, Page
 
 from scalelab.checks._verdict import _indented
 from scalelab.course.notebooks import text_of
-from scalelab.grading import judge
 from scalelab.grading.answers import AMBIGUOUS, TOO_LONG, Answer
 from scalelab.grading.feedback import (
-    FAILED_AGAIN,
     HELD,
     MEANING,
     MISSED,
@@ -30,7 +28,17 @@ from scalelab.grading.feedback import (
     feedback_page,
     lines_of,
 )
-from scalelab.grading.judge import FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, Verdict
+from scalelab.grading.judge import (
+    FAILED,
+    FAILED_AGAIN,
+    JUDGE_ENDED,
+    NOT_JUDGED,
+    PASSED,
+    RAISED,
+    SET_ASIDE,
+    TAMPERED,
+    Verdict,
+)
 from scalelab.grading.merge import Reference
 from scalelab.grading.report import Grade, grade_of
 from scalelab.grading.submissions import Submission
@@ -80,7 +88,7 @@ def asyncio_set() -> Reference:
 @pytest.fixture(scope="module")
 def every_way(asyncio_set: Reference) -> list[Grade]:
     """Grades in which every state there is comes up, two questions in each way."""
-    ways = [*EVERY_WAY, JUDGE_ENDED, AMBIGUOUS, TOO_LONG]
+    ways = [*EVERY_WAY, JUDGE_ENDED, TAMPERED, AMBIGUOUS, TOO_LONG]
     return [grade_of_states(asyncio_set, ways[start:], f"student-{start}") for start in range(0, len(ways), 8)]
 
 
@@ -148,8 +156,7 @@ def test_every_state_is_explained_in_a_sentence(every_way: list[Grade]) -> None:
 
 def test_an_answer_that_raises_only_the_second_time_is_told_so(asyncio_set: Reference) -> None:
     question = asyncio_set.questions[0]
-    verdict = Verdict(RAISED, f"{FAILED_AGAIN}, for its hidden check.", visible=True)
-    assert FAILED_AGAIN in Path(judge.__file__).read_text(encoding="utf-8")
+    verdict = Verdict(RAISED, FAILED_AGAIN, visible=True)
     given = {one.exercise: Answer("pass") for one in asyncio_set.questions}
     verdicts = dict.fromkeys(given, Verdict(PASSED, "", True, True)) | {question.exercise: verdict}
     submission = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", asyncio_set.slug, 0.0)

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scalelab.grading.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG
-from scalelab.grading.judge import DIED, FAILED, JUDGE_ENDED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, TIMED_OUT
+from scalelab.grading.judge import (
+    DIED,
+    FAILED,
+    FAILED_AGAIN,
+    JUDGE_ENDED,
+    NOT_JUDGED,
+    PASSED,
+    RAISED,
+    SET_ASIDE,
+    TAMPERED,
+    TIMED_OUT,
+)
 from scalelab.grading.legible import legible
 from scalelab.grading.pages import page
 from scalelab.grading.report import Grade, QuestionGrade
@@ -22,10 +33,8 @@ WRAPPED_AT = 92
 HELD, MISSED, PRINTED = "held", "missed", "printed"
 ALL_SAID = re.compile(r"\w+: not yet\. The lines above that begin with ✗ say what is missing\.|-{60,}")
 """Lines that say nothing more: the end of a check's verdict, and the rule above a traceback."""
-EARLY = frozenset({TIMED_OUT, DIED, JUDGE_ENDED})
+EARLY = frozenset({TIMED_OUT, DIED, JUDGE_ENDED, TAMPERED})
 """The states whose feedback opens with the grader's own sentence."""
-FAILED_AGAIN = "The answer failed when it ran again"
-"""So opens the feedback of an answer that ran before its visible check, and raised before its hidden one."""
 NOTHING_RAN = frozenset({SET_ASIDE, MISSING, DUPLICATED, AMBIGUOUS, TOO_LONG})
 """The states whose feedback is the grader's own sentence."""
 
@@ -36,6 +45,7 @@ WORDS = {
     TIMED_OUT: "Did not come to an end",
     DIED: "Ended Python itself",
     JUDGE_ENDED: "Ended Python itself",
+    TAMPERED: "Changed what judges it",
     NOT_JUDGED: "Could not be judged",
     SET_ASIDE: "Waits for a person",
     MISSING: "No answer found",
@@ -51,6 +61,8 @@ MEANING = {
     DIED: "The Python that ran your answer ended: a call that exits, or more memory than there is, does that. Checks "
     "that were still to come could not run.",
     JUDGE_ENDED: "Your answer ended the processes around it, so its checks could not run to their end.",
+    TAMPERED: "When your answer had run, something that its checks rely on was no longer what it was, so nothing that "
+    "they said could be believed. If you changed it by accident, use a name of your own.",
     NOT_JUDGED: "Something went wrong on the grader's side. That is not your fault and costs you nothing: your "
     "instructor has been told, and the points are still open.",
     SET_ASIDE: "Your answer uses something that the grader does not run before a person has read it. That is a "
@@ -90,7 +102,7 @@ def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
     """Return what the template shows of a question. Nothing of the judge's own trouble is told to a student."""
     words: QuestionTexts | None = texts.questions.get(question.exercise)
     first, _, rest = question.feedback.partition("\n")
-    again = question.state == RAISED and first.startswith(FAILED_AGAIN)
+    again = question.state == RAISED and first == FAILED_AGAIN
     early = question.state in EARLY or again
     reason = question.feedback if question.state in NOTHING_RAN else first if early else ""
     output = rest if early else question.feedback if question.state in {FAILED, RAISED} else ""

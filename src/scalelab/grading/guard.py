@@ -1,7 +1,7 @@
-"""Cells of ours around an answer, which say whether it has changed the machinery that judges it.
+"""Looks at the machinery that judges an answer, which say whether the answer has changed it.
 
-`prologue` follows the set-up, `cell` stands between an answer and its check, and may stand behind the check once more:
-an answer's function can also change something while a check calls it. Its output is compared as a check's is: by nbval,
+`prologue` is a cell after the set-up; `cell` stands before and after each check, in the check's own cell: an answer's
+function can also change something while a check calls it. What it prints is compared as what a check prints: by nbval,
 in another process. What happens in the kernel is in `watch`; what an answer could do to that is the business of
 `screen`.
 """
@@ -13,7 +13,7 @@ import ast
 from scalelab.grading.bindings import loaded
 
 EXPECTED = "untouched\n"
-"""What the guard's cell prints after an honest answer."""
+"""What a look prints after an honest answer."""
 TOUCHED = " is not what it was before the answer ran\n"
 """How the line ends that it prints otherwise."""
 WATCH = "scalelab.grading.watch"
@@ -26,7 +26,7 @@ def prologue() -> str:
 
 
 def cell(check: str = "", *, whole: bool = True) -> str:
-    """Return the source of the cell that says whether an answer kept its hands off what `check`, a source, needs.
+    """Return the source of a look, which says whether an answer kept its hands off what `check`, a source, needs.
 
     Not `whole` leaves out what is far from the check: for where a whole look comes later.
     """

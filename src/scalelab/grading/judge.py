@@ -94,7 +94,7 @@ def judge(
     """Return nbval's verdict on each of the answers (sources by exercise); `timeout` is in seconds per cell.
 
     Visible and hidden checks run in kernels apart. First all questions share the two kernels, as in the student's own
-    notebook; what does not pass there is judged again, alone, and that holds.
+    notebook; what does not pass there, where another answer may be the cause, is judged again, alone, and that holds.
     Raises Stopped soon after `stop` is set.
     """
     verdicts = _set_aside(reference, answers)
