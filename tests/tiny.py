@@ -14,6 +14,14 @@ from scalelab.course.sync import sync
 FOLDER = Path(__file__).parent / "tiny_course"
 SLUG = "01_tiny"
 PROMPT = '+++ {"role": "prompt"'
+POINTS = {"add": 3, "ordered": 3, "mend": 2}
+"""The exercises that tests of the grader keep, and their points."""
+RIGHT = {
+    "add": "def add(a, b):\n    return a + b",
+    "ordered": "async def ordered(jobs):\n    return await asyncio.gather(*jobs)",
+    "mend": "def count(word, seen=[]):\n    seen.append(word)\n    return len(seen)",
+}
+"""Right answers to them."""
 
 
 def tiny_course(root: Path) -> Course:

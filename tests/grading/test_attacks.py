@@ -26,20 +26,14 @@ import pytest
 from scalelab.course.find import Course
 from scalelab.grading import Grade, QuestionGrade, Summary, grade, zygote
 from scalelab.grading.guard import WATCH
-from tiny import cell, keep_exercises, load, quiet_sync, save, source, student_path, tiny_course
+from tiny import POINTS, RIGHT, cell, keep_exercises, load, quiet_sync, save, source, student_path, tiny_course
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or bool(zygote.missing()), reason="answers cannot be sandboxed on this system"
 )
 
 TIMEOUT = 3.0
-POINTS = {"add": 3, "ordered": 3, "mend": 2}
 FULL = sum(POINTS.values())
-RIGHT = {
-    "add": "def add(a, b):\n    return a + b",
-    "ordered": "async def ordered(jobs):\n    return await asyncio.gather(*jobs)",
-    "mend": "def count(word, seen=[]):\n    seen.append(word)\n    return len(seen)",
-}
 WRONG = "def add(a, b):\n    return None\n\nasync def ordered(jobs):\n    return None\n\n"
 SECRET = "the-launch-code-is-0000"
 MARK = "scalelab-attack-left-behind"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from made_up import MADE_WITH, class_of, grade_of_states, hostile, reference
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from scalelab.grading.class_report import ClassFigures, as_json, class_figures, class_page
 from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, TIMED_OUT
@@ -48,29 +47,6 @@ def four(asyncio_set: Reference) -> list[Grade]:
         replace(grade, notes=note, seconds=seconds)
         for grade, note, seconds in zip(grades, notes, (1.0, 2.0, 3.0, 40.0), strict=True)
     ]
-
-
-@pytest.fixture
-def shown(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Open a page from a file; at the end nothing else was asked for."""
-    contexts = []
-    asked: list[str] = []
-
-    def opened(text: str, **options: object) -> Page:
-        path = tmp_path / f"page-{len(contexts)}.html"
-        path.write_text(text, encoding="utf-8")
-        context = browser.new_context(**options)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url) if request.url != path.as_uri() else None)
-        page.on("console", lambda message: asked.append(message.text))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not asked
 
 
 def test_the_figures_of_four(four: list[Grade]) -> None:

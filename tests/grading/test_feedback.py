@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import HOSTILE, SLUGS, STATES, grade_of_states, hostile, reference
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from scalelab.checks._verdict import _indented
 from scalelab.course.notebooks import text_of
@@ -90,33 +90,6 @@ def every_way(asyncio_set: Reference) -> list[Grade]:
     """Grades in which every state there is comes up, two questions in each way."""
     ways = [*EVERY_WAY, JUDGE_ENDED, TAMPERED, AMBIGUOUS, TOO_LONG]
     return [grade_of_states(asyncio_set, ways[start:], f"student-{start}") for start in range(0, len(ways), 8)]
-
-
-@pytest.fixture
-def shown(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Open a page from a file; at the end nothing else was asked for, and nothing was complained of."""
-    contexts = []
-    asked: list[str] = []
-    complaints: list[str] = []
-
-    def opened(text: str, **options: object) -> Page:
-        path = tmp_path / f"page-{len(contexts)}.html"
-        path.write_text(text, encoding="utf-8")
-        context = browser.new_context(**options)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url) if request.url != path.as_uri() else None)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not asked
-    assert not complaints
 
 
 @pytest.mark.parametrize("slug", SLUGS)

@@ -16,18 +16,25 @@ import pytest
 
 from scalelab.course.find import Course
 from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade, judge
-from tiny import cell, change, keep_exercises, load, quiet_sync, reference_path, save, source, student_path, tiny_course
+from tiny import (
+    POINTS,
+    RIGHT,
+    cell,
+    change,
+    keep_exercises,
+    load,
+    quiet_sync,
+    reference_path,
+    save,
+    source,
+    student_path,
+    tiny_course,
+)
 
 TIMEOUT = 5.0
 LEFT_BEHIND = "scalelab-test-left-behind"
-POINTS = {"add": 3, "ordered": 3, "mend": 2}
 FULL = sum(POINTS.values())
 
-RIGHT = {
-    "add": "def add(a, b):\n    return a + b",
-    "ordered": "async def ordered(jobs):\n    return await asyncio.gather(*jobs)",
-    "mend": "def count(word, seen=[]):\n    seen.append(word)\n    return len(seen)",
-}
 BLANK = {"add": " ", "ordered": " ", "mend": " "}
 ON_POSIX = sys.platform != "win32"
 SANDBOX = sys.platform == "linux"
