@@ -2,5 +2,5 @@
 
 import sys
 
-# jsonschema, which nbformat uses, would compile a grammar for 2 s to check a kind of text that no notebook has.
+# jsonschema, which nbformat uses, would compile a grammar at its import, to check a kind of text that no notebook has.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
