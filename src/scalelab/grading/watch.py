@@ -376,8 +376,8 @@ def _is_its_own(one: Any, name: str, value: Any) -> bool:
 def _tees() -> tuple[CodeType, ...]:
     """Return the code of the functions that IPython puts before the streams' `write`."""
     module = sys.modules.get("IPython.core.interactiveshell")
-    tee: Any = unwrap(getattr(getattr(module, "InteractiveShell", None), "_tee", _tees))
-    codes = [tee.__code__] if isinstance(tee, FunctionType) else []
+    tee = getattr(getattr(module, "InteractiveShell", None), "_tee", None)
+    codes: list[CodeType] = [] if tee is None else [_code(unwrap(tee))]
     for code in codes:
         codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
     return tuple(codes)
