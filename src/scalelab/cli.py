@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,12 +99,17 @@ def _book(course: Course, options: argparse.Namespace) -> int:
 
 
 def _test(course: Course, options: argparse.Namespace) -> int:
-    arguments = options.rest
+    from scalelab.course.execute import recall
+    from scalelab.course.find import chapters
+
+    arguments, environment = options.rest, dict(os.environ)
     if not arguments:
+        environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
         # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
         arguments = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
+    pytest = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(pytest, cwd=course.root, env=environment, check=False).returncode
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:
