@@ -193,7 +193,7 @@ def test_a_claim_gets_a_second_run_and_no_third(
     assert again in told(stream)
 
     edit(small_course.chapters / "02_second.md", "at_least=2", "at_least=5")
-    with pytest.raises(ChapterFailed, match="This claim does not hold here: it ran. Measured 4, expected at least 5"):
+    with pytest.raises(ChapterFailed, match=r"This claim does not hold here: it ran\. Measured 4, expected at least 5"):
         execute(small_course, progress)
     assert told(stream).count(again) == 1
 

@@ -90,7 +90,8 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
         todo = [(chapter, notebook) for chapter, notebook in book if done[chapter.slug] is None]
         plan = Plan(course, [chapter.slug for chapter, _ in todo], progress)
         failures = []
-        for chapter, notebook in todo:
+        for chapter, unrun in todo:
+            notebook = unrun
             plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
             failure = run(course, chapter, notebook, plan)
             if failure is not None and failure.of_claim:

@@ -53,9 +53,8 @@ class Plan:
 
     def again(self) -> None:
         """Begin the chapter anew, since a claim did not hold."""
-        self._progress.say(
-            f"{self.slug}: a claim does not hold in cell {len(self.cells)} of {self.of}; executing the chapter once more"
-        )
+        where = f"cell {len(self.cells)} of {self.of}"
+        self._progress.say(f"{self.slug}: a claim does not hold in {where}; executing the chapter once more")
         self.cells = []
         self._progress.now(f"{self.slug}: starting its kernel")
 
