@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from scalelab.course import cache
-from scalelab.course.build import BookFailed, FolderTaken, build, clean, publish
+from scalelab.course.build import BookFailed, FolderTaken, _inputs, build, clean, publish
 from scalelab.course.execute import ChapterFailed, NoNotebook, execute, recall
 from scalelab.course.find import Course, chapters
 from scalelab.course.kernels import jupyter_environment
@@ -358,3 +358,13 @@ def test_durations_are_for_people() -> None:
         "99 s",
         "2 min 05 s",
     ]
+
+
+def test_the_source_of_an_exercise_set_is_an_input_of_the_book(small_course: Course) -> None:
+    """The head of an exercise page says how many minutes the set takes, and the notebook does not."""
+    source = small_course.solutions / "01_first.md"
+    source.parent.mkdir()
+    source.write_text("---\nminutes: 20\n---\n", encoding="utf-8")
+    before = _inputs(small_course)
+    edit(source, "20", "25")
+    assert _inputs(small_course) != before
