@@ -166,10 +166,10 @@ def _cells(raw: list[Any]) -> Iterator[Cell]:
         if isinstance(kind, str):
             # Format 3 calls the source of code its input.
             source = cell["source"] if "source" in cell else cell.get("input")
-            yield Cell(_names(cell), short(kind), whole(_joined(source)))
+            yield Cell(names_of(cell), short(kind), whole(_joined(source)))
 
 
-def _names(cell: Mapping[str, Any]) -> tuple[str, ...]:
+def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a cell's metadata call it.
 
     Editors lose some of these: older versions of VS Code lose the cell's id, Colab moves it into the metadata, and
