@@ -16,6 +16,7 @@ from types import FrameType
 import psutil
 from jupyter_server.serverapp import ServerApp
 
+from scalelab.checks import COURSE
 from scalelab.course import processes
 from scalelab.course.book_handler import serve_book
 from scalelab.course.contents import CourseContents
@@ -162,6 +163,7 @@ def _use_our_settings(course: Course) -> None:
     os.environ.update(jupyter_environment())
     os.environ["JUPYTER_CONFIG_DIR"] = str(_settings(course))
     os.environ["JUPYTER_CONFIG_PATH"] = str(JUPYTER / "config")
+    os.environ[COURSE] = str(course.root)
 
 
 def _listen(port: int | None) -> socket.socket:
