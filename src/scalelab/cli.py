@@ -143,8 +143,9 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
     from scalelab.course.doctor import as_json, examine, show, well
+    from scalelab.grading.kernels import sandbox_finding
 
-    findings = examine()
+    findings = [*examine(), sandbox_finding()]
     if options.json:
         print(as_json(findings))
     else:
@@ -274,7 +275,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
-        description="Show what was found of each component, and how to get the rest. Status 1: a needed one lacks.",
+        description="Show what was found of each component, whether the course needs it, and how to get the rest. "
+        "Status 1: a needed one lacks.",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
