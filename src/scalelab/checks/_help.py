@@ -73,18 +73,15 @@ def take_hint(notebook: Path, exercise: str) -> str:
     return f'{words}\n\nThere is no further hint. `checks.solution("{exercise}", show_me=True)` shows a solution.'
 
 
-def take_solution(notebook: Path | None, exercise: str, *, show_me: bool, passed: bool = False) -> str:
-    """Return the solution as Markdown, and note that it was shown; or say why not.
-
-    notebook: the student's, where there is one. passed: what is known beyond this process and the saved notebook.
-    """
+def take_solution(notebook: Path | None, exercise: str, *, show_me: bool) -> str:
+    """Return the solution as Markdown, and note that beside the student's notebook; or say why there is none."""
     source = _solution(exercise, notebook)
     if source is None:
         return (
             f"There is no solution of {exercise!r} here. Solutions are in the folder solutions/ of the course: open "
             f"the notebook below it, or name its folder in {COURSE}."
         )
-    passed = passed or results.get(exercise, False) or (notebook is not None and _passed(notebook, exercise))
+    passed = results.get(exercise, False) or (notebook is not None and _passed(notebook, exercise))
     if not (passed or show_me):
         note = f", and notes that in `{_beside(notebook).name}`" if notebook else ""
         return (
