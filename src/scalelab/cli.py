@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.rest = rest
     with _ends_like_ctrl_c() as terminated:
         try:
-            course = None if options.run is _doctor else find_course(getattr(options, "course", None))
+            course = None if options.run in (_doctor, _watch) else find_course(getattr(options, "course", None))
             return int(options.run(course, options))
         except ScalelabError as error:
             print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
@@ -178,13 +178,21 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
     from scalelab.course.doctor import as_json, examine, show, well
+    from scalelab.grading.kernels import sandbox_finding
 
-    findings = examine()
+    findings = [*examine(), sandbox_finding()]
     if options.json:
         print(as_json(findings))
     else:
         show(findings)
     return 0 if well(findings) else FAILED
+
+
+def _watch(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.watch import find_notebook, watch
+
+    passed = watch(find_notebook(options.notebook), as_python=options.python, once=options.once)
+    return FAILED if options.once and not passed else 0
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
@@ -318,10 +326,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     clean.set_defaults(run=_clean)
 
+    watch = commands.add_parser(
+        "watch",
+        help="check your answers again whenever you save them in an editor",
+        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
+        "pass and why. On a terminal, keys give hints, a solution, and the end.",
+    )
+    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
+    watch.add_argument(
+        "--python",
+        action="store_true",
+        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
+    )
+    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
+    watch.set_defaults(run=_watch)
+
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
-        description="Show what was found of each component, and how to get the rest. Status 1: a needed one lacks.",
+        description="Show what was found of each component, whether the course needs it, and how to get the rest. "
+        "Status 1: a needed one lacks.",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
