@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.run is not _test:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     options.rest = rest
+    _can_say_everything()
     with _ends_like_ctrl_c() as terminated:
         try:
             course = None if options.run in (_doctor, _watch) else find_course(getattr(options, "course", None))
@@ -38,6 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nscalelab: interrupted.", file=sys.stderr)
             return TERMINATED if terminated else INTERRUPTED
+
+
+def _can_say_everything() -> None:
+    """Let no letter that a stream cannot write end the command: a pipe on Windows has few of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+            if sys.platform == "win32" and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -170,6 +171,27 @@ class TestInStep:
         files.path.write_text(whole, encoding="utf-8")
         assert files.saved()
 
+    def test_a_save_in_the_middle_of_a_look_is_not_lost(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = Files._read
+
+        def meanwhile(self: Files) -> Any:
+            made = read(self)
+            monkeypatch.setattr(Files, "_read", read)
+            save_answer(self.path, "last", "answer = 9")
+            return made
+
+        monkeypatch.setattr(Files, "_read", meanwhile)
+        save_answer(files.text, "add", RIGHT["add"])
+        assert [files.saved(), files.saved(), files.saved()] == [True, True, False]
+        for path in (files.text, files.path):
+            assert (answers_of(path)["add"], answers_of(path)["last"]) == (RIGHT["add"], "answer = 9")
+
+    def test_what_a_check_showed_never_overwrites_a_save(self, files: Files) -> None:
+        save_answer(files.path, "last", "answer = 9")
+        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": "old"}]})
+        assert answers_of(files.path)["last"] == "answer = 9"
+        assert files.saved()
+
     def test_only_answers_and_what_they_showed_are_touched(self, files: Files) -> None:
         before = load(files.path)
         save_answer(files.text, "add", RIGHT["add"])
@@ -247,7 +269,8 @@ class Terminal:
         drawn = b""
         deadline = time.monotonic() + 60
         while words.encode() not in drawn:
-            assert time.monotonic() < deadline, drawn.decode()
+            ready, _, _ = select.select([self._end], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, drawn.decode()
             try:
                 drawn += os.read(self._end, 65536)
             except OSError:
