@@ -21,6 +21,7 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,19 +81,47 @@ def _course(course: Course, options: argparse.Namespace) -> int:
     try:
         build(course, progress)
     except ScalelabError as error:
-        error.add_note("`scalelab lab` opens JupyterLab without the book.")
+        error.add_note("`scalelab start` opens JupyterLab without the book.")
         raise
-    return _serve(course, options, progress, book=True)
+    return _serve_workspace(course, options, progress, book=True)
+
+
+def _start(course: Course, options: argparse.Namespace) -> int:
+    return _serve_workspace(course, options, Progress(), book=False)
+
+
+def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
+    from scalelab.course.serve import serve
+    from scalelab.course.workspace import prepare, workspace_folder
+
+    folder = workspace_folder(course, options.workspace)
+    workspace = prepare(course, folder, progress.say)
+    serve(course, progress, workspace=workspace, book=book, port=options.port, open_browser=options.open)
+    return 0
 
 
 def _lab(course: Course, options: argparse.Namespace) -> int:
-    return _serve(course, options, Progress(), book=False)
-
-
-def _serve(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
     from scalelab.course.serve import serve
 
-    serve(course, progress, book=book, port=options.port, open_browser=options.open)
+    serve(course, Progress(), book=False, port=options.port, open_browser=options.open)
+    return 0
+
+
+def _reset(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.workspace import existing_workspace, reset
+
+    reset(course, existing_workspace(course, options.workspace), options.exercise)
+    return 0
+
+
+def _progress(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.start_page import LEGEND, table, total_line
+    from scalelab.course.workspace import existing_workspace, refresh, rows
+
+    workspace = existing_workspace(course, options.workspace)
+    found = [row for row in rows(course, workspace) if not options.chapter or row.number == options.chapter]
+    print("\n".join([*table(found, every=bool(options.chapter)), "", total_line(found), LEGEND, str(workspace.root)]))
+    refresh(course, workspace)
     return 0
 
 
@@ -109,12 +138,17 @@ def _book(course: Course, options: argparse.Namespace) -> int:
 
 
 def _test(course: Course, options: argparse.Namespace) -> int:
-    arguments = options.rest
+    from scalelab.course.execute import recall
+    from scalelab.course.find import chapters
+
+    arguments, environment = options.rest, dict(os.environ)
     if not arguments:
+        environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
         # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
         arguments = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
+    pytest = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(pytest, cwd=course.root, env=environment, check=False).returncode
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:
@@ -211,14 +245,23 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--port", type=int, help="serve on this port (default: the first free one from 8888)")
     serving.add_argument("--open", action="store_true", help="open the link in your browser")
 
+    working = argparse.ArgumentParser(add_help=False)
+    working.add_argument(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
+    )
+
     parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     course = commands.add_parser(
         "course",
-        parents=[where, serving],
-        help="build the book, then serve it beside JupyterLab until Ctrl-C",
-        description="Build the book where it is out of date, then serve it beside JupyterLab until Ctrl-C.",
+        parents=[where, serving, working],
+        help="build the book, then serve it beside your workspace in JupyterLab until Ctrl-C",
+        description="Build the book where it is out of date, then serve it beside your workspace in JupyterLab (see "
+        "`scalelab start`) until Ctrl-C.",
     )
     course.set_defaults(run=_course)
     parts = course.add_subparsers(title="for authors", metavar="COMMAND")
@@ -249,11 +292,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     nbgrader.set_defaults(run=_nbgrader)
 
+    _add_student_commands(commands, where, serving, working)
+
     lab = commands.add_parser(
         "lab",
         parents=[where, serving],
-        help="serve JupyterLab alone; build nothing",
-        description="Serve JupyterLab in the folder of the course until Ctrl-C; build nothing.",
+        help="for authors: serve JupyterLab in the folder of the course",
+        description="Serve JupyterLab in the folder of the course until Ctrl-C, for authors: a chapter's text there "
+        "opens as a notebook. Students use `scalelab start`.",
     )
     lab.set_defaults(run=_lab)
 
@@ -349,6 +395,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     grade.set_defaults(run=_grade)
     return parser
+
+
+def _add_student_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    where: argparse.ArgumentParser,
+    serving: argparse.ArgumentParser,
+    working: argparse.ArgumentParser,
+) -> None:
+    start = commands.add_parser(
+        "start",
+        parents=[where, serving],
+        help="open your own workspace in JupyterLab: chapters and exercises, and how far you are",
+        description="Put chapters and exercises as notebooks into the folder DIR, or bring what is there up to date "
+        "without touching your answers, and open it in JupyterLab until Ctrl-C. Nothing is built.",
+    )
+    start.add_argument(
+        "workspace",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="your workspace (default: the one used last, else a folder beside the course's)",
+    )
+    start.set_defaults(run=_start)
+
+    progress = commands.add_parser(
+        "progress",
+        parents=[where, working],
+        help="show how far you are in each chapter's exercises",
+        description="Show how far you are. It is told from your notebooks as they were saved last.",
+    )
+    progress.add_argument(
+        "chapter", nargs="?", metavar="NN", help="the number of one chapter, for more on each exercise"
+    )
+    progress.set_defaults(run=_progress)
+
+    reset = commands.add_parser(
+        "reset",
+        parents=[where, working],
+        help="bring back an exercise as the course has it; your answer is kept beside it",
+        description="Bring back an exercise as the course has it. Your answer is kept in a notebook beside it.",
+    )
+    reset.add_argument("exercise", metavar="EXERCISE", help="its name, such as turns, or 08/turns where two have one")
+    reset.set_defaults(run=_reset)
 
 
 if __name__ == "__main__":

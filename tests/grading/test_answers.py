@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalelab.course.answers import LARGEST_ANSWER, Answer
 from scalelab.course.find import Course
-from scalelab.grading.answers import LARGEST_ANSWER, Answer, answers, digest_of_answers, marks
+from scalelab.course.handed_in import Cell, read
+from scalelab.grading.answers import answers, digest_of_answers, marks
 from scalelab.grading.merge import Reference, read_reference
-from scalelab.grading.submissions import Cell, read, recognise
+from scalelab.grading.submissions import recognise
 from tiny import FOLDER, cell, load
 
 Notebook = dict[str, Any]

@@ -111,10 +111,9 @@ def _sources(course: Course) -> list[Path]:
 
 
 def _inputs(course: Course) -> str:
-    """Return a hash of everything that a page depends on."""
-    return " ".join(
-        [cache_key(course), fingerprint(LIBRARY, files_below(LIBRARY)), fingerprint(course.root, _sources(course))]
-    )
+    """Return a hash of everything that a page depends on; the head of an exercise page comes from the set's source."""
+    sources = [*_sources(course), *course.solutions.glob("*.md")]
+    return " ".join([cache_key(course), fingerprint(LIBRARY, files_below(LIBRARY)), fingerprint(course.root, sources)])
 
 
 def _pages(course: Course) -> list[str]:

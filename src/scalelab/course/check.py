@@ -20,6 +20,7 @@ import nbformat
 import yaml
 from jsonschema import Draft7Validator
 
+from scalelab.course.checkpoints import faults as checkpoint_faults
 from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceError, read_set, sources
 from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matter
 from scalelab.course.isolated import WarmModule, cores
@@ -123,7 +124,10 @@ def _chapters(course: Course) -> Iterator[Problem]:
             continue
         for key in REQUIRED:
             yield from _header_key(name, key, header.get(key))
-        for slug in dict.fromkeys(NAMES_A_SET.findall(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for rule, mend in checkpoint_faults(text):
+            yield Problem(name, "Checkpoint", rule, mend)
+        for slug in dict.fromkeys(NAMES_A_SET.findall(text)):
             if not (course.solutions / f"{slug}.md").is_file():
                 yield Problem(
                     name, "", f"names exercises/{slug}, which no set is the source of", f"write solutions/{slug}.md"

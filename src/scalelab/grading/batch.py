@@ -12,12 +12,14 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+from scalelab.course.answers import Answer
 from scalelab.course.exercises import sources
 from scalelab.course.find import Course
+from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
 from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of, own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
-from scalelab.grading.answers import Answer, answers, digest_of_answers, marks
+from scalelab.grading.answers import answers, digest_of_answers, marks
 from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE, Verdict, judge
 from scalelab.grading.keeper import Keeper, NotKept, keeping
 from scalelab.grading.kernels import kernels
@@ -26,7 +28,7 @@ from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
-from scalelab.grading.submissions import BadInput, HandedIn, NoNotebook, Refused, Submission, find, printable, read
+from scalelab.grading.submissions import BadInput, Refused, Submission, find
 from scalelab.measure.machine import usable_cores
 
 WAITS = 2
