@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -200,9 +200,14 @@ def _doctor(course: None, options: argparse.Namespace) -> int:
 
 
 def _watch(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.find import CourseNotFound
     from scalelab.course.watch import find_notebook, watch
+    from scalelab.course.workspace import workspace_folder
 
-    passed = watch(find_notebook(options.notebook), as_python=options.python, once=options.once)
+    workspace = options.workspace
+    with suppress(CourseNotFound):  # a notebook alone is enough
+        workspace = workspace_folder(find_course(getattr(options, "course", None)), options.workspace)
+    passed = watch(find_notebook(options.notebook, workspace), as_python=options.python, once=options.once)
     return FAILED if options.once and not passed else 0
 
 
@@ -337,21 +342,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     clean.set_defaults(run=_clean)
 
-    watch = commands.add_parser(
-        "watch",
-        help="check your answers again whenever you save them in an editor",
-        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
-        "pass and why. On a terminal, keys give hints, a solution, and the end.",
-    )
-    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
-    watch.add_argument(
-        "--python",
-        action="store_true",
-        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
-    )
-    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
-    watch.set_defaults(run=_watch)
-
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
@@ -438,6 +428,22 @@ def _add_student_commands(
     )
     reset.add_argument("exercise", metavar="EXERCISE", help="its name, such as turns, or 08/turns where two have one")
     reset.set_defaults(run=_reset)
+
+    watch = commands.add_parser(
+        "watch",
+        parents=[where, working],
+        help="check your answers again whenever you save them in an editor",
+        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
+        "pass and why. On a terminal, keys give hints, a solution, and the end.",
+    )
+    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
+    watch.add_argument(
+        "--python",
+        action="store_true",
+        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
+    )
+    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
+    watch.set_defaults(run=_watch)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from scalelab.course.answers_as_text import BadText, answers_in, as_text, tasks,
 from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import Course
 from scalelab.course.notebooks import student, text_of, written
+from scalelab.course.standing import PASSED, TRIED, standings
+from scalelab.course.updating import released
 from scalelab.course.watch import Files, NoNotebook, find_notebook
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
@@ -192,6 +194,16 @@ class TestInStep:
         assert answers_of(files.path)["last"] == "answer = 9"
         assert files.saved()
 
+    def test_a_pass_counts_as_progress_until_the_answer_changes(self, files: Files) -> None:
+        release = released(load(files.path))
+        save_answer(files.text, "add", RIGHT["add"])
+        files.saved()
+        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": ["✓ 2 and 3 are 5\n"]}]})
+        assert standings(load(files.path), release)[0].state == PASSED
+        save_answer(files.text, "add", "def add(a, b):\n    return b + a")
+        files.saved()
+        assert standings(load(files.path), release)[0].state == TRIED
+
     def test_only_answers_and_what_they_showed_are_touched(self, files: Files) -> None:
         before = load(files.path)
         save_answer(files.text, "add", RIGHT["add"])
@@ -206,7 +218,15 @@ class TestFound:
     def test_by_number_by_name_and_by_file(self, notebook: Path) -> None:
         for wanted in ("01", SLUG, str(notebook), str(notebook.with_suffix(".py"))):
             assert find_notebook(wanted) == notebook
-        assert find_notebook("01", notebook.parent) == notebook
+
+    def test_the_workspace_comes_before_the_course(self, notebook: Path, tmp_path: Path) -> None:
+        own = tmp_path / "own"
+        (own / "exercises").mkdir(parents=True)
+        mine = own / "exercises" / notebook.name
+        mine.write_bytes(notebook.read_bytes())
+        mine.with_name(f"{notebook.stem}.kept.ipynb").write_bytes(notebook.read_bytes())
+        assert find_notebook("01", own) == mine
+        assert find_notebook("01", tmp_path / "nowhere") == notebook
 
     def test_what_is_not_there_or_not_clear_is_said(self, notebook: Path) -> None:
         with pytest.raises(NoNotebook, match="No exercise notebook '08'"):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from scalelab.checks._help import take_hint, take_solution
+from scalelab._help import take_hint, take_solution
 from scalelab.course.answers_as_text import (
     SUFFIX,
     BadText,
@@ -70,10 +70,11 @@ class Result:
         return shown
 
 
-def find_notebook(wanted: str, start: Path | None = None) -> Path:
-    """Return the exercise notebook that is meant: a file, or a set's number or name, here or in `exercises` further up.
+def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
+    """Return the exercise notebook that is meant: a file, or a set's number or name.
 
-    A plain file stands for the notebook beside it. Raises NoNotebook.
+    Looked for here, in the workspace, and in `exercises` here or further up. A plain file stands for the notebook
+    beside it. Raises NoNotebook.
     """
     path = Path(wanted)
     if path.suffix in (".ipynb", SUFFIX):
@@ -81,16 +82,18 @@ def find_notebook(wanted: str, start: Path | None = None) -> Path:
         if not notebook.is_file():
             raise NoNotebook(f"Expected an exercise notebook at {notebook}; there is none.")
         return notebook
-    here = (start or Path.cwd()).absolute()
-    for folder in (here, *(place / "exercises" for place in (here, *here.parents))):
-        found = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if wanted in (one.stem, one.stem[:2])]
+    here = Path.cwd()
+    own = [workspace / "exercises"] if workspace is not None else []
+    for folder in (here, *own, *(place / "exercises" for place in (here, *here.parents))):
+        sets = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in one.stem]  # no kept copies
+        found = [one for one in sets if wanted in (one.stem, one.stem[:2])]
         if len(found) > 1:
             raise NoNotebook(f"{wanted!r} may be {' or '.join(one.name for one in found)}: name one of them.")
         if found:
             return found[0]
     raise NoNotebook(
-        f"No exercise notebook {wanted!r} in {here}, nor in a folder exercises there or further up. Change into the "
-        "folder of your notebooks, or name the file."
+        f"No exercise notebook {wanted!r} in {here}, in a workspace, nor in a folder exercises here or further up. "
+        "Change into the folder of your notebooks, or name the file."
     )
 
 
