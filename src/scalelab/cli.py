@@ -87,6 +87,11 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 
 def _start(course: Course, options: argparse.Namespace) -> int:
+    if options.prepare:
+        from scalelab.course.workspace import prepare, workspace_folder
+
+        prepare(course, workspace_folder(course, options.workspace))
+        return 0
     return _serve_workspace(course, options, Progress(), book=False)
 
 
@@ -406,6 +411,9 @@ def _add_student_commands(
         type=Path,
         metavar="DIR",
         help="your workspace (default: the one used last, else a folder beside the course's)",
+    )
+    start.add_argument(
+        "--prepare", action="store_true", help="make the workspace, and end: for an editor or a server of your own"
     )
     start.set_defaults(run=_start)
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scalelab._help import take_hint
 from scalelab.checks import Taken, help_taken
 from scalelab.cli import main
 from scalelab.course import watch
@@ -27,6 +28,7 @@ from scalelab.course.notebooks import student, text_of, written
 from scalelab.course.standing import PASSED, TRIED, standings
 from scalelab.course.updating import released
 from scalelab.course.watch import Files, NoNotebook, find_notebook
+from scalelab.course.workspace import Workspace, rows
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
 
@@ -382,3 +384,13 @@ def test_without_a_terminal_it_prints_below_and_ends_with_all_it_started(
     assert "Traceback" not in err + said
     assert "\x1b" not in said
     assert psutil.wait_procs(started, timeout=5)[1] == []
+
+
+def test_progress_says_which_help_was_taken(notebook: Path) -> None:
+    workspace = Workspace(notebook.parent.parent)
+    out = workspace.handed_out / "exercises" / notebook.name
+    out.parent.mkdir(parents=True)
+    out.write_bytes(notebook.read_bytes())
+    take_hint(notebook, "add")
+    (row,) = rows(Course(FOLDER), workspace)
+    assert [one.note for one in row.standings] == ["1 hint", "", "", ""]
