@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.run is not _test:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     options.rest = rest
+    _can_say_everything()
     with _ends_like_ctrl_c() as terminated:
         try:
             course = None if options.run in (_doctor, _watch) else find_course(getattr(options, "course", None))
@@ -40,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nscalelab: interrupted.", file=sys.stderr)
             return TERMINATED if terminated else INTERRUPTED
+
+
+def _can_say_everything() -> None:
+    """Let no letter that a stream cannot write end the command: a pipe on Windows has few of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+            if sys.platform == "win32" and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
 
 
 @contextmanager
@@ -76,6 +87,11 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 
 def _start(course: Course, options: argparse.Namespace) -> int:
+    if options.prepare:
+        from scalelab.course.workspace import prepare, workspace_folder
+
+        prepare(course, workspace_folder(course, options.workspace))
+        return 0
     return _serve_workspace(course, options, Progress(), book=False)
 
 
@@ -200,9 +216,14 @@ def _doctor(course: None, options: argparse.Namespace) -> int:
 
 
 def _watch(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.find import CourseNotFound
     from scalelab.course.watch import find_notebook, watch
+    from scalelab.course.workspace import workspace_folder
 
-    passed = watch(find_notebook(options.notebook), as_python=options.python, once=options.once)
+    workspace = options.workspace
+    with suppress(CourseNotFound):  # a notebook alone is enough
+        workspace = workspace_folder(find_course(getattr(options, "course", None)), options.workspace)
+    passed = watch(find_notebook(options.notebook, workspace), as_python=options.python, once=options.once)
     return FAILED if options.once and not passed else 0
 
 
@@ -355,21 +376,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     clean.set_defaults(run=_clean)
 
-    watch = commands.add_parser(
-        "watch",
-        help="check your answers again whenever you save them in an editor",
-        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
-        "pass and why. On a terminal, keys give hints, a solution, and the end.",
-    )
-    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
-    watch.add_argument(
-        "--python",
-        action="store_true",
-        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
-    )
-    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
-    watch.set_defaults(run=_watch)
-
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
@@ -435,6 +441,9 @@ def _add_student_commands(
         metavar="DIR",
         help="your workspace (default: the one used last, else a folder beside the course's)",
     )
+    start.add_argument(
+        "--prepare", action="store_true", help="make the workspace, and end: for an editor or a server of your own"
+    )
     start.set_defaults(run=_start)
 
     progress = commands.add_parser(
@@ -456,6 +465,22 @@ def _add_student_commands(
     )
     reset.add_argument("exercise", metavar="EXERCISE", help="its name, such as turns, or 08/turns where two have one")
     reset.set_defaults(run=_reset)
+
+    watch = commands.add_parser(
+        "watch",
+        parents=[where, working],
+        help="check your answers again whenever you save them in an editor",
+        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
+        "pass and why. On a terminal, keys give hints, a solution, and the end.",
+    )
+    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
+    watch.add_argument(
+        "--python",
+        action="store_true",
+        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
+    )
+    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
+    watch.set_defaults(run=_watch)
 
 
 if __name__ == "__main__":

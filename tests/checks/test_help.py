@@ -11,8 +11,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from scalelab import checks
-from scalelab.checks import Taken, _help, help_taken
+from scalelab import _help, checks
+from scalelab.checks import Taken, help_taken
+from scalelab.course.find import RECORD
 from tiny import load, save
 
 HINTS = ["What is asked?", "Which operator?", "`a + b`"]
@@ -136,6 +137,29 @@ def test_a_workspace_elsewhere_finds_the_solutions_of_the_course_that_is_named(
     assert SOLUTION in said(checks.solution, "add", show_me=True)
     assert help_taken(own / "mine.ipynb") == {"add": Taken(1, "before a pass")}
     assert note(course) == {}
+
+
+def test_a_workspace_knows_its_course(
+    said: Callable[..., str], course: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert _help.RECORD == RECORD
+    own = tmp_path_factory.mktemp("workspace")
+    save(own / "exercises" / "01_tiny.ipynb", notebook())
+    save(own / RECORD, {"form": 1, "course": str(course)})
+    monkeypatch.chdir(own / "exercises")
+    assert SOLUTION in said(checks.solution, "add", show_me=True)
+    assert help_taken(own / "exercises" / "01_tiny.ipynb") == {"add": Taken(0, "before a pass")}
+
+
+def test_what_was_taken_in_words() -> None:
+    assert [
+        _help.in_words(one) for one in (Taken(), Taken(1), Taken(2, "after a pass"), Taken(0, "before a pass"))
+    ] == [
+        "",
+        "1 hint",
+        "2 hints and the solution after a pass",
+        "the solution before a pass",
+    ]
 
 
 def test_the_notebook_that_runs_it_comes_first(

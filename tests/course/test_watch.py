@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scalelab._help import take_hint
 from scalelab.checks import Taken, help_taken
 from scalelab.cli import main
 from scalelab.course import watch
@@ -23,7 +25,10 @@ from scalelab.course.answers_as_text import BadText, answers_in, as_text, tasks,
 from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import Course
 from scalelab.course.notebooks import student, text_of, written
+from scalelab.course.standing import PASSED, TRIED, standings
+from scalelab.course.updating import released
 from scalelab.course.watch import Files, NoNotebook, find_notebook
+from scalelab.course.workspace import Workspace, rows
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
 
@@ -170,6 +175,37 @@ class TestInStep:
         files.path.write_text(whole, encoding="utf-8")
         assert files.saved()
 
+    def test_a_save_in_the_middle_of_a_look_is_not_lost(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = Files._read
+
+        def meanwhile(self: Files) -> Any:
+            made = read(self)
+            monkeypatch.setattr(Files, "_read", read)
+            save_answer(self.path, "last", "answer = 9")
+            return made
+
+        monkeypatch.setattr(Files, "_read", meanwhile)
+        save_answer(files.text, "add", RIGHT["add"])
+        assert [files.saved(), files.saved(), files.saved()] == [True, True, False]
+        for path in (files.text, files.path):
+            assert (answers_of(path)["add"], answers_of(path)["last"]) == (RIGHT["add"], "answer = 9")
+
+    def test_what_a_check_showed_never_overwrites_a_save(self, files: Files) -> None:
+        save_answer(files.path, "last", "answer = 9")
+        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": "old"}]})
+        assert answers_of(files.path)["last"] == "answer = 9"
+        assert files.saved()
+
+    def test_a_pass_counts_as_progress_until_the_answer_changes(self, files: Files) -> None:
+        release = released(load(files.path))
+        save_answer(files.text, "add", RIGHT["add"])
+        files.saved()
+        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": ["✓ 2 and 3 are 5\n"]}]})
+        assert standings(load(files.path), release)[0].state == PASSED
+        save_answer(files.text, "add", "def add(a, b):\n    return b + a")
+        files.saved()
+        assert standings(load(files.path), release)[0].state == TRIED
+
     def test_only_answers_and_what_they_showed_are_touched(self, files: Files) -> None:
         before = load(files.path)
         save_answer(files.text, "add", RIGHT["add"])
@@ -184,7 +220,15 @@ class TestFound:
     def test_by_number_by_name_and_by_file(self, notebook: Path) -> None:
         for wanted in ("01", SLUG, str(notebook), str(notebook.with_suffix(".py"))):
             assert find_notebook(wanted) == notebook
-        assert find_notebook("01", notebook.parent) == notebook
+
+    def test_the_workspace_comes_before_the_course(self, notebook: Path, tmp_path: Path) -> None:
+        own = tmp_path / "own"
+        (own / "exercises").mkdir(parents=True)
+        mine = own / "exercises" / notebook.name
+        mine.write_bytes(notebook.read_bytes())
+        mine.with_name(f"{notebook.stem}.kept.ipynb").write_bytes(notebook.read_bytes())
+        assert find_notebook("01", own) == mine
+        assert find_notebook("01", tmp_path / "nowhere") == notebook
 
     def test_what_is_not_there_or_not_clear_is_said(self, notebook: Path) -> None:
         with pytest.raises(NoNotebook, match="No exercise notebook '08'"):
@@ -247,7 +291,8 @@ class Terminal:
         drawn = b""
         deadline = time.monotonic() + 60
         while words.encode() not in drawn:
-            assert time.monotonic() < deadline, drawn.decode()
+            ready, _, _ = select.select([self._end], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, drawn.decode()
             try:
                 drawn += os.read(self._end, 65536)
             except OSError:
@@ -339,3 +384,13 @@ def test_without_a_terminal_it_prints_below_and_ends_with_all_it_started(
     assert "Traceback" not in err + said
     assert "\x1b" not in said
     assert psutil.wait_procs(started, timeout=5)[1] == []
+
+
+def test_progress_says_which_help_was_taken(notebook: Path) -> None:
+    workspace = Workspace(notebook.parent.parent)
+    out = workspace.handed_out / "exercises" / notebook.name
+    out.parent.mkdir(parents=True)
+    out.write_bytes(notebook.read_bytes())
+    take_hint(notebook, "add")
+    (row,) = rows(Course(FOLDER), workspace)
+    assert [one.note for one in row.standings] == ["1 hint", "", "", ""]

@@ -11,7 +11,7 @@ checks.hint("ordered")        # one more hint each time
 checks.solution("ordered")    # once it has passed
 """
 
-from scalelab.checks._help import COURSE, Taken, help_taken, hint, solution
+from scalelab._help import Taken, help_taken, hint, solution
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
@@ -20,7 +20,6 @@ from scalelab.checks._verdict import CheckFailed, EmptyCheck, Expect, verdict
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
-    "COURSE",
     "AnswerFailed",
     "Blocking",
     "CheckFailed",

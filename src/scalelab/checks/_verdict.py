@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from scalelab.checks import _help, _words
+from scalelab import _help
+from scalelab.checks import _words
 from scalelab.checks._run import Seen, Unmet, observed
 from scalelab.errors import ScalelabError
 

@@ -16,6 +16,7 @@ import jupytext
 import nbformat
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
+from scalelab.course.remember import RAN, digest
 from scalelab.errors import ScalelabError
 
 SUFFIX = ".py"
@@ -125,11 +126,16 @@ def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
 
 
 def with_outputs(notebook: Notebook, outputs: Mapping[str, list[dict[str, Any]]]) -> Notebook:
-    """Return the notebook in which checks, by exercise, show these outputs."""
+    """Return the notebook in which checks, by exercise, show these outputs, and which answer a pass is of."""
     changed = copy.deepcopy(notebook)
+    answers = {name_of(cell): cell for cell in changed["cells"]}
     for cell in changed["cells"]:
         if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in outputs:
-            cell["outputs"] = outputs[exercise]
+            answer = answers[exercise]
+            ran = {str(answer.get("id")): digest(text_of(answer.get("source")))}
+            failed = any(output["output_type"] == "error" for output in outputs[exercise])
+            mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: ran}}
+            cell["outputs"] = [*outputs[exercise], *([] if failed else [mark])]
     return changed
 
 

@@ -18,7 +18,7 @@ import psutil
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.manager import ContentsManager
 
-from scalelab.checks import COURSE
+from scalelab._help import COURSE
 from scalelab.course import processes
 from scalelab.course.book_handler import serve_book
 from scalelab.course.contents import CourseContents

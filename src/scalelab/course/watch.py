@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from scalelab.checks._help import take_hint, take_solution
+from scalelab._help import take_hint, take_solution
 from scalelab.course.answers_as_text import (
     SUFFIX,
     BadText,
@@ -36,6 +36,7 @@ from scalelab.course.sync import stored_notebook, write_atomically
 from scalelab.errors import ScalelabError
 
 POLL_S = 0.25
+SETTLE_S = 0.05
 CUT_OFF_S = 20.0
 LAST_LINES = 12
 READS_BEFORE_WORDS = 6
@@ -69,10 +70,11 @@ class Result:
         return shown
 
 
-def find_notebook(wanted: str, start: Path | None = None) -> Path:
-    """Return the exercise notebook that is meant: a file, or a set's number or name, here or in `exercises` further up.
+def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
+    """Return the exercise notebook that is meant: a file, or a set's number or name.
 
-    A plain file stands for the notebook beside it. Raises NoNotebook.
+    Looked for here, in the workspace, and in `exercises` here or further up. A plain file stands for the notebook
+    beside it. Raises NoNotebook.
     """
     path = Path(wanted)
     if path.suffix in (".ipynb", SUFFIX):
@@ -80,16 +82,18 @@ def find_notebook(wanted: str, start: Path | None = None) -> Path:
         if not notebook.is_file():
             raise NoNotebook(f"Expected an exercise notebook at {notebook}; there is none.")
         return notebook
-    here = (start or Path.cwd()).absolute()
-    for folder in (here, *(place / "exercises" for place in (here, *here.parents))):
-        found = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if wanted in (one.stem, one.stem[:2])]
+    here = Path.cwd()
+    own = [workspace / "exercises"] if workspace is not None else []
+    for folder in (here, *own, *(place / "exercises" for place in (here, *here.parents))):
+        sets = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in one.stem]  # no kept copies
+        found = [one for one in sets if wanted in (one.stem, one.stem[:2])]
         if len(found) > 1:
             raise NoNotebook(f"{wanted!r} may be {' or '.join(one.name for one in found)}: name one of them.")
         if found:
             return found[0]
     raise NoNotebook(
-        f"No exercise notebook {wanted!r} in {here}, nor in a folder exercises there or further up. Change into the "
-        "folder of your notebooks, or name the file."
+        f"No exercise notebook {wanted!r} in {here}, in a workspace, nor in a folder exercises here or further up. "
+        "Change into the folder of your notebooks, or name the file."
     )
 
 
@@ -140,19 +144,23 @@ class Files:
         self.path, self.text, self._say = notebook, text_path(notebook), say
         self._agreed: dict[str, str] = {}  # the answers that both held last
         self._unread = 0
+        self._seen = self._stamps()  # before they are read: a save from then on is seen
         self.notebook = self._read()
         self._agree()
 
     def write_text(self) -> None:
         """Write the plain file from the notebook, unless there is one."""
         if not self.text.exists():
-            write_atomically(self.text, as_text(self.notebook))
+            self._put(self.text, as_text(self.notebook))
             self._agree()
 
     def saved(self) -> bool:
         """Return whether one of the files was saved since; then answers that are new in one are in the other, too."""
-        if self._stamps() == self._seen:
+        now = self._stamps()
+        if now == self._seen:
             return False
+        while (later := self._after(SETTLE_S)) != now:  # an editor may still be writing
+            now = later
         try:
             self.notebook = self._read()
         except NoNotebook as error:  # it is being written, or broken: look again
@@ -162,6 +170,7 @@ class Files:
             self._say(f"{error} Mend it or undo, and save it again.")
             return True
         self._unread = 0
+        self._seen = now
         self._agree()
         return True
 
@@ -169,8 +178,7 @@ class Files:
         """Let the notebook show what checks said, where a plain file is what is edited."""
         shown = with_outputs(self.notebook, outputs)
         if self.text.exists() and shown != self.notebook:
-            self._write(shown)
-            self._seen = self._stamps()
+            self._put_notebook(shown)
 
     def _agree(self) -> None:
         """Bring an answer that changed in one file into the other; where both changed it, the file saved last counts.
@@ -178,20 +186,23 @@ class Files:
         What then counts no longer is kept in a copy of its file.
         """
         ours, theirs = {task.name: task.answer for task in tasks(self.notebook)}, self._in_text()
-        if theirs is not None:
-            differing = [name for name in ours if not _same(ours[name], theirs[name])]
-            unchanged = [name for name in differing if _same(theirs[name], self._agreed.get(name))]
-            changed = [name for name in differing if _same(ours[name], self._agreed.get(name))]
-            disputed = [name for name in differing if name not in (*unchanged, *changed)]
-            if disputed:
-                (changed if self._text_is_newer() else unchanged).extend(disputed)
-            if unchanged:
-                text = self.text.read_text(encoding="utf-8")
-                write_atomically(self.text, text_with(text, {name: ours[name] for name in unchanged}))
-            if changed:
-                self._write(with_answers(self.notebook, {name: theirs[name] for name in changed}))
-            self._agreed = ours | {name: theirs[name] for name in changed}
-        self._seen = self._stamps()
+        if theirs is None:
+            return
+        differing = [name for name in ours if not _same(ours[name], theirs[name])]
+        to_text = [name for name in differing if _same(theirs[name], self._agreed.get(name))]
+        to_notebook = [name for name in differing if _same(ours[name], self._agreed.get(name))]
+        disputed = [name for name in differing if name not in (*to_text, *to_notebook)]
+        if disputed:
+            (to_notebook if self._text_is_newer() else to_text).extend(disputed)
+        if to_text:
+            text = text_with(self.text.read_text(encoding="utf-8"), {name: ours[name] for name in to_text})
+            if not self._put(self.text, text):
+                return
+        if to_notebook:
+            whole = with_answers(self.notebook, {name: theirs[name] for name in to_notebook})
+            if not self._put_notebook(whole):
+                return
+        self._agreed = ours | {name: theirs[name] for name in to_notebook}
 
     def _text_is_newer(self) -> bool:
         """Return which of two different files counts, and keep a copy of the other."""
@@ -205,9 +216,19 @@ class Files:
         )
         return newer
 
-    def _write(self, notebook: Notebook) -> None:
-        write_atomically(self.path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-        self.notebook = notebook
+    def _put_notebook(self, notebook: Notebook) -> bool:
+        done = self._put(self.path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        if done:
+            self.notebook = notebook
+        return done
+
+    def _put(self, path: Path, text: str) -> bool:
+        """Write a file, unless it was saved since it was read: then the next look takes that up; return which."""
+        if self._stamp(path) != self._seen.get(path):
+            return False
+        write_atomically(path, text)
+        self._seen = {**self._seen, path: self._stamp(path)}
+        return True
 
     def _read(self) -> Notebook:
         notebook = stored_notebook(self.path)
@@ -227,12 +248,19 @@ class Files:
             return None
 
     def _stamps(self) -> dict[Path, object]:
-        stamps: dict[Path, object] = {}
-        for path in (self.path, self.text):
-            with suppress(OSError):
-                found = path.stat()
-                stamps[path] = (found.st_mtime_ns, found.st_size, found.st_ino)
-        return stamps
+        return {path: self._stamp(path) for path in (self.path, self.text)}
+
+    def _after(self, seconds: float) -> dict[Path, object]:
+        time.sleep(seconds)
+        return self._stamps()
+
+    @staticmethod
+    def _stamp(path: Path) -> object:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def watch(notebook: Path, *, as_python: bool = False, once: bool = False, out: TextIO | None = None) -> bool:

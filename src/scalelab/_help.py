@@ -20,6 +20,8 @@ from typing import Any
 
 COURSE = "SCALELAB_COURSE"
 """The environment variable that names the course's folder, for notebooks that do not lie in it."""
+RECORD = Path(".scalelab", "workspace.json")
+"""In a student's workspace, the file that says which course it is of; the same as in `scalelab.course.find`."""
 SUFFIX = ".help.json"
 FOLDED = re.compile(r"\A<details><summary>.*?</summary>\s*(.*?)\s*</details>\s*\Z", re.DOTALL)
 BEFORE, AFTER = "before a pass", "after a pass"
@@ -103,6 +105,12 @@ def help_taken(notebook: Path) -> dict[str, Taken]:
     return {name: _as_taken(one) for name, one in noted.items() if isinstance(one, dict)}
 
 
+def in_words(taken: Taken) -> str:
+    """Return what was taken as a part of a sentence, "" for nothing."""
+    hints = [f"{taken.hints} hint{'s' if taken.hints > 1 else ''}"] if taken.hints else []
+    return " and ".join([*hints, *([f"the solution {taken.solution}"] if taken.solution else [])])
+
+
 def next_hint(exercise: str) -> str:
     """Return what to call for a hint where there is one, as a line; "" where there is none."""
     return f'For a hint: checks.hint("{exercise}")' if _student_notebook(exercise) else ""
@@ -143,10 +151,17 @@ def _passed(notebook: Path, exercise: str) -> bool:
 
 
 def _further_up(folder: str, start: Path) -> Iterator[Path]:
-    """Yield the notebooks in folders of this name: at the start, above it, and in the course of the environment."""
-    named = os.environ.get(COURSE)
-    for place in (start, *start.parents, *([Path(named)] if named else [])):
+    """Yield the notebooks in folders of this name: at the start, above it, and in the course that is known from there.
+
+    That is the course that a workspace was made from, or the one that the environment names.
+    """
+    for place in (start, *start.parents):
         yield from _sorted(place / folder)
+        record = _loaded(place / RECORD)
+        if isinstance(record, dict) and isinstance(record.get("course"), str):
+            yield from _sorted(Path(record["course"], folder))
+    if named := os.environ.get(COURSE):
+        yield from _sorted(Path(named, folder))
 
 
 def _sorted(folder: Path) -> list[Path]:
