@@ -134,11 +134,22 @@ def _book(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.build import build, publish
 
     progress = Progress()
-    site = build(course, progress)
+    site = build(course, progress, url=options.url)
     if options.out is not None:
         publish(course, options.out)
         site = options.out
     progress.say(f"The site: {site}")
+    return 0
+
+
+def _release(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.build import build
+    from scalelab.course.release import release
+
+    progress = Progress()
+    build(course, progress, url=options.url)
+    for path in release(course, options.out):
+        progress.say(str(path))
     return 0
 
 
@@ -262,6 +273,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
     )
+    site = argparse.ArgumentParser(add_help=False)
+    site.add_argument(
+        "--url",
+        default="",
+        help="where the site will stand: gives pages whole addresses for shared links, and the site a sitemap",
+    )
 
     parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -315,12 +332,24 @@ def _parser() -> argparse.ArgumentParser:
 
     book = commands.add_parser(
         "book",
-        parents=[where],
+        parents=[where, site],
         help="build the site for publishing",
         description="Build the site. Its links are relative: any address below any host will do, and any file server.",
     )
     book.add_argument("--out", type=Path, metavar="DIR", help="copy the site to DIR: new, empty, or an earlier copy")
     book.set_defaults(run=_book)
+
+    released = commands.add_parser(
+        "release",
+        parents=[where, site],
+        help="pack the built site and its notebooks as a zip with a checksum",
+        description="Build the site, and write it with the notebooks of chapters and exercises as one zip, with its "
+        "SHA-256 beside it. The same site gives the same bytes.",
+    )
+    released.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("dist"), help="write into DIR (default: dist)"
+    )
+    released.set_defaults(run=_release)
 
     test = commands.add_parser(
         "test",

@@ -67,6 +67,7 @@ def test_with_an_address_pages_are_shared_by_it_and_listed(
 def test_without_an_address_there_is_no_sitemap(tmp_path: Path) -> None:
     app: Any = SimpleNamespace(config=SimpleNamespace(html_baseurl=""), outdir=tmp_path, builder=None)
     app.builder = SimpleNamespace(format="html")
+    (tmp_path / "sitemap.xml").write_text("of an earlier build", "utf-8")
     sharing._finish(app, None)
     assert not list(tmp_path.iterdir())
 

@@ -112,11 +112,15 @@ def _draw(file: Path, eyebrow: str, title: str, words: str) -> None:
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
     base = app.config.html_baseurl
-    if error is not None or app.builder.format != "html" or not base:
+    if error is not None or app.builder.format != "html":
+        return
+    sitemap = Path(app.outdir, "sitemap.xml")
+    if not base:
+        sitemap.unlink(missing_ok=True)
         return
     pages = [base, *(f"{base}{page}.html" for page in sorted(app.env.found_docs) if page != app.config.root_doc)]
     rows = "\n".join(f"<url><loc>{escape(page)}</loc></url>" for page in pages)
-    Path(app.outdir, "sitemap.xml").write_text(
+    sitemap.write_text(
         '<?xml version="1.0" encoding="utf-8"?>\n'
         f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{rows}\n</urlset>\n',
         "utf-8",
