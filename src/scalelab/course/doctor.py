@@ -201,7 +201,7 @@ def _interpreter(name: str, purpose: str, get: str, look: Callable[[], str | Non
     try:
         path = look()
     except InterpreterError as error:
-        return Finding(name, purpose, "", get=str(error))
+        return Finding(name, purpose, "", get=str(error).replace(str(Path.home()), "~"))
     return (
         Finding(name, purpose, _at_home(path), interpreters.version_of(path), get)
         if path
