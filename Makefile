@@ -17,7 +17,7 @@ course: $(STAMP)
 	@$(BIN)/scalelab course
 
 lab: $(STAMP)
-	@$(BIN)/scalelab lab
+	@$(BIN)/scalelab start
 
 book: $(STAMP)
 	@$(BIN)/scalelab book

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +22,7 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.run is not _test:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     options.rest = rest
+    _can_say_everything()
     with _ends_like_ctrl_c() as terminated:
         try:
-            course = None if options.run is _doctor else find_course(getattr(options, "course", None))
+            course = None if options.run in (_doctor, _watch) else find_course(getattr(options, "course", None))
             return int(options.run(course, options))
         except ScalelabError as error:
             print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
@@ -38,6 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nscalelab: interrupted.", file=sys.stderr)
             return TERMINATED if terminated else INTERRUPTED
+
+
+def _can_say_everything() -> None:
+    """Let no letter that a stream cannot write end the command: a pipe on Windows has few of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+            if sys.platform == "win32" and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
 
 
 @contextmanager
@@ -68,19 +82,63 @@ def _course(course: Course, options: argparse.Namespace) -> int:
     try:
         build(course, progress)
     except ScalelabError as error:
-        error.add_note("`scalelab lab` opens JupyterLab without the book.")
+        error.add_note("`scalelab start` opens JupyterLab without the book.")
         raise
-    return _serve(course, options, progress, book=True)
+    return _serve_workspace(course, options, progress, book=True)
+
+
+def _start(course: Course, options: argparse.Namespace) -> int:
+    if options.prepare:
+        from scalelab.course.workspace import prepare, workspace_folder
+
+        prepare(course, workspace_folder(course, options.workspace))
+        return 0
+    return _serve_workspace(course, options, Progress(), book=False)
+
+
+def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
+    from scalelab.course.serve import serve
+    from scalelab.course.workspace import AlreadyOpen, opened, workspace_folder
+
+    try:
+        with opened(course, workspace_folder(course, options.workspace), progress.say) as workspace:
+            serve(course, progress, workspace=workspace, book=book, port=options.port, open_browser=options.open)
+    except AlreadyOpen as found:
+        progress.say(str(found))
+        if options.open:
+            webbrowser.open(found.link)
+    return 0
 
 
 def _lab(course: Course, options: argparse.Namespace) -> int:
-    return _serve(course, options, Progress(), book=False)
-
-
-def _serve(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
     from scalelab.course.serve import serve
 
-    serve(course, progress, book=book, port=options.port, open_browser=options.open)
+    serve(course, Progress(), book=False, port=options.port, open_browser=options.open)
+    return 0
+
+
+def _submit_check(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.grading.hand_in import submit_check
+
+    submit_check(course, options.file)
+    return 0
+
+
+def _reset(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.workspace import existing_workspace, reset
+
+    reset(course, existing_workspace(course, options.workspace), options.exercise)
+    return 0
+
+
+def _progress(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.start_page import LEGEND, table, total_line
+    from scalelab.course.workspace import existing_workspace, refresh, rows
+
+    workspace = existing_workspace(course, options.workspace)
+    found = [row for row in rows(course, workspace) if not options.chapter or row.number == options.chapter]
+    print("\n".join([*table(found, every=bool(options.chapter)), "", total_line(found), LEGEND, str(workspace.root)]))
+    refresh(course, workspace)
     return 0
 
 
@@ -108,12 +166,17 @@ def _release(course: Course, options: argparse.Namespace) -> int:
 
 
 def _test(course: Course, options: argparse.Namespace) -> int:
-    arguments = options.rest
+    from scalelab.course.execute import recall
+    from scalelab.course.find import chapters
+
+    arguments, environment = options.rest, dict(os.environ)
     if not arguments:
+        environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
         # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
         arguments = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
+    pytest = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(pytest, cwd=course.root, env=environment, check=False).returncode
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:
@@ -154,13 +217,26 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
     from scalelab.course.doctor import as_json, examine, show, well
+    from scalelab.grading.kernels import sandbox_finding
 
-    findings = examine()
+    findings = [*examine(), sandbox_finding()]
     if options.json:
         print(as_json(findings))
     else:
         show(findings)
     return 0 if well(findings) else FAILED
+
+
+def _watch(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.find import CourseNotFound
+    from scalelab.course.watch import find_notebook, watch
+    from scalelab.course.workspace import workspace_folder
+
+    workspace = options.workspace
+    with suppress(CourseNotFound):  # a notebook alone is enough
+        workspace = workspace_folder(find_course(getattr(options, "course", None)), options.workspace)
+    passed = watch(find_notebook(options.notebook, workspace), as_python=options.python, once=options.once)
+    return FAILED if options.once and not passed else 0
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
@@ -202,6 +278,13 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--port", type=int, help="serve on this port (default: the first free one from 8888)")
     serving.add_argument("--open", action="store_true", help="open the link in your browser")
 
+    working = argparse.ArgumentParser(add_help=False)
+    working.add_argument(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
+    )
     site = argparse.ArgumentParser(add_help=False)
     site.add_argument(
         "--url",
@@ -214,9 +297,10 @@ def _parser() -> argparse.ArgumentParser:
 
     course = commands.add_parser(
         "course",
-        parents=[where, serving],
-        help="build the book, then serve it beside JupyterLab until Ctrl-C",
-        description="Build the book where it is out of date, then serve it beside JupyterLab until Ctrl-C.",
+        parents=[where, serving, working],
+        help="build the book, then serve it beside your workspace in JupyterLab until Ctrl-C",
+        description="Build the book where it is out of date, then serve it beside your workspace in JupyterLab (see "
+        "`scalelab start`) until Ctrl-C.",
     )
     course.set_defaults(run=_course)
     parts = course.add_subparsers(title="for authors", metavar="COMMAND")
@@ -247,11 +331,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     nbgrader.set_defaults(run=_nbgrader)
 
+    _add_student_commands(commands, where, serving, working)
+
     lab = commands.add_parser(
         "lab",
         parents=[where, serving],
-        help="serve JupyterLab alone; build nothing",
-        description="Serve JupyterLab in the folder of the course until Ctrl-C; build nothing.",
+        help="for authors: serve JupyterLab in the folder of the course",
+        description="Serve JupyterLab in the folder of the course until Ctrl-C, for authors: a chapter's text there "
+        "opens as a notebook. Students use `scalelab start`.",
     )
     lab.set_defaults(run=_lab)
 
@@ -304,7 +391,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
-        description="Show what was found of each component, and how to get the rest. Status 1: a needed one lacks.",
+        description="Show what was found of each component, whether the course needs it, and how to get the rest. "
+        "Status 1: a needed one lacks.",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
@@ -343,6 +431,78 @@ def _parser() -> argparse.ArgumentParser:
     )
     grade.set_defaults(run=_grade)
     return parser
+
+
+def _add_student_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    where: argparse.ArgumentParser,
+    serving: argparse.ArgumentParser,
+    working: argparse.ArgumentParser,
+) -> None:
+    start = commands.add_parser(
+        "start",
+        parents=[where, serving],
+        help="open your own workspace in JupyterLab: chapters and exercises, and how far you are",
+        description="Put chapters and exercises as notebooks into the folder DIR, or bring what is there up to date "
+        "without touching your answers, and open it in JupyterLab until Ctrl-C. Nothing is built.",
+    )
+    start.add_argument(
+        "workspace",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="your workspace (default: the one used last, else a folder beside the course's)",
+    )
+    start.add_argument(
+        "--prepare", action="store_true", help="make the workspace, and end: for an editor or a server of your own"
+    )
+    start.set_defaults(run=_start)
+
+    progress = commands.add_parser(
+        "progress",
+        parents=[where, working],
+        help="show how far you are in each chapter's exercises",
+        description="Show how far you are. It is told from your notebooks as they were saved last.",
+    )
+    progress.add_argument(
+        "chapter", nargs="?", metavar="NN", help="the number of one chapter, for more on each exercise"
+    )
+    progress.set_defaults(run=_progress)
+
+    submit_check = commands.add_parser(
+        "submit-check",
+        parents=[where],
+        help="before you hand in: run your answers as the grader does, and write the file to hand in",
+        description="Run the answers in FILE from the top in a fresh kernel, as the grader does, with the checks that "
+        "you see; say what passes, and write the file to hand in.",
+    )
+    submit_check.add_argument("file", type=Path, metavar="FILE", help="a notebook of your workspace's exercises")
+    submit_check.set_defaults(run=_submit_check)
+
+    reset = commands.add_parser(
+        "reset",
+        parents=[where, working],
+        help="bring back an exercise as the course has it; your answer is kept beside it",
+        description="Bring back an exercise as the course has it. Your answer is kept in a notebook beside it.",
+    )
+    reset.add_argument("exercise", metavar="EXERCISE", help="its name, such as turns, or 08/turns where two have one")
+    reset.set_defaults(run=_reset)
+
+    watch = commands.add_parser(
+        "watch",
+        parents=[where, working],
+        help="check your answers again whenever you save them in an editor",
+        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
+        "pass and why. On a terminal, keys give hints, a solution, and the end.",
+    )
+    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
+    watch.add_argument(
+        "--python",
+        action="store_true",
+        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
+    )
+    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
+    watch.set_defaults(run=_watch)
 
 
 if __name__ == "__main__":

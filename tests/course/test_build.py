@@ -178,6 +178,26 @@ def test_a_failing_cell_is_named_and_the_other_chapters_are_kept(
     assert executions[0].seconds == pytest.approx(sum(executions[0].cells))
 
 
+def test_a_claim_gets_a_second_run_and_no_third(
+    small_course: Course, progress: Progress, stream: io.StringIO, tmp_path: Path
+) -> None:
+    """What disturbed a measurement once is gone the second time; what is false is not."""
+    runs = tmp_path / "runs"
+    count = f'from pathlib import Path\nruns = Path({str(runs)!r})\nruns.open("a").write("x")\n'
+    judge = 'from scalelab import claim\nclaim("it ran", len(runs.read_text()), at_least=2)\n'
+    edit(small_course.chapters / "02_second.md", 'print("python"', f'{count}{judge}print("python"')
+    again = "02_second: a claim does not hold in cell 1 of 2; executing the chapter once more\n"
+
+    execute(small_course, progress)
+    assert runs.read_text() == "xx"
+    assert again in told(stream)
+
+    edit(small_course.chapters / "02_second.md", "at_least=2", "at_least=5")
+    with pytest.raises(ChapterFailed, match=r"This claim does not hold here: it ran\. Measured 4, expected at least 5"):
+        execute(small_course, progress)
+    assert told(stream).count(again) == 1
+
+
 @pytest.mark.parametrize(
     ("cell", "said"),
     [

@@ -15,8 +15,8 @@ from made_up import HOSTILE, SLUGS, STATES, grade_of_states, hostile, reference
 from playwright.sync_api import Page
 
 from scalelab.checks._verdict import _indented
+from scalelab.course.answers import AMBIGUOUS, TOO_LONG, Answer
 from scalelab.course.notebooks import text_of
-from scalelab.grading.answers import AMBIGUOUS, TOO_LONG, Answer
 from scalelab.grading.feedback import (
     HELD,
     MEANING,

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalelab.course.answers import Answer
 from scalelab.course.exercises import Exercise, ExerciseSet, Wrong
+from scalelab.course.handed_in import HandedIn, read
 from scalelab.course.notebooks import reference as reference_notebook
 from scalelab.course.notebooks import student, text_of, written
-from scalelab.grading.answers import Answer, answers
+from scalelab.grading.answers import answers
 from scalelab.grading.judge import FAILED, PASSED, Verdict
 from scalelab.grading.merge import BadReference, Reference, notebook, read_reference
 from scalelab.grading.report import grade_of
-from scalelab.grading.submissions import HandedIn, Submission, read
+from scalelab.grading.submissions import Submission
 from tiny import FOLDER, cell, load
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)

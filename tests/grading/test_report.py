@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from made_up import MADE_WITH, SLUGS, class_of, grade_of_states, hostile, reference
 
 import scalelab.grading
-from scalelab.grading.answers import Answer
+from scalelab.course.answers import Answer
 from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, Verdict
 from scalelab.grading.keeper import Keeper
 from scalelab.grading.merge import Reference

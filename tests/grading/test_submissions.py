@@ -15,19 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalelab.grading.submissions import (
-    LARGEST_CELLS,
-    LARGEST_VALUES,
-    BadInput,
-    Cell,
-    HandedIn,
-    NoNotebook,
-    find,
-    printable,
-    read,
-    recognise,
-    short,
-)
+from scalelab.course.handed_in import LARGEST_CELLS, LARGEST_VALUES, Cell, HandedIn, NoNotebook, printable, read, short
+from scalelab.grading.submissions import BadInput, find, recognise
 
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 

@@ -18,11 +18,16 @@ BUTTON = re.compile(r'<a class="sl-open-in-lab" data-path="([^"]+)" hidden(?:="[
 """What the pages hold in the place of the button: hidden, so that a published site shows no dead one."""
 
 
-def with_lab_buttons(page: str, base_url: str) -> str:
-    """Return the page with each button shown, and leading to its notebook in the JupyterLab at `base_url`."""
+def with_lab_buttons(page: str, base_url: str, *, in_workspace: bool = False) -> str:
+    """Return the page with each button shown, and leading to its notebook in the JupyterLab at `base_url`.
+
+    In a workspace a chapter is a notebook, where in the folder of the course it is a text.
+    """
 
     def button(match: re.Match[str]) -> str:
         path = match.group(1)
+        if in_workspace and path.startswith("chapters/"):
+            path = f"{path.removesuffix('.md')}.ipynb"
         href = url_path_join(base_url, "lab/tree", url_escape(path))
         return f'<a class="sl-open-in-lab" data-path="{path}" href="{href}">'
 
@@ -33,6 +38,7 @@ class BookHandler(JupyterHandler, web.StaticFileHandler):
     """Files of the site for those who are logged in; a page gets its buttons on the way."""
 
     auth_resource = "contents"
+    in_workspace = False
 
     @web.authenticated
     @authorized
@@ -54,7 +60,9 @@ class BookHandler(JupyterHandler, web.StaticFileHandler):
             return
         self.set_extra_headers(self.path)
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.write(with_lab_buttons(Path(absolute).read_text(encoding="utf-8"), self.base_url))
+        self.write(
+            with_lab_buttons(Path(absolute).read_text(encoding="utf-8"), self.base_url, in_workspace=self.in_workspace)
+        )
 
     def set_extra_headers(self, path: str) -> None:
         # The browser asks again each time, and gets a 304 for what a rebuild left as it was.
@@ -64,8 +72,17 @@ class BookHandler(JupyterHandler, web.StaticFileHandler):
         return web.RequestHandler.compute_etag(self) if self._write_buffer else super().compute_etag()
 
 
-def serve_book(app: ServerApp, course: Course) -> None:
-    """Add the site of `course`, built or yet to be built, to a server that is initialised."""
+class WorkspaceBookHandler(BookHandler):
+    """The same beside a student's workspace."""
+
+    in_workspace = True
+
+
+def serve_book(app: ServerApp, course: Course, *, in_workspace: bool) -> None:
+    """Add the site of `course`, built or yet to be built, to a server that is initialised.
+
+    `in_workspace` says whether that serves a student's workspace, or the folder of the course.
+    """
     route = url_path_join(app.base_url, r"/book(?:/(.*))?")
     site = {"path": str(course.html), "default_filename": "index.html"}
-    app.web_app.add_handlers(".*$", [(route, BookHandler, site)])  # type: ignore[no-untyped-call]
+    app.web_app.add_handlers(".*$", [(route, WorkspaceBookHandler if in_workspace else BookHandler, site)])  # type: ignore[no-untyped-call]

@@ -65,6 +65,7 @@ UNSTABLE = {
     "a date": re.compile(r"\b(?:19|20)\d\d-\d\d-\d\d\b"),
     "a time of day": re.compile(r"\b\d{1,2}:\d\d:\d\d\b"),
 }
+VERDICT = re.compile(r"""checks\.verdict\(\s*["']([^"']+)""")
 NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 
@@ -208,6 +209,10 @@ def _form(exercises: ExerciseSet, name: str) -> Iterator[Problem]:
             name, _where(last), f"the last exercise is of kind {last.kind!r}", "end with one of kind 'repair'"
         )
     for exercise in exercises.exercises:
+        named = set(VERDICT.findall(exercise.check))
+        if named and exercise.id not in named:
+            rule = f"the visible check's verdict is named {min(named)!r}, so that hints on it are not found"
+            yield Problem(name, _where(exercise), rule, f"name it {exercise.id!r}")
         wrongs = exercise.wrongs
         if len(wrongs) < LEAST_WRONGS:
             rule = f"has {count(len(wrongs), 'wrong answer')} where four or more are due"

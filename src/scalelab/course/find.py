@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 
 from scalelab.errors import ScalelabError
 
+RECORD = Path(".scalelab", "workspace.json")
+"""In a student's workspace, the file that says which course it is of."""
 MARKERS = ("_config.yml", "_toc.yml", "chapters")
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 REQUIRED = ("title", "principle", "minutes", "prerequisites", "objectives")
@@ -78,11 +81,32 @@ def find_course(start: Path | None = None) -> Course:
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if all((folder / marker).exists() for marker in MARKERS):
+        if _is_course(folder):
             return Course(folder)
+    for folder in (here, *here.parents):
+        if (folder / RECORD).is_file():
+            return Course(_course_of(folder))
     raise CourseNotFound(
         f"No course at {here} or above it: expected a folder with {', '.join(MARKERS)}. "
         "Change into a checkout of the course, or name one with --course DIR."
+    )
+
+
+def _is_course(folder: Path) -> bool:
+    return all((folder / marker).exists() for marker in MARKERS)
+
+
+def _course_of(workspace: Path) -> Path:
+    """Return the folder of the course that a workspace was made from. Raises CourseNotFound."""
+    try:
+        folder = Path(str(json.loads((workspace / RECORD).read_text(encoding="utf-8"))["course"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        folder = Path()
+    if folder != Path() and _is_course(folder):
+        return folder
+    raise CourseNotFound(
+        f"{workspace} is a workspace, and its course is no longer where it was ({folder}). In the course's own folder, "
+        f"run `scalelab start {workspace}`, or name the course with --course DIR."
     )
 
 

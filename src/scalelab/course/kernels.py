@@ -10,6 +10,9 @@ import zmq
 JUPYTER = Path(__file__).parent / "jupyter"
 """Our Jupyter files: `kernels/python3` (its `python` is the Python that starts it) and `config` (settings of Lab)."""
 
+IN_WORKSPACES = JUPYTER / "workspace"
+"""What a student's workspace has in place of these: the kernel named after the course, and its own settings."""
+
 KERNEL_NAME = "python3"
 
 

@@ -31,6 +31,14 @@ else:
 
 
 @contextmanager
+def free(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path`, and yield True; where another process holds it, yield False at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as handle:
+        yield _try(handle)
+
+
+@contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock file at `path`; where another process holds it, call `waiting` once and wait for its end."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,15 +127,21 @@ def _cell(cell_type: str, grade_id: str, source: str, kind: Mapping[str, bool]) 
     return {"cell_type": cell_type, "id": grade_id, "metadata": {"nbgrader": nbgrader}, "source": _lines(source)}
 
 
-def _as_released(cell: Cell) -> None:
-    """Add what nbgrader's own release adds: a checksum, the cell's type, and locks that JupyterLab respects."""
+def checksum(cell: Cell) -> str:
+    """Return the checksum that nbgrader gives a released cell: of its text, and of what its metadata say of it."""
     nbgrader = cell["metadata"]["nbgrader"]
     parts = [text_of(cell["source"]), cell["cell_type"]]
     parts += [str(nbgrader[key]) for key in ("grade", "solution", "locked")]
     parts.append(nbgrader["grade_id"])
     if nbgrader["grade"]:
         parts.append(str(float(nbgrader["points"])))
-    nbgrader["checksum"] = hashlib.md5("".join(parts).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5("".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _as_released(cell: Cell) -> None:
+    """Add what nbgrader's own release adds: a checksum, the cell's type, and locks that JupyterLab respects."""
+    nbgrader = cell["metadata"]["nbgrader"]
+    nbgrader["checksum"] = checksum(cell)
     nbgrader["cell_type"] = cell["cell_type"]
     cell["metadata"]["deletable"] = False
     if not nbgrader["solution"]:

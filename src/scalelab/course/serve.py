@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,13 +16,24 @@ from types import FrameType
 
 import psutil
 from jupyter_server.serverapp import ServerApp
+from jupyter_server.services.contents.manager import ContentsManager
 
+from scalelab._help import COURSE
 from scalelab.course import processes
 from scalelab.course.book_handler import serve_book
 from scalelab.course.contents import CourseContents
 from scalelab.course.find import Course
-from scalelab.course.kernels import JUPYTER, KERNEL_NAME, jupyter_environment, transport_encryption
+from scalelab.course.kernels import (
+    IN_WORKSPACES,
+    JUPYTER,
+    KERNEL_NAME,
+    jupyter_environment,
+    transport_encryption,
+)
+from scalelab.course.layout import lay_out
 from scalelab.course.progress import Progress
+from scalelab.course.workspace import START, VARIABLE, Workspace, say_where
+from scalelab.course.workspace_contents import WorkspaceContents
 from scalelab.errors import ScalelabError
 
 ADDRESS = "127.0.0.1"
@@ -89,15 +101,26 @@ class CourseServer(ServerApp):
         await super()._cleanup()
 
 
-def serve(course: Course, progress: Progress, *, book: bool, port: int | None, open_browser: bool) -> None:
+def serve(
+    course: Course,
+    progress: Progress,
+    *,
+    workspace: Workspace | None = None,
+    book: bool,
+    port: int | None,
+    open_browser: bool,
+) -> None:
     """Serve until Ctrl-C or SIGTERM, on `port` (default: the first free one from 8888). Raises PortTaken.
 
-    `book` prints the link to the book, and opens that one in the browser.
+    JupyterLab opens on the workspace's start page, or without one in the folder of the course, for its authors.
+    `book` serves the book beside it, prints the link to it, and opens that one in the browser.
     """
     listening = _listen(port)
-    _use_our_settings(course)
+    settings = _use_our_settings(course, workspace)
     token = secrets.token_hex(24)
-    log = course.build / "logs" / "lab.log"
+    log = (course.build / "logs" if workspace is None else workspace.own) / "lab.log"
+    page = "lab" if workspace is None else f"lab/tree/{START}"
+    contents: type[ContentsManager] = CourseContents if workspace is None else WorkspaceContents
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     server = CourseServer.instance(
@@ -117,32 +140,37 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
     server.listening = listening
     server.initialize(
         argv=[
-            "--ServerApp.default_url=/lab",
+            f"--ServerApp.default_url=/{page}",
             f"--ServerApp.ip={ADDRESS}",
             f"--ServerApp.port={listening.getsockname()[1]}",
-            f"--ServerApp.root_dir={course.root}",
+            f"--ServerApp.root_dir={course.root if workspace is None else workspace.root}",
             f"--IdentityProvider.token={token}",
             "--ServerApp.open_browser=False",
-            f"--ServerApp.contents_manager_class={CourseContents.__module__}.{CourseContents.__name__}",
+            f"--ServerApp.contents_manager_class={contents.__module__}.{contents.__name__}",
             "--ServerApp.allow_root=True",
             "--LabApp.log_level=ERROR",
             "--LabApp.extension_manager=readonly",
             f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}",
             f"--KernelSpecManager.allowed_kernelspecs={KERNEL_NAME}",
             f"--KernelManager.transport_encryption={transport_encryption()}",
-            f"--LabApp.user_settings_dir={_settings(course) / 'lab' / 'user-settings'}",
-            f"--LabApp.workspaces_dir={_settings(course) / 'lab' / 'workspaces'}",
+            f"--LabApp.user_settings_dir={settings / 'lab' / 'user-settings'}",
+            f"--LabApp.workspaces_dir={settings / 'lab' / 'workspaces'}",
             "--LabApp.news_url=",
         ]
     )
+    if workspace is not None:
+        assert isinstance(server.contents_manager, WorkspaceContents)
+        server.contents_manager.course, server.contents_manager.workspace = course, workspace
     if book:
-        serve_book(server, course)
+        serve_book(server, course, in_workspace=workspace is not None)
     address = f"http://{ADDRESS}:{server.port}{server.base_url}"
-    links = {"JupyterLab": f"{address}lab?token={token}"}
+    links = {"JupyterLab": f"{address}{page}?token={token}"}
     if book:
         links["The book"] = f"{address}book/?token={token}"
 
     def when_ready() -> None:
+        if workspace is not None:
+            say_where(workspace, address, token, links["JupyterLab"])
         for name, link in links.items():
             progress.say(f"{name + ':':<12}{link}")
         progress.say("Ctrl-C ends it, with every kernel and terminal.")
@@ -153,15 +181,26 @@ def serve(course: Course, progress: Progress, *, book: bool, port: int | None, o
     server.start()
 
 
-def _settings(course: Course) -> Path:
-    return course.root / ".jupyter"
+def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
+    """Let this process, and the kernels it starts, find our kernel and settings, and none that the machine may have.
 
-
-def _use_our_settings(course: Course) -> None:
-    """Let this process, and the kernels it starts, find our kernel and settings, and none that the machine may have."""
+    Returns the folder in which JupyterLab keeps what the user sets.
+    """
+    settings = course.root / ".jupyter" if workspace is None else workspace.own / "jupyter"
+    ours = [JUPYTER] if workspace is None else [IN_WORKSPACES, JUPYTER]
     os.environ.update(jupyter_environment())
-    os.environ["JUPYTER_CONFIG_DIR"] = str(_settings(course))
-    os.environ["JUPYTER_CONFIG_PATH"] = str(JUPYTER / "config")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        dict.fromkeys([*map(str, ours), *os.environ["JUPYTER_PATH"].split(os.pathsep)])
+    )
+    os.environ["JUPYTER_CONFIG_DIR"] = str(settings)
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(str(folder / "config") for folder in ours)
+    os.environ[COURSE] = str(course.root)
+    if workspace is not None:
+        # The commands that a student types into a terminal of this JupyterLab.
+        os.environ[VARIABLE] = str(workspace.root)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        lay_out(settings / "lab" / "workspaces")
+    return settings
 
 
 def _listen(port: int | None) -> socket.socket:

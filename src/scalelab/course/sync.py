@@ -32,6 +32,7 @@ from scalelab.errors import ScalelabError
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT = 60
 KERNEL_START = 60
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 CHECKS = Path(scalelab.__file__).parent / "checks"
 FORM = "1"
 """Counts up when references are executed in another way: then none of the recorded digests holds."""
@@ -109,12 +110,15 @@ def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
     return own if isinstance(own, dict) else {}
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut."""
+def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
+    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut.
+
+    mode: who may read and write a file, as far as the process's umask lets them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with new.open("w", encoding="utf-8", newline="\n") as file:
+        with open(os.open(new, FLAGS, mode), "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

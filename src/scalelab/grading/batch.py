@@ -12,12 +12,14 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+from scalelab.course.answers import Answer
 from scalelab.course.exercises import sources
 from scalelab.course.find import Course
+from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
 from scalelab.course.progress import count, seconds
 from scalelab.course.sync import digest_of, own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
-from scalelab.grading.answers import Answer, answers, digest_of_answers, marks
+from scalelab.grading.answers import answers, digest_of_answers, marks
 from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE, Verdict, judge
 from scalelab.grading.keeper import Keeper, NotKept, keeping
 from scalelab.grading.kernels import kernels
@@ -26,7 +28,7 @@ from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
-from scalelab.grading.submissions import BadInput, HandedIn, NoNotebook, Refused, Submission, find, printable, read
+from scalelab.grading.submissions import BadInput, Refused, Submission, find
 from scalelab.measure.machine import usable_cores
 
 WAITS = 2
@@ -79,7 +81,7 @@ def grade(
     """
     if (jobs is not None and jobs < 1) or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
-    desk = _Desk(_references(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
+    desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
     sets = {slug: marks(reference) for slug, reference in desk.references.items()}
     if unknown := sorted(set(canvas_ids or ()) - set(sets)):
         raise BadInput(f"This course has no set {', '.join(unknown)}; expected one of {', '.join(sorted(sets))}.")
@@ -173,6 +175,8 @@ class _Desk:
         notes = list(handed_in.notes)
         if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
             notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
+        elif handed_in.checksum and handed_in.checksum != digest_of_answers(given):
+            notes.append("The answers are not those that `submit-check` wrote; those in the file counted.")
         notes += [f"{name}: {answer.note}" for name, answer in given.items() if answer.note]
         notes += [f"An older file of the same student was not graded: {file}." for file in submission.older]
         return tuple(notes)
@@ -216,7 +220,8 @@ def _results(
                 yield submission, result, progress.line(submission, result)
 
 
-def _references(course: Course) -> dict[str, Reference]:
+def references_of(course: Course) -> dict[str, Reference]:
+    """Return the reference of every set, by its name. Raises BadReference where one is missing or out of step."""
     paths = sorted(course.solutions.glob("*.ipynb"))
     if not paths:
         raise BadReference(f"{course.solutions} holds no reference; run `scalelab course sync`.")

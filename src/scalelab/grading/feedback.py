@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scalelab.grading.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG
+from scalelab.course.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG
 from scalelab.grading.judge import (
     DIED,
     FAILED,

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from scalelab.grading.answers import Answer, digest_of_answers
+from scalelab.course.answers import Answer
+from scalelab.course.handed_in import printable
+from scalelab.grading.answers import digest_of_answers
 from scalelab.grading.judge import NOT_JUDGED, SET_ASIDE, Verdict
 from scalelab.grading.merge import Question, Reference
-from scalelab.grading.submissions import Submission, printable
+from scalelab.grading.submissions import Submission
 
 FORM = 2
 """Counts up when the JSON of a grade changes its fields."""

@@ -1,0 +1,219 @@
+"""Read a notebook that was handed in or stored, without trusting a byte of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalelab.errors import ScalelabError
+
+LARGEST_MB = 50
+LARGEST_CELLS = 10_000
+LARGEST_VALUES = 1_000_000
+"""How many values a notebook's JSON may hold: 50 MB of brackets alone would fill gigabytes of memory."""
+FORMAT = 4
+CHECKSUM = "checksum"
+TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last one may be cut off
+LONGEST_WORD = 40
+
+
+class NoNotebook(ScalelabError):
+    """A file holds no notebook; the message says why, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All that is taken from a submission's cell. `names` is what its metadata call it, the surest first."""
+
+    names: tuple[str, ...]
+    type: str
+    source: str
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """By what the cell can be recognised: its names and its text."""
+        return (*self.names, squeezed(self.source))
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """What is read from a file.
+
+    `exercises` is the set that the notebook says it answers, `version` the digest of the student notebook that it was
+    made from, both "" where it does not say; `notes` are what was found odd, and read all the same. `checksum` is
+    of the answers as they were checked before they were handed in, "" where they were not.
+    """
+
+    exercises: str
+    version: str
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+    checksum: str = ""
+
+
+def read(path: Path) -> HandedIn:
+    """Return what a file hands in. Raises NoNotebook, and nothing else, whatever the file is."""
+    text, notes = _text(_bytes(path))
+    if _values(text) > LARGEST_VALUES:
+        raise NoNotebook(f"holds more than {LARGEST_VALUES:,} values; ask for it with its outputs cleared")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NoNotebook("is no notebook: its text is no JSON; perhaps it was cut off or renamed") from error
+    if not isinstance(data, dict) or type(data.get("nbformat")) is not int:
+        raise NoNotebook("is no notebook: it is JSON, and not what Jupyter writes")
+    raw = _raw_cells(data, notes)
+    if len(raw) > LARGEST_CELLS:
+        raise NoNotebook(f"has {len(raw):,} cells; expected {LARGEST_CELLS:,} at most")
+    cells = tuple(_cells(raw))
+    if not cells:
+        raise NoNotebook("is a notebook without cells")
+    metadata = _mapping(data.get("metadata"))
+    own = _mapping(metadata.get("scalelab"))
+    _note_language(metadata, notes)
+    exercises, version, checksum = (_string(own.get(name)) for name in ("exercises", "sources", CHECKSUM))
+    return HandedIn(exercises, version, cells, tuple(notes), checksum)
+
+
+def squeezed(text: str) -> str:
+    """Return text whose every white space is one space: by it a cell's text is recognised."""
+    return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """Return `text` without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def short(text: str) -> str:
+    """Return a word of a stranger's, fit for a message: printable, and cut where it is long."""
+    text = printable(text[: LONGEST_WORD + 1])
+    return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}…"
+
+
+def _bytes(path: Path) -> bytes:
+    """Return the bytes of an ordinary file of a usable size: no link is followed, and no pipe or device waited for."""
+    try:
+        _ordinary(path.lstat())
+        if path.suffix.lower() != ".ipynb":
+            raise NoNotebook("is no notebook; expected a file that ends in .ipynb")
+        # What was looked at may be another file by now.
+        flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+        with open(os.open(path, flags), "rb") as file:
+            _ordinary(os.fstat(file.fileno()))
+            data = file.read(LARGEST_MB * 2**20 + 1)
+    except OSError as error:
+        raise NoNotebook(f"cannot be read ({error.strerror})") from error
+    if not data:
+        raise NoNotebook("is empty; ask for the file again")
+    if len(data) > LARGEST_MB * 2**20:
+        raise NoNotebook(f"is larger than {LARGEST_MB} MB; ask for it with its outputs cleared")
+    return data
+
+
+def _ordinary(status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise NoNotebook("is a link, and links are not followed; ask for the file itself")
+    if not stat.S_ISREG(status.st_mode):
+        raise NoNotebook("is no file, but a pipe, a socket, a device or a folder")
+
+
+def _text(data: bytes) -> tuple[str, list[str]]:
+    """Return a file's text, and in a list a note where it is not UTF-8."""
+    encoding = json.detect_encoding(data)
+    try:
+        text = data.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise NoNotebook(
+            f"is no notebook: its text is no {encoding.upper()} (byte {error.start}); perhaps it was cut off"
+        ) from error
+    return text, [] if encoding.startswith("utf-8") else [f"The file's text is {encoding.upper()}, not UTF-8."]
+
+
+def _values(text: str) -> int:
+    """Return how many values JSON text holds, or fewer than that many; the exact number only where it is large."""
+    signs = sum(map(text.count, ",[{"))
+    if signs > LARGEST_VALUES:
+        bare = TEXT.sub("", text)
+        signs = sum(map(bare.count, ",[{"))
+    return signs
+
+
+def _raw_cells(data: Mapping[str, Any], notes: list[str]) -> list[Any]:
+    """Return the cells as they are in the file. Format 3 has them in worksheets, and else differs in a key's name."""
+    version = data["nbformat"]
+    if version == FORMAT - 1:
+        notes.append("The notebook is of format 3; its cells were read as format 4 has them.")
+        sheets = data.get("worksheets")
+        return [
+            cell
+            for sheet in (sheets if isinstance(sheets, list) else ())
+            for cell in _list(_mapping(sheet).get("cells"))
+        ]
+    if version < FORMAT:
+        old = short(str(version))
+        raise NoNotebook(f"is a notebook of format {old}; expected 4: open it in JupyterLab, save it, hand it in")
+    if version > FORMAT:
+        notes.append(f"The notebook is of format {short(str(version))}; its cells were read as format 4 has them.")
+    return _list(data.get("cells"))
+
+
+def _cells(raw: list[Any]) -> Iterator[Cell]:
+    for cell in map(_mapping, raw):
+        kind = cell.get("cell_type")
+        if isinstance(kind, str):
+            # Format 3 calls the source of code its input.
+            source = cell["source"] if "source" in cell else cell.get("input")
+            yield Cell(names_of(cell), short(kind), whole(_joined(source)))
+
+
+def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a cell's metadata call it.
+
+    Editors lose some of these: older versions of VS Code lose the cell's id, Colab moves it into the metadata, and
+    copying a cell keeps the metadata but not the id.
+    """
+    metadata = _mapping(cell.get("metadata"))
+    own = _mapping(metadata.get("scalelab"))
+    names = (
+        _mapping(metadata.get("nbgrader")).get("grade_id"),
+        own.get("exercise") if own.get("role") == "answer" else None,
+        cell.get("id"),
+        metadata.get("id"),
+    )
+    return tuple(dict.fromkeys(whole(name) for name in names if isinstance(name, str) and name))
+
+
+def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
+    kernel = _string(_mapping(metadata.get("kernelspec")).get("language"))
+    language = kernel or _string(_mapping(metadata.get("language_info")).get("name"))
+    if language and not language.lower().startswith(("python", "ipython")):
+        notes.append(f"The notebook names a kernel for {short(language)}; the answers ran in Python.")
+
+
+def whole(text: str) -> str:
+    """Return `text` with an escape for each half of a letter, which JSON and file names may hold and UTF-8 may not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _joined(lines: Any) -> str:
+    """Return a source, which a notebook holds as one string or as a list of lines."""
+    return _string(lines) if not isinstance(lines, list) else "".join(map(_string, lines))
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,130 @@
+"""Where a student stands in an exercise set, told from the notebook itself: its answers, and what its checks showed.
+
+A check's output says of which answers it speaks: `remember`, in the workspace's kernels, notes a digest of each cell
+that had run. Where that is not the answer's present text, the answer has changed since. Nothing here gives points: the
+grader runs the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scalelab.course.handed_in import names_of
+from scalelab.course.notebooks import Cell, Notebook, text_of
+from scalelab.course.remember import RAN, digest
+from scalelab.course.updating import CHECK, PROMPT, Released, source_of
+
+UNTOUCHED = "untouched"
+TRIED = "tried"
+PASSED = "passed"
+SIGNS = {UNTOUCHED: "○", TRIED: "◐", PASSED: "●"}
+FAILED_LINE = "✗"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One exercise: its title, its state, the points of its visible check and those that it has; `note` says why."""
+
+    exercise: str
+    title: str
+    state: str
+    points: int
+    max: int
+    note: str = ""
+
+    @property
+    def sign(self) -> str:
+        return SIGNS[self.state]
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a running kernel knows, and a file may not yet: `remember`'s `checks` and `ran`."""
+
+    checks: Mapping[str, Mapping[str, str] | None]
+    ran: Mapping[str, str]
+
+
+def standings(notebook: Notebook | None, release: Released, live: Live | None = None) -> list[Standing]:
+    """Return where each exercise of `release` stands in a student's notebook; without a notebook all are untouched."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in (notebook or {}).get("cells", []):
+        name = next((name for name in names_of(cell) if name in release.cells), "")
+        cells.setdefault(name, []).append(cell)
+    return [_standing(name, cells, release, live) for name in release.exercises]
+
+
+def total(all_standings: Iterable[Standing]) -> tuple[int, int]:
+    """Return the points that there are, and the most that there can be."""
+    found = list(all_standings)
+    return sum(one.points for one in found), sum(one.max for one in found)
+
+
+def next_exercise(all_standings: Sequence[Standing]) -> Standing | None:
+    """Return the first exercise that has not passed."""
+    return next((one for one in all_standings if one.state != PASSED), None)
+
+
+def _standing(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, live: Live | None) -> Standing:
+    check = release.cells.get(f"{name}-{CHECK}", {})
+    most = int(check.get("metadata", {}).get("nbgrader", {}).get("points", 0))
+    state, note = _state(name, cells, release, live)
+    return Standing(name, _title(name, release), state, most if state == PASSED else 0, most, note)
+
+
+def _state(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, live: Live | None) -> tuple[str, str]:
+    mine = [cell for cell in cells.get(name, ()) if cell.get("cell_type") == "code"]
+    if not mine:
+        return UNTOUCHED, "its answer cell is not in the notebook" if cells else ""
+    answer = mine[-1]
+    check = next(iter(cells.get(f"{name}-{CHECK}", ())), {})
+    outputs = _outputs(check)
+    current = digest(source_of(answer))
+    if live is not None and f"{name}-{CHECK}" in live.checks:
+        heard = live.checks[f"{name}-{CHECK}"]
+        checked, passed, marks = True, heard is not None, heard or {}
+        current = live.ran.get(str(answer.get("id")), current)  # the file may be older
+    else:
+        checked, passed, marks = bool(outputs), _passed(outputs), _marks(outputs)
+    if not passed:
+        if checked:
+            return TRIED, "its check says what is missing"
+        return (UNTOUCHED, "") if release.untouched(name, answer) else (TRIED, "its check has not run")
+    if check and source_of(check).strip() and not release.untouched(f"{name}-{CHECK}", check):
+        return TRIED, "its check has another text than the course's; `scalelab reset` brings it back"
+    if not marks:
+        note = "its check passed elsewhere; run both here, or `scalelab submit-check`, to be sure of which answer"
+    elif marks.get(str(answer.get("id"))) != current:
+        note = "changed since it passed; run the answer and its check again"
+    else:
+        return PASSED, ""
+    return TRIED, note
+
+
+def _title(name: str, release: Released) -> str:
+    lines = str(release.asked.cells.get(f"{name}-{PROMPT}", "")).splitlines()
+    heading = next((line for line in lines if line.startswith("#")), name)
+    return heading.lstrip("#").strip() or name
+
+
+def _outputs(cell: Cell) -> list[Mapping[str, Any]]:
+    outputs = cell.get("outputs")
+    return [one for one in outputs if isinstance(one, dict)] if isinstance(outputs, list) else []
+
+
+def _passed(outputs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a check ran to its end and found nothing wrong."""
+    printed = "".join(text_of(one.get("text")) for one in outputs if one.get("output_type") == "stream")
+    failed = any(line.lstrip().startswith(FAILED_LINE) for line in printed.splitlines())
+    return bool(printed.strip()) and not failed and all(one.get("output_type") != "error" for one in outputs)
+
+
+def _marks(outputs: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    for one in outputs:
+        data = one.get("data")
+        ran = data.get(RAN) if isinstance(data, dict) else None
+        if isinstance(ran, dict):
+            return {str(name): str(value) for name, value in ran.items()}
+    return {}
