@@ -36,6 +36,7 @@ VECTORS = {
     "lock": lock_vectors.VECTORS,
     "queue": queue_vectors.VECTORS,
 }
+CHANGES = ("color-contrast", "target-size", "scrollable-region-focusable")  # with the theme, or the width
 MOVING = ("cache", "event_loop", "lock", "queue")
 # A state of each that gives it the most to draw or the longest words.
 FULLEST = {
@@ -304,8 +305,7 @@ def test_it_runs_pauses_steps_and_starts_again(open_page: OpenPage, name: str) -
     assert seconds(page) == 10
     step = page.get_by_role("button", name="Step")
     ms = float(step.inner_text().split()[1])
-    for _ in range(4 * round(50 / ms)):
-        step.click()
+    step.evaluate("(button, times) => { while (times--) button.click(); }", 4 * round(50 / ms))
     assert seconds(page) == pytest.approx(10.2)
     run.click()
     expect(page.locator(CLOCK)).not_to_contain_text("10.2 s")
@@ -377,7 +377,8 @@ def test_no_axe_violation_and_no_sideways_scroll(open_page: OpenPage, name: str,
         page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
         page.evaluate(TWO_FRAMES)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        found = AxeResults(page.evaluate("axe.run({ resultTypes: ['violations'] })"))
+        rules = {} if (width, theme) == (1280, "light") else {"runOnly": CHANGES}
+        found = AxeResults(page.evaluate("(rules) => axe.run({ resultTypes: ['violations'], ...rules })", rules))
         assert found.violations_count == 0, f"{width} px wide, {theme}: {found.generate_report()}"
 
 
