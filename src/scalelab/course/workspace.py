@@ -38,7 +38,9 @@ TO_HAND_IN = "to_hand_in"
 LOCK = "lock"
 SERVER = "server.json"
 KERNEL_NAMED = "Scalable Python"
-SHOW = "from scalelab.course.progress_here import progress\n\nprogress()"
+SHOW = (
+    "# Where you stand. Run this cell to see it anew.\nfrom scalelab.course.progress_here import progress\n\nprogress()"
+)
 IGNORE_ALL = "# Your work: no part of any repository around it.\n*\n"
 
 
@@ -205,7 +207,7 @@ def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
     cell = {
         "cell_type": "code",
         "id": PROGRESS,
-        "metadata": {"deletable": False, "jupyter": {"source_hidden": True}},
+        "metadata": {"deletable": False},
         "source": SHOW,
         "execution_count": None,
         "outputs": [output],
