@@ -11,7 +11,7 @@ NBGRADER := .venv-nbgrader
 NBGRADER_STAMP := $(NBGRADER)/.installed
 BENCH ?=
 
-.PHONY: course lab book test clean services nbgrader bench-grading lock
+.PHONY: course lab book release test clean services nbgrader bench-grading lock
 
 course: $(STAMP)
 	@$(BIN)/scalelab course
@@ -21,6 +21,11 @@ lab: $(STAMP)
 
 book: $(STAMP)
 	@$(BIN)/scalelab book
+
+# The site and its notebooks as a zip, with a checksum, in dist; `make release URL=https://…` where the site will stand.
+URL ?=
+release: $(STAMP)
+	@$(BIN)/scalelab release $(if $(URL),--url $(URL))
 
 test: $(STAMP)
 	@$(BIN)/scalelab test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -45,6 +46,21 @@ def test_a_mistyped_command_is_refused(arguments: list[str], capsys: pytest.Capt
         main(arguments)
     assert ended.value.code == 2
     assert "usage: scalelab" in capsys.readouterr().err
+
+
+def test_a_stream_that_cannot_write_a_mark_ends_nothing() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--help"], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    doctor = (
+        "from scalelab.cli import main; import scalelab.course.doctor as d; d.examine = lambda: []; main(['doctor'])"
+    )
+    marked = doctor.replace("[]", "[d.Finding('one', 'tests', 'here')]")
+    done = subprocess.run(
+        [COMMAND[0], "-c", marked], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+    )
+    assert b"?  one" in done.stdout
 
 
 def test_test_hands_its_arguments_to_pytest(small_course: Course, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import validate
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -105,3 +107,63 @@ def test_binder_finds_what_it_runs(course: Course) -> None:
     settings = re.search(r"cp (\S+) ", script.read_text(encoding="utf-8"))
     assert settings is not None
     assert (course.root / settings.group(1)).is_file()
+
+
+def test_binder_installs_the_package_as_make_does(course: Course) -> None:
+    install = "--no-deps --no-build-isolation -e ."
+    assert f"pip install {install}\n" in (course.root / "postBuild").read_text(encoding="utf-8")
+    assert f"pip install --quiet {install}\n" in (course.root / "Makefile").read_text(encoding="utf-8")
+
+
+COMMANDS = {"type": "string", "minLength": 1}
+DEV_CONTAINER: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "image", "updateContentCommand"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string"},
+        "image": {"type": "string", "pattern": r"^[a-z]+:[\w.-]+$"},  # without a host
+        "hostRequirements": {
+            "additionalProperties": False,
+            "properties": {
+                "cpus": {"type": "integer", "minimum": 1},
+                "memory": {"pattern": r"^\d+[tgmk]b$"},
+                "storage": {"pattern": r"^\d+[tgmk]b$"},
+            },
+        },
+        "mounts": {
+            "type": "array",
+            "items": {
+                "required": ["type", "target"],
+                "additionalProperties": False,
+                "properties": {"type": {"enum": ["bind", "volume"]}, "source": {}, "target": {}},
+            },
+        },
+        "onCreateCommand": COMMANDS,
+        "updateContentCommand": COMMANDS,
+        "postAttachCommand": COMMANDS,
+        "portsAttributes": {
+            "additionalProperties": {
+                "additionalProperties": False,
+                "properties": {"label": {"type": "string"}, "onAutoForward": {"enum": ["notify", "silent", "ignore"]}},
+            }
+        },
+        "customizations": {"type": "object"},
+    },
+}
+"""The fields of a dev container's description that ours has, as its specification types them."""
+
+
+def test_the_dev_container_is_this_environment(course: Course, conda: dict[str, Any], project: dict[str, Any]) -> None:
+    made = json.loads((course.root / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    validate(made, DEV_CONTAINER)
+    assert made["image"].partition(":")[2].partition("-")[0] == conda_python(conda)
+    stamp = made["updateContentCommand"].removeprefix("make ")
+    makefile = (course.root / "Makefile").read_text(encoding="utf-8")
+    assert f"STAMP := {stamp}\n" in makefile
+    # A .venv of the machine outside would be broken inside, and its stamp would keep make from making another.
+    assert [mount["target"] for mount in made["mounts"]] == ["${containerWorkspaceFolder}/.venv"]
+    ci = (course.root / ".ci" / "run").read_text(encoding="utf-8")
+    assert set(made["onCreateCommand"].split("recommends ")[1].split()) == {
+        pair.partition(":")[2] for pair in re.findall(r"for pair in (.*);", ci)[0].split()
+    }

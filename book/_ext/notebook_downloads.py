@@ -32,6 +32,8 @@ def mend(app: Sphinx, doctree: nodes.document) -> None:
     if notebook is None:
         return
     notebook.metadata = {key: notebook.metadata[key] for key in KEPT if key in notebook.metadata}
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # myst-nb draws new ones at every reading, and the same book would differ
     nbformat.write(notebook, left)
 
 

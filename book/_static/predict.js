@@ -1,22 +1,7 @@
 // Predictions on a page without a kernel: kept in this browser, shown on the chart that follows.
-const PREFIX = "scalelab.prediction.";
+import { keep, recall } from "scalebook/kept";
+
 const SVG = "http://www.w3.org/2000/svg";
-
-function recall(key) {
-  try {
-    return JSON.parse(localStorage.getItem(PREFIX + key));
-  } catch {
-    return null; // storage switched off, or not ours
-  }
-}
-
-function keep(key, answer) {
-  try {
-    localStorage.setItem(PREFIX + key, JSON.stringify(answer));
-  } catch {
-    // a reader who keeps no storage still sees the answer on this page
-  }
-}
 
 const words = (answer, unit) => (typeof answer === "number" ? `${answer.toLocaleString("en-GB")} ${unit}`.trim() : answer);
 
@@ -64,7 +49,7 @@ function show(form, answer) {
 
 for (const form of document.querySelectorAll("form.sl-predict")) {
   const { prediction: key, kind } = form.dataset;
-  const kept = recall(key);
+  const kept = recall("prediction", key);
   if (kept !== null) {
     if (kind === "number") form.elements.answer.value = kept;
     else for (const choice of form.querySelectorAll("input")) choice.checked = choice.value === kept;
@@ -74,7 +59,7 @@ for (const form of document.querySelectorAll("form.sl-predict")) {
     event.preventDefault();
     const value = form.elements.answer.value;
     const answer = kind === "number" ? Number(value) : value;
-    keep(key, answer);
+    keep("prediction", key, answer);
     show(form, answer);
   });
 }

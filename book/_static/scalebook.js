@@ -1,4 +1,7 @@
-// What the pages do beyond HTML: the theme switch, copy buttons, the mark in "On this page", and keyboard scrolling.
+// What the pages do beyond HTML: the theme switch, copy buttons, the mark in "On this page", keyboard scrolling, and in
+// the contents which pages the reader has begun and finished.
+import { everything, whenever } from "scalebook/kept";
+
 const root = document.documentElement;
 
 function themeSwitch(button) {
@@ -74,7 +77,27 @@ function followReading() {
   mark();
 }
 
-if (document.querySelector("[data-prediction], [data-shows-prediction]")) import("./predict.js");
+function marksInContents() {
+  const links = [...document.querySelectorAll(".sl-nav a[data-page]")].map((link) => [link, link.appendChild(document.createElement("span"))]);
+  whenever(() => {
+    const { prediction, answer, finished } = everything();
+    const begun = new Set(Object.keys({ ...prediction, ...answer }).map((key) => key.split("-")[0]));
+    for (const [link, mark] of links) {
+      const { page, number } = link.dataset;
+      const state = finished[page] ? "finished" : begun.has(number) ? "begun" : "";
+      mark.className = state && `sl-state sl-state-${state}`;
+      mark.innerHTML = state && `<span class="sl-unseen">, ${state}</span>`;
+    }
+  });
+}
+
+const PARTS = {
+  "scalebook/predict": "[data-prediction], [data-shows-prediction]",
+  "scalebook/checkpoint": ".sl-question",
+  "scalebook/progress": ".sl-finish, .sl-kept",
+};
+for (const [part, wanted] of Object.entries(PARTS)) if (document.querySelector(wanted)) import(part);
+marksInContents();
 themeSwitch(document.querySelector(".sl-theme"));
 copyButtons();
 keyboardScrolling();

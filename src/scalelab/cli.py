@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import subprocess
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +22,7 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.run is not _test:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     options.rest = rest
+    _can_say_everything()
     with _ends_like_ctrl_c() as terminated:
         try:
-            course = None if options.run is _doctor else find_course(getattr(options, "course", None))
+            course = None if options.run in (_doctor, _watch) else find_course(getattr(options, "course", None))
             return int(options.run(course, options))
         except ScalelabError as error:
             print("\n".join([f"scalelab: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
@@ -39,6 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nscalelab: interrupted.", file=sys.stderr)
             return TERMINATED if terminated else INTERRUPTED
+
+
+def _can_say_everything() -> None:
+    """Let no letter that a stream cannot write end the command: a pipe on Windows has few of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+            if sys.platform == "win32" and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
 
 
 @contextmanager
@@ -75,6 +88,11 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 
 def _start(course: Course, options: argparse.Namespace) -> int:
+    if options.prepare:
+        from scalelab.course.workspace import prepare, workspace_folder
+
+        prepare(course, workspace_folder(course, options.workspace))
+        return 0
     return _serve_workspace(course, options, Progress(), book=False)
 
 
@@ -128,7 +146,7 @@ def _book(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.build import build, publish
 
     progress = Progress()
-    site = build(course, progress)
+    site = build(course, progress, url=options.url)
     if options.out is not None:
         publish(course, options.out)
         site = options.out
@@ -136,13 +154,29 @@ def _book(course: Course, options: argparse.Namespace) -> int:
     return 0
 
 
+def _release(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.course.build import build
+    from scalelab.course.release import release
+
+    progress = Progress()
+    build(course, progress, url=options.url)
+    for path in release(course, options.out):
+        progress.say(str(path))
+    return 0
+
+
 def _test(course: Course, options: argparse.Namespace) -> int:
-    arguments = options.rest
+    from scalelab.course.execute import recall
+    from scalelab.course.find import chapters
+
+    arguments, environment = options.rest, dict(os.environ)
     if not arguments:
+        environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
         # Chapters are executed with nothing beside them, for their results are shown; then two workers share the tests.
         subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
         arguments = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=course.root, check=False).returncode
+    pytest = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(pytest, cwd=course.root, env=environment, check=False).returncode
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:
@@ -183,13 +217,26 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
     from scalelab.course.doctor import as_json, examine, show, well
+    from scalelab.grading.kernels import sandbox_finding
 
-    findings = examine()
+    findings = [*examine(), sandbox_finding()]
     if options.json:
         print(as_json(findings))
     else:
         show(findings)
     return 0 if well(findings) else FAILED
+
+
+def _watch(course: None, options: argparse.Namespace) -> int:
+    from scalelab.course.find import CourseNotFound
+    from scalelab.course.watch import find_notebook, watch
+    from scalelab.course.workspace import workspace_folder
+
+    workspace = options.workspace
+    with suppress(CourseNotFound):  # a notebook alone is enough
+        workspace = workspace_folder(find_course(getattr(options, "course", None)), options.workspace)
+    passed = watch(find_notebook(options.notebook, workspace), as_python=options.python, once=options.once)
+    return FAILED if options.once and not passed else 0
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
@@ -237,6 +284,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
+    )
+    site = argparse.ArgumentParser(add_help=False)
+    site.add_argument(
+        "--url",
+        default="",
+        help="where the site will stand: gives pages whole addresses for shared links, and the site a sitemap",
     )
 
     parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
@@ -291,12 +344,24 @@ def _parser() -> argparse.ArgumentParser:
 
     book = commands.add_parser(
         "book",
-        parents=[where],
+        parents=[where, site],
         help="build the site for publishing",
         description="Build the site. Its links are relative: any address below any host will do, and any file server.",
     )
     book.add_argument("--out", type=Path, metavar="DIR", help="copy the site to DIR: new, empty, or an earlier copy")
     book.set_defaults(run=_book)
+
+    released = commands.add_parser(
+        "release",
+        parents=[where, site],
+        help="pack the built site and its notebooks as a zip with a checksum",
+        description="Build the site, and write it with the notebooks of chapters and exercises as one zip, with its "
+        "SHA-256 beside it. The same site gives the same bytes.",
+    )
+    released.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("dist"), help="write into DIR (default: dist)"
+    )
+    released.set_defaults(run=_release)
 
     test = commands.add_parser(
         "test",
@@ -326,7 +391,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="show what this machine has of all that the course can use",
-        description="Show what was found of each component, and how to get the rest. Status 1: a needed one lacks.",
+        description="Show what was found of each component, whether the course needs it, and how to get the rest. "
+        "Status 1: a needed one lacks.",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
@@ -387,6 +453,9 @@ def _add_student_commands(
         metavar="DIR",
         help="your workspace (default: the one used last, else a folder beside the course's)",
     )
+    start.add_argument(
+        "--prepare", action="store_true", help="make the workspace, and end: for an editor or a server of your own"
+    )
     start.set_defaults(run=_start)
 
     progress = commands.add_parser(
@@ -418,6 +487,22 @@ def _add_student_commands(
     )
     reset.add_argument("exercise", metavar="EXERCISE", help="its name, such as turns, or 08/turns where two have one")
     reset.set_defaults(run=_reset)
+
+    watch = commands.add_parser(
+        "watch",
+        parents=[where, working],
+        help="check your answers again whenever you save them in an editor",
+        description="Check the answers in an exercise notebook, and again at each save; show the first that does not "
+        "pass and why. On a terminal, keys give hints, a solution, and the end.",
+    )
+    watch.add_argument("notebook", metavar="SET", help="a set's number or name, such as 08, or the notebook's file")
+    watch.add_argument(
+        "--python",
+        action="store_true",
+        help="write the answers into a plain Python file beside the notebook, to edit there; both are kept in step",
+    )
+    watch.add_argument("--once", action="store_true", help="check once and end; status 1: an answer does not pass yet")
+    watch.set_defaults(run=_watch)
 
 
 if __name__ == "__main__":

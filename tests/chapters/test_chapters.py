@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from scalelab.course.execute import recall
+from scalelab.cli import KEPT_CHAPTERS
+from scalelab.course.checkpoints import faults, questions
+from scalelab.course.execute import execute, recall
 from scalelab.course.find import Chapter, Course, chapters, find_course
+from scalelab.course.progress import Progress
 
 CHAPTERS = chapters(find_course(Path(__file__).parent))
 CLOSING = ["Why yours may differ", "Checkpoint", "Sources"]
@@ -88,7 +94,8 @@ def test_a_chapter_refutes_beliefs_and_closes_with_what_a_reader_needs(executed:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert headings[-3:] == CLOSING
     assert "machine" in [kind for cell in sections(executed)[CLOSING[0]] for kind in kinds(cell)]
-    assert text.count("<summary>") >= 3, "a checkpoint has three questions or more"
+    assert list(questions(text)), "the checkpoint asks nothing"
+    assert not list(faults(text))
 
 
 def test_claims_of_a_chapter_are_told_apart(executed: NotebookNode) -> None:
@@ -101,18 +108,39 @@ def test_claims_of_a_chapter_are_told_apart(executed: NotebookNode) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_nbval_finds_every_claim_true_again(chapter: Chapter, executed: NotebookNode, tmp_path: Path) -> None:
-    """nbval runs the whole chapter again, and holds each claim's line against the stored one."""
+def test_nbval_finds_every_claim_true_again(
+    chapter: Chapter, executed: NotebookNode, course: Course, tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    """nbval runs the whole chapter again, and holds each claim's line against the stored one.
+
+    A chapter whose every claim the build has held against a measurement a moment ago is not measured a second time,
+    but for the quickest: so a test run takes as long whatever was kept from earlier ones.
+    """
     claims = [cell for cell in executed.cells if kinds(cell) and set(kinds(cell)) == {"claim"}]
     assert claims
+    if not due(course, chapter):
+        tell(f"{chapter.slug}: claims held when the book was built, moments before the tests")
+        return
     for cell in claims:
         cell.metadata.setdefault("tags", []).append("nbval-check-output")
     notebook, measured = tmp_path / f"{chapter.slug}.ipynb", tmp_path / "measured.cfg"
     nbformat.write(executed, notebook)
     measured.write_text(MEASURED, encoding="utf-8")
-    judged = nbval(notebook, "--nbval-cell-timeout=300", f"--nbval-sanitize-with={measured}")
+    options = ("--nbval-cell-timeout=300", f"--nbval-sanitize-with={measured}")
+    judged = nbval(notebook, *options)
+    if "ClaimFailed" in judged.stdout:  # as in the build, a claim has two runs
+        tell(f"{chapter.slug}: a claim did not hold when nbval first ran it")
+        judged = nbval(notebook, *options)
     assert judged.returncode == 0, judged.stdout[-6000:]
     assert f"{sum(cell.cell_type == 'code' for cell in executed.cells)} passed" in judged.stdout
+    tell(f"{chapter.slug}: nbval found every claim true again")
+
+
+def due(course: Course, chapter: Chapter) -> bool:
+    """Return whether the chapter's results were kept from before this test run, or it is the quickest to execute."""
+    kept = os.environ.get(KEPT_CHAPTERS)
+    quickest = min(execute(course, Progress(io.StringIO())), key=lambda one: one.seconds)
+    return kept is None or chapter.slug in [*kept.split(","), quickest.slug]
 
 
 def test_nbval_would_see_a_claim_that_no_longer_holds(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from scalelab.course import cache
-from scalelab.course.build import BookFailed, FolderTaken, build, clean, publish
+from scalelab.course.build import BookFailed, FolderTaken, _inputs, build, clean, publish
 from scalelab.course.execute import ChapterFailed, NoNotebook, execute, recall
 from scalelab.course.find import Course, chapters
 from scalelab.course.kernels import jupyter_environment
@@ -176,6 +176,26 @@ def test_a_failing_cell_is_named_and_the_other_chapters_are_kept(
     assert executions[0].sections.keys() == {"One", "Two"}
     assert executions[1].sections.keys() == {"One", "Two"}
     assert executions[0].seconds == pytest.approx(sum(executions[0].cells))
+
+
+def test_a_claim_gets_a_second_run_and_no_third(
+    small_course: Course, progress: Progress, stream: io.StringIO, tmp_path: Path
+) -> None:
+    """What disturbed a measurement once is gone the second time; what is false is not."""
+    runs = tmp_path / "runs"
+    count = f'from pathlib import Path\nruns = Path({str(runs)!r})\nruns.open("a").write("x")\n'
+    judge = 'from scalelab import claim\nclaim("it ran", len(runs.read_text()), at_least=2)\n'
+    edit(small_course.chapters / "02_second.md", 'print("python"', f'{count}{judge}print("python"')
+    again = "02_second: a claim does not hold in cell 1 of 2; executing the chapter once more\n"
+
+    execute(small_course, progress)
+    assert runs.read_text() == "xx"
+    assert again in told(stream)
+
+    edit(small_course.chapters / "02_second.md", "at_least=2", "at_least=5")
+    with pytest.raises(ChapterFailed, match=r"This claim does not hold here: it ran\. Measured 4, expected at least 5"):
+        execute(small_course, progress)
+    assert told(stream).count(again) == 1
 
 
 @pytest.mark.parametrize(
@@ -338,3 +358,13 @@ def test_durations_are_for_people() -> None:
         "99 s",
         "2 min 05 s",
     ]
+
+
+def test_the_source_of_an_exercise_set_is_an_input_of_the_book(small_course: Course) -> None:
+    """The head of an exercise page says how many minutes the set takes, and the notebook does not."""
+    source = small_course.solutions / "01_first.md"
+    source.parent.mkdir()
+    source.write_text("---\nminutes: 20\n---\n", encoding="utf-8")
+    before = _inputs(small_course)
+    edit(source, "20", "25")
+    assert _inputs(small_course) != before

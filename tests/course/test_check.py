@@ -130,12 +130,17 @@ def test_words_that_a_traceback_quotes_from_the_check_are_not_said(short: Course
     assert "the wrong answer no-return fails without its message 'Some words.' (it shows 'Return the sum.')" in rules
 
 
-def test_messages_must_differ(tmp_path: Path) -> None:
+def test_messages_must_differ_and_hints_be_found(tmp_path: Path) -> None:
     course = tiny_course(tmp_path / "course")
     keep_exercises(course, ["add"])
-    change(course, ("message: You subtract.", "message: You"))
+    change(
+        course,
+        ("message: You subtract.", "message: You"),
+        ("got = add(2, 3)\n", "got = add(2, 3)  # not by checks.verdict('sum'), though\n"),
+    )
     rules = [problem.rule for problem in problems_of(course)]
     assert "the message of subtracts is also in that of multiplies" in rules
+    assert "the visible check's verdict is named 'sum', so that hints on it are not found" in rules
 
 
 def test_a_setup_cell_that_fails_is_said(short: Course) -> None:

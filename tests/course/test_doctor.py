@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from scalelab.cli import main
 from scalelab.course import doctor
 from scalelab.course.doctor import Finding, as_json, examine, show, well
+from scalelab.grading import kernels
+from scalelab.measure import interpreters
 from scalelab.services import external
 from scalelab.services.stores import COMPONENTS
 
@@ -27,6 +30,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(external, "find_spec", lambda package: None)
     for component in COMPONENTS.values():
         monkeypatch.delenv(component.variable, raising=False)
+    for variable in (interpreters.NAMED, interpreters.NAMED_PYPY):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(interpreters.sysconfig, "get_path", lambda _: str(programs))
     return programs
 
 
@@ -88,10 +94,70 @@ def test_with_everything_nothing_is_asked_for() -> None:
     assert lines[0].split() == ["component", "version", "found", "used", "for"]
 
 
+def test_the_table_says_what_is_needed_and_what_is_optional() -> None:
+    lines = [line.split() for line in shown().splitlines()]
+    marked = {line[1]: line[2] for line in lines if line and line[0] in "✓–✗"}
+    assert {name: marked[name] for name in ("jupyterlab", "disk", "redis", "browser")} == {
+        "jupyterlab": "needed",
+        "disk": "needed",
+        "redis": "optional",
+        "browser": "optional",
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
+def test_other_interpreters_are_asked_what_they_are(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(bare, "python3.14t", "False")
+    install(bare, "pypy3", "cpython 3")
+    lacking = found("PyPy")
+    assert (lacking.found, "Debian's package pypy3" in lacking.get) == ("", True)
+    install(bare, "pypy3", "pypy 3")
+    assert found("free-threaded Python").found == str(bare / "python3.14t")
+    assert found("PyPy").found == str(bare / "pypy3")
+    monkeypatch.setenv(interpreters.NAMED_PYPY, "no-such-program")
+    wrong = found("PyPy")
+    assert wrong.found == ""
+    assert "got 'no-such-program'" in wrong.get
+    assert well(examine())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
+def test_an_engine_that_does_not_answer_is_none(bare: Path) -> None:
+    path = bare / "docker"
+    path.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    path.chmod(0o755)
+    lacking = found("container engine")
+    assert (lacking.found, "docker is here, but does not answer" in lacking.get) == ("", True)
+    install(bare, "podman", "5.4.2")
+    answering = found("container engine")
+    assert (answering.found, answering.version) == (str(bare / "podman"), "5.4.2")
+
+
+def test_a_report_names_nobody_who_is_at_home(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: bare.parent)
+    assert doctor._at_home(str(bare / "pypy3")) == "~/programs/pypy3"
+    assert doctor._at_home("/usr/bin/pypy3") == "/usr/bin/pypy3"
+
+
+def test_noise_is_measured_in_this_run() -> None:
+    noise = re.findall(r"[\d.]+ (?:ns|µs|ms|s)\b", found("noise").found)
+    assert len(noise) == 3
+
+
+def test_the_sandbox_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.zygote, "missing", lambda: "Warm kernels do not start here: no namespaces.")
+    lacking = kernels.sandbox_finding()
+    assert (lacking.found, "--no-sandbox" in lacking.get) == ("", True)
+    if sys.platform == "linux":
+        assert lacking.get.startswith("Warm kernels do not start here: no namespaces. To grade without one")
+        monkeypatch.setattr(kernels.zygote, "missing", lambda: "")
+        assert kernels.sandbox_finding().found
+
+
 def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == [one.name for one in examine()]
+    assert [row["name"] for row in rows] == [*(one.name for one in examine()), "sandbox"]
     assert rows[0].keys() == {"name", "purpose", "found", "version", "get", "needed"}
     assert json.loads(as_json([Finding("a", "b", "c")]))[0]["name"] == "a"
 

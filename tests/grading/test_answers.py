@@ -190,6 +190,24 @@ def ids_only(notebook: Notebook) -> None:
         one["metadata"] = {}
 
 
+def by_vscode(notebook: Notebook) -> None:
+    """VS Code keeps ids and metadata; it names its kernel, the language of a cell, and gives new cells other ids."""
+    notebook["metadata"]["kernelspec"] = {"display_name": ".venv (3.12.3)", "language": "python", "name": "python3"}
+    notebook["metadata"]["language_info"] = {"codemirror_mode": {"name": "ipython", "version": 3}, "name": "python"}
+    for one in notebook["cells"]:
+        one["metadata"] |= {"vscode": {"languageId": "python"}} if one["cell_type"] == "code" else {}
+        one["source"] = "".join(one["source"]).splitlines(keepends=True)
+    scratch = {
+        "cell_type": "code",
+        "id": "3f1c0a9e",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": 3,
+        "source": ["1"],
+    }
+    notebook["cells"].insert(4, scratch)
+
+
 def without_ids(notebook: Notebook) -> None:
     """Versions of VS Code before 2021-10 lose the ids, and keep the metadata."""
     for one in notebook["cells"]:
@@ -217,7 +235,7 @@ def all_lost_and_reordered(notebook: Notebook) -> None:
     reordered(notebook)
 
 
-EDITORS = [by_colab, ids_only, without_ids, own_metadata_only, reordered, all_lost]
+EDITORS = [by_colab, by_vscode, ids_only, without_ids, own_metadata_only, reordered, all_lost]
 
 
 @pytest.mark.parametrize("edit", [*EDITORS, all_lost_and_reordered], ids=lambda edit: str(edit.__name__))

@@ -2,6 +2,8 @@
 
 Every answer that goes for the machinery is graded twice: as it is, where the screen sets it aside, and with the screen
 switched off, to see what the guard and the sandbox hold by themselves. What only the screen holds is listed as such.
+All are graded in two batches, one with the screen and one without, beside honest submissions: so each attack has the
+others to go for.
 """
 
 from __future__ import annotations
@@ -24,15 +26,31 @@ import psutil
 import pytest
 
 from scalelab.course.find import Course
+from scalelab.course.sync import digest_of
 from scalelab.grading import Grade, QuestionGrade, Summary, grade, zygote
 from scalelab.grading.guard import WATCH
-from tiny import POINTS, RIGHT, cell, keep_exercises, load, quiet_sync, save, source, student_path, tiny_course
+from scalelab.grading.merge import read_reference
+from tiny import (
+    POINTS,
+    RIGHT,
+    cell,
+    keep_exercises,
+    load,
+    quiet_sync,
+    reference_path,
+    save,
+    source,
+    student_path,
+    tiny_course,
+)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or bool(zygote.missing()), reason="answers cannot be sandboxed on this system"
 )
 
 TIMEOUT = 3.0
+TOGETHER_S = 1.0
+"""A cell that takes longer beside others is judged again alone: this short, endless answers cost the tests less."""
 FULL = sum(POINTS.values())
 WRONG = "def add(a, b):\n    return None\n\nasync def ordered(jobs):\n    return None\n\n"
 SECRET = "the-launch-code-is-0000"
@@ -268,9 +286,7 @@ class Class:
     def grade(self) -> None:
         for honest in ("ann", "zoe"):
             self.hand_in(honest, {})
-        self.summary = grade(
-            self.submissions, self.out, course=self.course, jobs=2, timeout=TIMEOUT, report=self.said.append
-        )
+        self.summary = grade(self.submissions, self.out, course=self.course, timeout=TIMEOUT, report=self.said.append)
 
     def grade_of(self, student: str) -> Grade:
         assert self.summary is not None
@@ -299,15 +315,16 @@ def serves_this_process(process: psutil.Process) -> bool:
     return False
 
 
-@pytest.fixture
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def nothing_is_left(root: Path) -> Iterator[None]:
     """See to it that, when all is over, no process, temporary file, shared memory or other file is left."""
     multiprocessing.util.get_temp_dir()  # is this process's, and stays
     # A short name: the paths of sockets below it may have 107 bytes.
     temporary = Path(tempfile.mkdtemp(prefix="sl-"))
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     mine = {process.pid for process in psutil.Process().children(recursive=True)}
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        yield
     new = [process for process in psutil.Process().children(recursive=True) if process.pid not in mine]
     _, left = psutil.wait_procs([process for process in new if not serves_this_process(process)], timeout=10)
     assert not [process.cmdline() for process in left]
@@ -315,8 +332,8 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert not [path for path in Path("/dev/shm").glob("*") if MARK in path.name]
     assert not list(temporary.iterdir())
     temporary.rmdir()
-    assert {path.name for path in tmp_path.iterdir()} <= {"submissions", "grades", "secret.txt"}
-    assert {path.suffix for path in (tmp_path / "submissions").rglob("*") if path.is_file()} == {".ipynb"}
+    assert {path.name for path in root.iterdir()} <= {"submissions", "grades", "secret.txt"}
+    assert {path.suffix for path in (root / "submissions").rglob("*") if path.is_file()} == {".ipynb"}
 
 
 @pytest.fixture(scope="module")
@@ -335,34 +352,26 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     return course
 
 
-@pytest.fixture
-def open_door(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Switch the screen off."""
-    monkeypatch.setattr("scalelab.grading.judge.screen", lambda *_: ())
-
-
 def table(title: str, rows: list[tuple[str, str, float]]) -> str:
     width = max(len(name) for name, _, _ in rows)
     return "\n".join([title, *(f"  {name.ljust(width)}  {held}, {seconds:.1f} s" for name, held, seconds in rows)])
 
 
-def hand_in_pairs(
-    one: Class, attacks: Mapping[str, str], before: str = "", after: str = ""
-) -> dict[str, tuple[str, str]]:
+def hand_in_pairs(one: Class, kind: str, attacks: Mapping[str, str], after: str = "") -> dict[str, tuple[str, str]]:
     """Hand two attacks in at a time, as answers to `add` and `ordered`; return each one's student and question."""
-    texts = {name: f"{before}{text}\n{after}" for name, text in attacks.items()}
+    texts = {name: f"{text}\n{after}" for name, text in attacks.items()}
     places = {}
     names = list(attacks)
     for number, pair in enumerate(zip(names[::2], [*names[1::2], ""], strict=False)):
         questions = dict(zip(("add", "ordered"), filter(None, pair), strict=False))
-        one.hand_in(f"attacker-{number}", {question: texts[name] for question, name in questions.items()})
-        places |= {name: (f"attacker-{number}", question) for question, name in questions.items()}
+        one.hand_in(f"{kind}-{number}", {question: texts[name] for question, name in questions.items()})
+        places |= {name: (f"{kind}-{number}", question) for question, name in questions.items()}
     return places
 
 
-def hand_in_alone(one: Class, attacks: Mapping[str, str], before: str) -> dict[str, str]:
+def hand_in_alone(one: Class, kind: str, attacks: Mapping[str, str], before: str) -> dict[str, str]:
     """Hand each attack in as the only answer of a student, so that it is judged once; return each one's student."""
-    students = {name: f"attacker-{number}" for number, name in enumerate(attacks)}
+    students = {name: f"{kind}-{number}" for number, name in enumerate(attacks)}
     for name, student in students.items():
         one.hand_in(student, {"add": f"{before}{attacks[name]}", "ordered": " ", "mend": " "})
     return students
@@ -376,111 +385,17 @@ def judged(one: Class, places: Mapping[str, tuple[str, str]], worth: int = 0) ->
         attacked = {question for other, question in places.values() if other == student}
         assert points(graded) == POINTS | {question: worth * POINTS[question] for question in attacked}, (name, graded)
         found[name] = question(graded, exercise)
-    assert one.grade_of("ann").total == one.grade_of("zoe").total == FULL
     return found
-
-
-@pytest.mark.usefixtures("nothing_is_left")
-def test_the_screen_sets_aside_what_reaches_for_machinery(
-    course: Course, tmp_path: Path, tell: Callable[[str], None]
-) -> None:
-    one = Class(course, tmp_path)
-    aimed = FORGERIES | ONLY_THE_SCREEN | MACHINE | SPIES | LEAVERS
-    aimed = {name: text for name, text in aimed.items() if name not in PASS_THE_SCREEN}
-    for number, text in enumerate(aimed.values()):
-        one.hand_in(f"attacker-{number}", dict.fromkeys(POINTS, text))
-    one.grade()
-    for number, name in enumerate(aimed):
-        graded = one.grade_of(f"attacker-{number}")
-        assert {(asked.state, asked.points) for asked in graded.questions} == {("set aside", None)}, name
-        assert graded.total == 0
-    assert one.grade_of("ann").total == one.grade_of("zoe").total == FULL
-    tell(f"attacks, as they are: {len(aimed)} of {len(aimed)} set aside by the screen, before anything ran")
 
 
 # Nothing in these is out of a student's reach; they run into the limits.
 PASS_THE_SCREEN = {"endless loop", "threads without end", "memory bomb", "one huge allocation", "2 GB of output"}
 
 
-@pytest.mark.usefixtures("nothing_is_left", "open_door")
-def test_the_guard_holds_forgeries_without_the_screen(
-    course: Course, tmp_path: Path, tell: Callable[[str], None]
-) -> None:
-    one = Class(course, tmp_path)
-    students = hand_in_alone(one, FORGERIES | VAIN, before=WRONG)
-    one.grade()
-    assert one.grade_of("ann").total == one.grade_of("zoe").total == FULL
-    rows = []
-    for name, student in students.items():
-        assert one.grade_of(student).total == 0, name
-        asked = question(one.grade_of(student), "add")
-        by_guard = asked.state in {"tampered", "kernel died"}
-        assert by_guard or name in NOT_BY_THE_GUARD, (name, asked)
-        rows.append((name, f"{'guard' if by_guard else 'nbval'}: {asked.state}", asked.seconds))
-    tell(table("attacks on the check, screen off", rows))
-
-
-@pytest.mark.usefixtures("nothing_is_left", "open_door")
-def test_what_only_the_screen_holds_costs_nobody_else(
-    course: Course, tmp_path: Path, tell: Callable[[str], None]
-) -> None:
-    one = Class(course, tmp_path)
-    for number, text in enumerate(ONLY_THE_SCREEN.values()):
-        one.hand_in(f"attacker-{number}", {"add": WRONG + text})
-    one.grade()
-    graded = [one.grade_of(f"attacker-{number}") for number in range(len(ONLY_THE_SCREEN))]
-    assert all(points(grade) | {"add": 0} == POINTS | {"add": 0} for grade in graded)
-    assert one.grade_of("ann").total == one.grade_of("zoe").total == FULL
-    gained = [name for name, grade in zip(ONLY_THE_SCREEN, graded, strict=True) if question(grade, "add").points]
-    tell(f"screen off, these would gain points: {', '.join(gained) or 'none'}")
-
-
-@pytest.mark.usefixtures("nothing_is_left", "open_door")
-def test_the_sandbox_holds_the_machine(course: Course, tmp_path: Path, tell: Callable[[str], None]) -> None:
-    one = Class(course, tmp_path)
-    places = hand_in_pairs(one, MACHINE)
-    one.grade()
-    rows = []
-    for name, asked in judged(one, places).items():
-        assert asked.state in {"timed out", "kernel died", "raised", "failed", "judge ended"}, (name, asked)
-        rows.append((name, f"limits: {asked.state}", asked.seconds))
-    tell(table("attacks on the machine, screen off", rows))
-
-
-@pytest.mark.usefixtures("nothing_is_left", "open_door")
-def test_nothing_of_the_machine_is_seen_or_written(
-    course: Course, tmp_path: Path, tell: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = Class(course, tmp_path)
-    secret = tmp_path / "secret.txt"
-    secret.write_text(SECRET, encoding="utf-8")
-    monkeypatch.setenv("SCALELAB_TEST_SECRET", SECRET)
-    before = source(course).read_bytes()
-    with listening() as (port, heard):
-        places = {
-            "SOLUTIONS": str(source(course)),
-            "SUBMISSIONS": str(one.submissions),
-            "SECRET_FILE": str(secret),
-            "OUT": str(one.out),
-            "PORT": str(port),
-        }
-        spies = {
-            name: re.sub("|".join(places), lambda found: places[found.group()], text) for name, text in SPIES.items()
-        }
-        attacks = hand_in_pairs(one, spies)
-        one.grade()
-    rows = []
-    for name, asked in judged(one, attacks).items():
-        assert asked.state == "raised", (name, asked)
-        if "is refused" in SPIES[name]:
-            assert "is refused" in asked.feedback, (name, asked)
-        rows.append((name, f"sandbox: {asked.feedback.strip().splitlines()[-1][:70]}", asked.seconds))
-    assert heard == []
-    assert source(course).read_bytes() == before
-    assert SECRET not in one.written()
-    assert "mallory" not in (one.out / "grades.csv").read_text(encoding="utf-8")
-    assert not list(one.out.rglob("evil*"))
-    tell(table("what answers can see and reach, screen off", rows))
+def aimed() -> dict[str, str]:
+    """Return the attacks that the screen must see."""
+    attacks = FORGERIES | ONLY_THE_SCREEN | MACHINE | SPIES | LEAVERS
+    return {name: text for name, text in attacks.items() if name not in PASS_THE_SCREEN}
 
 
 @contextmanager
@@ -501,21 +416,6 @@ def listening() -> Iterator[tuple[int, list[bytes]]]:
         yield server.getsockname()[1], heard
         over.set()
         listener.join()
-
-
-@pytest.mark.usefixtures("nothing_is_left", "open_door")
-def test_what_is_left_behind_ends_with_its_question(
-    course: Course, tmp_path: Path, tell: Callable[[str], None]
-) -> None:
-    one = Class(course, tmp_path)
-    places = hand_in_pairs(one, LEAVERS, after=f"{RIGHT['add']}\n{RIGHT['ordered']}")
-    one.grade()
-    found = judged(one, places, worth=1)
-    tell(
-        table(
-            "left behind, screen off", [(name, "gone with its kernel", asked.seconds) for name, asked in found.items()]
-        )
-    )
 
 
 HOSTILE = "<script>alert(1)</script>"
@@ -539,20 +439,12 @@ def hostile(notebook: dict[str, Any]) -> None:
                 one["source"] = "raise SystemExit"
 
 
-@pytest.mark.usefixtures("nothing_is_left")
-def test_files_cost_nobody_anything(course: Course, tmp_path: Path, tell: Callable[[str], None]) -> None:
-    one = Class(course, tmp_path)
-    secret = tmp_path / "secret.txt"
-    secret.write_text(SECRET, encoding="utf-8")
-    for name in NAMES:
-        one.hand_in(f"{name}/work" if name.strip(".") else f"x{name}x", {})
-    one.hand_in("metadata", {}, hostile)
-    one.hand_in("page", {"add": f"raise ValueError('{HOSTILE}<img src=x onerror=alert(1)>=1+1')"})
+def refused(course: Course, secret: Path) -> dict[str, Callable[[Path], object]]:
+    """Return what makes files that no grader should read, by name."""
     whole = json.dumps(load(student_path(course)))
-    folder = one.submissions
     cells = json.loads(whole)
     cells["cells"] = [{"cell_type": "raw", "metadata": {}, "source": ""}] * 1_000_000
-    refused = {
+    return {
         "huge": lambda path: (path.write_text("{", encoding="utf-8"), os.truncate(path, 200_000_000)),
         "cells": lambda path: path.write_text(json.dumps(cells), encoding="utf-8"),
         "nested": lambda path: path.write_text("[" * 100_000, encoding="utf-8"),
@@ -568,15 +460,160 @@ def test_files_cost_nobody_anything(course: Course, tmp_path: Path, tell: Callab
         "empty": lambda path: path.touch(),
         "zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1_000_000)),
     }
-    for name, make in refused.items():
-        make(folder / f"{name}.ipynb")
-    (folder / "out").symlink_to(course.root)
-    one.grade()
+
+
+@dataclass
+class Screened:
+    """The batch with the screen: attacks as they are, by name each one's student; hostile names, metadata and files."""
+
+    batch: Class
+    attackers: Mapping[str, str]
+    refused: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def screened(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Screened:
+    root = tmp_path_factory.mktemp("screened")
+    one = Class(course, root)
+    secret = root / "secret.txt"
+    secret.write_text(SECRET, encoding="utf-8")
+    attackers = {name: f"attacker-{number}" for number, name in enumerate(aimed())}
+    with nothing_is_left(root):
+        for name, text in aimed().items():
+            one.hand_in(attackers[name], dict.fromkeys(POINTS, text))
+        for name in NAMES:
+            one.hand_in(f"{name}/work" if name.strip(".") else f"x{name}x", {})
+        one.hand_in("metadata", {}, hostile)
+        one.hand_in("page", {"add": f"raise ValueError('{HOSTILE}<img src=x onerror=alert(1)>=1+1')"})
+        files = refused(course, secret)
+        for name, make in files.items():
+            make(one.submissions / f"{name}.ipynb")
+        (one.submissions / "out").symlink_to(course.root)
+        one.grade()
+    return Screened(one, attackers, frozenset(files))
+
+
+@dataclass
+class Unscreened:
+    """The batch without the screen: each attack's student, and question where it is not the only one."""
+
+    batch: Class
+    forgers: Mapping[str, str]
+    only_the_screen: Mapping[str, str]
+    machine: Mapping[str, tuple[str, str]]
+    spies: Mapping[str, tuple[str, str]]
+    leavers: Mapping[str, tuple[str, str]]
+    heard: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def unscreened(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Unscreened:
+    root = tmp_path_factory.mktemp("unscreened")
+    one = Class(course, root)
+    secret = root / "secret.txt"
+    secret.write_text(SECRET, encoding="utf-8")
+    with nothing_is_left(root), listening() as (port, heard), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scalelab.grading.judge.screen", lambda *_: ())
+        patch.setattr("scalelab.grading.judge.TOGETHER_S", TOGETHER_S)
+        patch.setenv("SCALELAB_TEST_SECRET", SECRET)
+        places = {
+            "SOLUTIONS": str(source(course)),
+            "SUBMISSIONS": str(one.submissions),
+            "SECRET_FILE": str(secret),
+            "OUT": str(one.out),
+            "PORT": str(port),
+        }
+        spies = {
+            name: re.sub("|".join(places), lambda found: places[found.group()], text) for name, text in SPIES.items()
+        }
+        # Files are taken in the order of their names: what waits for its limit begins first.
+        handed_in = Unscreened(
+            one,
+            machine=hand_in_pairs(one, "a-machine", MACHINE),
+            forgers=hand_in_alone(one, "forger", FORGERIES | VAIN, before=WRONG),
+            only_the_screen=hand_in_alone(one, "only", ONLY_THE_SCREEN, before=WRONG),
+            spies=hand_in_pairs(one, "spy", spies),
+            leavers=hand_in_pairs(one, "leaver", LEAVERS, after=f"{RIGHT['add']}\n{RIGHT['ordered']}"),
+            heard=heard,
+        )
+        one.grade()
+    return handed_in
+
+
+def test_the_screen_sets_aside_what_reaches_for_machinery(screened: Screened, tell: Callable[[str], None]) -> None:
+    for name, student in screened.attackers.items():
+        graded = screened.batch.grade_of(student)
+        assert {(asked.state, asked.points) for asked in graded.questions} == {("set aside", None)}, name
+        assert graded.total == 0
+    number = len(screened.attackers)
+    tell(f"attacks, as they are: {number} of {number} set aside by the screen, before anything ran")
+
+
+def test_the_guard_holds_forgeries_without_the_screen(unscreened: Unscreened, tell: Callable[[str], None]) -> None:
+    rows = []
+    for name, student in unscreened.forgers.items():
+        graded = unscreened.batch.grade_of(student)
+        assert graded.total == 0, name
+        asked = question(graded, "add")
+        by_guard = asked.state in {"tampered", "kernel died"}
+        assert by_guard or name in NOT_BY_THE_GUARD, (name, asked)
+        rows.append((name, f"{'guard' if by_guard else 'nbval'}: {asked.state}", asked.seconds))
+    tell(table("attacks on the check, screen off", rows))
+
+
+def test_what_only_the_screen_holds_costs_nobody_else(unscreened: Unscreened, tell: Callable[[str], None]) -> None:
+    graded = {name: unscreened.batch.grade_of(student) for name, student in unscreened.only_the_screen.items()}
+    assert all(points(grade) | {"add": 0} == dict.fromkeys(POINTS, 0) for grade in graded.values())
+    gained = [name for name, grade in graded.items() if question(grade, "add").points]
+    tell(f"screen off, these would gain points: {', '.join(gained) or 'none'}")
+
+
+def test_the_sandbox_holds_the_machine(unscreened: Unscreened, tell: Callable[[str], None]) -> None:
+    rows = []
+    for name, asked in judged(unscreened.batch, unscreened.machine).items():
+        assert asked.state in {"timed out", "kernel died", "raised", "failed", "judge ended"}, (name, asked)
+        rows.append((name, f"limits: {asked.state}", asked.seconds))
+    tell(table("attacks on the machine, screen off", rows))
+
+
+def test_nothing_of_the_machine_is_seen_or_written(
+    course: Course, unscreened: Unscreened, tell: Callable[[str], None]
+) -> None:
+    one = unscreened.batch
+    rows = []
+    for name, asked in judged(one, unscreened.spies).items():
+        assert asked.state == "raised", (name, asked)
+        if "is refused" in SPIES[name]:
+            assert "is refused" in asked.feedback, (name, asked)
+        rows.append((name, f"sandbox: {asked.feedback.strip().splitlines()[-1][:70]}", asked.seconds))
+    assert unscreened.heard == []
+    assert read_reference(reference_path(course)).digest == digest_of(source(course)), "its source is as it was"
+    assert SECRET not in one.written()
+    assert "mallory" not in (one.out / "grades.csv").read_text(encoding="utf-8")
+    assert not list(one.out.rglob("evil*"))
+    tell(table("what answers can see and reach, screen off", rows))
+
+
+def test_what_is_left_behind_ends_with_its_question(unscreened: Unscreened, tell: Callable[[str], None]) -> None:
+    found = judged(unscreened.batch, unscreened.leavers, worth=1)
+    rows = [(name, "gone with its kernel", asked.seconds) for name, asked in found.items()]
+    tell(table("left behind, screen off", rows))
+
+
+@pytest.mark.parametrize("batch", ["screened", "unscreened"])
+def test_the_honest_beside_them_get_their_points(request: pytest.FixtureRequest, batch: str) -> None:
+    one = request.getfixturevalue(batch).batch
+    assert one.grade_of("ann").total == one.grade_of("zoe").total == FULL
+
+
+def test_files_cost_nobody_anything(screened: Screened, tell: Callable[[str], None]) -> None:
+    one = screened.batch
     assert one.summary is not None
-    by_student = {graded.student: graded for graded in one.summary.grades}
-    assert not by_student.keys() & refused.keys()
+    attackers = set(screened.attackers.values())
+    by_student = {graded.student: graded for graded in one.summary.grades if graded.student not in attackers}
+    assert not by_student.keys() & screened.refused
     assert {refusal.file for refusal in one.summary.refused} >= {
-        f"{name}.ipynb" for name in refused if name != "folder"
+        f"{name}.ipynb" for name in screened.refused if name != "folder"
     }
     assert len(by_student) == len(NAMES) + 4
     assert {graded.total for graded in by_student.values() if graded.student != "page"} == {FULL}
@@ -588,7 +625,8 @@ def test_files_cost_nobody_anything(course: Course, tmp_path: Path, tell: Callab
     assert not [line for text in tables for line in text.splitlines() if re.search(r'(^|,)"?[=+@]', line)]
     assert SECRET not in one.written()
     assert not [line for line in one.said if re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", line)]
-    assert not list(tmp_path.rglob("evil*"))
+    assert not list(one.root.rglob("evil*"))
     tell(
-        f"hostile files: {len(refused)} refused by name, {len(NAMES) + 1} with hostile names and metadata graded as any"
+        f"hostile files: {len(screened.refused)} refused by name, {len(NAMES) + 1} with hostile names and metadata "
+        "graded as any"
     )

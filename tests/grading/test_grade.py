@@ -6,8 +6,9 @@ import csv
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ import psutil
 import pytest
 
 from scalelab.course.find import Course
+from scalelab.course.notebooks import text_of
 from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade, judge
+from scalelab.grading.kernels import kernels
+from scalelab.grading.merge import VISIBLE, notebook, read_reference
+from scalelab.grading.nbval_run import run
 from tiny import (
     POINTS,
     RIGHT,
@@ -31,22 +36,26 @@ from tiny import (
     tiny_course,
 )
 
-TIMEOUT = 5.0
+TIMEOUT = 3.0
+TOGETHER_S = 1.0
+"""A cell that takes longer beside others is judged again alone: this short, endless answers cost the tests less."""
 LEFT_BEHIND = "scalelab-test-left-behind"
 FULL = sum(POINTS.values())
 
 BLANK = {"add": " ", "ordered": " ", "mend": " "}
 ON_POSIX = sys.platform != "win32"
 SANDBOX = sys.platform == "linux"
-OF_THE_ANSWER = "The answer ran longer than 5 s."
+OF_THE_ANSWER = "The answer ran longer than 3 s."
 # Two spoiled answers per submission, the third is right. Per case: the answer, its state, words of its feedback.
+# Where there are several of each, the machine decides: what a flood leaves unsent may fill the kernel's memory before
+# the time is over.
 SPOILED = {
     "add": {
         "raises": ("1/0", "raised", "ZeroDivisionError: division by zero"),
         "endless-in-the-check": (
             "def add(a, b):\n    while True:\n        pass",
             "timed out",
-            "The visible check ran longer than 5 s.",
+            "The visible check ran longer than 3 s.",
         ),
         "exits-in-the-check": ("import os\ndef add(a, b):\n    os._exit(0)", "kernel died", "The visible check ended"),
         "says-nbval": ("# NBVAL_SKIP\n# NBVAL_RAISES_EXCEPTION\n1/0", "raised", "ZeroDivisionError"),
@@ -61,7 +70,11 @@ SPOILED = {
     "ordered": {
         "endless": ("while True:\n    pass", "timed out", OF_THE_ANSWER),
         "exits": ("import os\nos._exit(0)", "kernel died", "The answer ended its kernel."),
-        "floods": ("while True:\n    print('x' * 100_000)", "timed out", OF_THE_ANSWER),
+        "floods": (
+            "while True:\n    print('x' * 100_000)",
+            "timed out|raised|kernel died",
+            f"{OF_THE_ANSWER}|MemoryError|The answer ended its kernel.",
+        ),
         "no-python": ("ordered = = 1", "raised", "SyntaxError: invalid syntax"),
         "leaves": ("raise SystemExit", "raised", "SystemExit"),
         "asks": ("input()", "raised", "StdinNotImplementedError"),
@@ -204,6 +217,7 @@ def spoiled(template: Course, tmp_path_factory: pytest.TempPathFactory) -> Class
     with pytest.MonkeyPatch.context() as patch:
         # Many of these would be set aside; here they run.
         patch.setattr(judge, "screen", lambda *_: ())
+        patch.setattr(judge, "TOGETHER_S", TOGETHER_S)
         one.grade()
     return one
 
@@ -238,8 +252,9 @@ def test_a_bad_answer_costs_its_question_and_nothing_else(spoiled: Class, studen
     _, state, words = SPOILED[name][case]
     one = spoiled.grade_of(student)
     assert points(one) == {"add": 0, "ordered": 0, "mend": 2}
-    assert question(one, name).state == state or not state
-    assert words in question(one, name).feedback
+    asked = question(one, name)
+    ends = dict(zip(state.split("|"), words.split("|"), strict=True))
+    assert ends == {"": ""} or ends.get(asked.state, "another state") in asked.feedback, asked
 
 
 def test_no_one_answer_costs_the_question(graded: Class) -> None:
@@ -360,17 +375,16 @@ def test_an_interrupted_run_keeps_what_it_has(one_question: Course, tmp_path: Pa
     assert not [p for p in psutil.Process().children(recursive=True) if "pytest" in " ".join(p.cmdline())]
 
 
-def test_a_machine_slow_at_setting_up_costs_no_points(tmp_path: Path) -> None:
+def test_a_machine_slow_at_setting_up_costs_no_points(template: Course) -> None:
     """The limit is on what the student wrote; what the course itself runs before has a limit of its own."""
-    course = tiny_course(tmp_path / "course")
-    keep_exercises(course, ["add"])
-    change(course, ("import asyncio\n", "import asyncio\nimport time\n\ntime.sleep(4)\n"))
-    quiet_sync(course)
-    one = Class(course, tmp_path / "submissions", tmp_path / "grades")
-    one.hand_in("ann", {"add": RIGHT["add"]})
-    one.hand_in("bob", {"add": "import time\ntime.sleep(600)"})
-    summary = grade(one.submissions, one.out, course=course, timeout=3.0, sandbox=SANDBOX, report=lambda _: None)
-    assert {one.student: points(one)["add"] for one in summary.grades} == {"ann": 3, "bob": 0}
+    reference = read_reference(reference_path(template))
+    slow = f"import time\ntime.sleep({TIMEOUT + 0.5})\n{text_of(reference.setup[0]['source'])}"
+    late = replace(reference, setup=(reference.setup[0] | {"source": slow}, *reference.setup[1:]))
+    with kernels([late], sandbox=SANDBOX) as own:
+        notebooks = {VISIBLE: notebook(late, {"add": RIGHT["add"]}, VISIBLE)}
+        records, _ = run(notebooks, timeout=TIMEOUT, kernels=own, stop=threading.Event())
+    assert {seen.state for seen in records.values()} == {"passed"}
+    assert records[VISIBLE, "add-check"].seconds < TIMEOUT < records[VISIBLE, reference.setup[0]["id"]].seconds
 
 
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path) -> None:

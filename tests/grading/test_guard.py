@@ -56,6 +56,7 @@ HONEST = {
     "a-session": "async with aiohttp.ClientSession() as session:\n    pass",
     "numbers": "import numpy as np\nnp.random.seed(1)\nnp.seterr(all='ignore')\nimport numpy.testing",
     "run": "async def f():\n    await asyncio.sleep(3)\nchecks.run(f)\nchecks.interleave(lambda: time.sleep(1))",
+    "help": "checks.hint('add')\nchecks.hint()\nchecks.solution('add', show_me=True)",
     "limits": "import sys\nsys.setrecursionlimit(5000)\nsys.setswitchinterval(0.01)",
     "expressions": (
         "import re, json, functools\nre.compile('x')\njson.dumps({})\n@functools.lru_cache\ndef f(x): return x\nf(1)"

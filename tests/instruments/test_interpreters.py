@@ -68,6 +68,18 @@ def test_one_that_never_answers_is_passed_over(path, monkeypatch):
 
 
 @posix
+def test_a_pypy_is_found_by_its_name_and_asked_whether_it_is_one(path, monkeypatch):
+    monkeypatch.delenv(interpreters.NAMED_PYPY, raising=False)
+    assert interpreters.pypy() is None
+    program(path / "pypy3", "echo cpython 3")
+    wanted = program(path / "pypy3.11", "echo pypy 3")
+    assert interpreters.pypy() == wanted
+    monkeypatch.setenv(interpreters.NAMED_PYPY, "pypy3")
+    with pytest.raises(InterpreterError, match="got 'pypy3': it is none"):
+        interpreters.pypy()
+
+
+@posix
 def test_uv_is_asked_and_not_allowed_to_download(path):
     wanted = program(path / "managed", HONEST)
     asked = path / "asked"

@@ -52,11 +52,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         file = self.folder / path.removeprefix(FOLDER) if path.startswith(FOLDER) else None
         if file is not None and path.endswith("/"):
             file /= "index.html"
-        if file is None or not file.is_file():
-            self.send_error(404)
-            return
+        found = file is not None and file.is_file()
+        if file is None or not found:
+            file = self.folder / "404.html"  # as hosts of static sites do
         body = file.read_bytes()
-        self.send_response(200)
+        self.send_response(200 if found else 404)
         self.send_header("Content-Type", self.guess_type(str(file)))
         if file.suffix in COMPRESSED and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, 6)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from docutils import nodes
+
+from scalebook import sharing
 from scalebook.head import _inline
 from scalebook.maths import to_mathml
 from scalebook.pages import _mend
@@ -34,6 +41,35 @@ def test_tables_scroll_inside_themselves_and_have_no_empty_header() -> None:
     assert _mend('<table class="dataframe"><tr><th></th><th>a</th></tr></table>') == (
         '<div class="sl-scroll"><table class="dataframe"><tr><td></td><th>a</th></tr></table></div>'
     )
+
+
+@pytest.mark.parametrize("given", ["https://example.org/course", "https://example.org/course/"])
+def test_with_an_address_pages_are_shared_by_it_and_listed(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sharing.ADDRESS, given)
+    config = SimpleNamespace(html_baseurl="", root_doc="book/index", html_title="The book")
+    titles = {"book/index": nodes.title("", "Start"), "chapters/08_asyncio": nodes.title("", "Waiting")}
+    env = SimpleNamespace(found_docs=set(titles), titles=titles)
+    app: Any = SimpleNamespace(config=config, env=env, outdir=str(tmp_path), builder=SimpleNamespace(format="html"))
+    sharing._take_address(app, config)
+    sharing._finish(app, None)
+    found = re.findall("<loc>(.*?)</loc>", (tmp_path / "sitemap.xml").read_text("utf-8"))
+    assert found == ["https://example.org/course/", "https://example.org/course/chapters/08_asyncio.html"]
+    for page, address in zip(titles, found, strict=True):
+        context = {"description": "What it is about."}
+        sharing._share(app, page, "page.html", context, nodes.document(None, None))
+        assert context["pageurl"] == address
+        picture = context["og_image"].removeprefix("https://example.org/course/")
+        assert (tmp_path / picture).is_file()
+
+
+def test_without_an_address_there_is_no_sitemap(tmp_path: Path) -> None:
+    app: Any = SimpleNamespace(config=SimpleNamespace(html_baseurl=""), outdir=tmp_path, builder=None)
+    app.builder = SimpleNamespace(format="html")
+    (tmp_path / "sitemap.xml").write_text("of an earlier build", "utf-8")
+    sharing._finish(app, None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_front_matter_shows_code_and_nothing_else() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -102,6 +103,80 @@ def test_a_prediction_is_kept_and_marked_on_the_chart(site: Site, visit: Open) -
     chart = page.locator(f"figure[data-shows-prediction='{key}']")
     expect(chart.locator(".sl-prediction-mark line")).to_be_attached()
     expect(page.locator(f"span[data-shows-prediction='{key}']").first).to_contain_text("500")
+
+
+def test_what_a_reader_leaves_is_kept_shown_saved_loaded_and_cleared(site: Site, visit: Open, tmp_path: Path) -> None:
+    seen = visit(CHAPTER)
+    page = seen.page
+    finish = page.get_by_role("region", name="Your progress")
+    expect(finish).to_contain_text("0 of 5 predictions committed, 0 of 4 checkpoint questions answered")
+    form = page.locator("form.sl-predict[data-kind=number]").first
+    form.get_by_role("spinbutton").fill("500")
+    form.get_by_role("button", name="Commit").click()
+    question = page.get_by_role("group", name="Question 1")
+    for kind, verdict in (("wrong", "Not yet. Try another answer."), ("right", "Right at try 2.")):
+        question.locator(f".sl-{kind} summary").first.press("Enter")
+        expect(question.get_by_role("status")).to_have_text(verdict)
+    expect(finish).to_contain_text("1 of 5 predictions committed, 1 of 4 checkpoint questions answered")
+    here = page.get_by_role("navigation", name="Contents of the book").locator("[aria-current=page]")
+    expect(here).to_contain_text(", begun")
+    finish.get_by_role("button", name="Mark as finished").click()
+    expect(here).to_contain_text(", finished")
+
+    page.goto(site.address)
+    row = page.locator(".sl-kept li", has_text="Waiting scales over coroutines")
+    shown = "Finished · 1 of 5 predicted · 1 of 4 questions answered"
+    expect(row).to_contain_text(shown)
+    kept = page.evaluate("({...localStorage})")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save to a file").click()
+    saved = tmp_path / download.value.suggested_filename
+    download.value.save_as(saved)
+    said = page.locator(".sl-kept [role=status]")
+    expect(said).to_contain_text(f"Saved 3 entries to {saved.name}")
+
+    page.get_by_role("button", name="Clear everything").click()
+    expect(row).to_contain_text("Not begun")
+    assert not any("prediction" in key for key in page.evaluate("Object.keys(localStorage)"))
+    page.get_by_role("button", name="Undo").click()
+    assert page.evaluate("({...localStorage})") == kept
+    page.get_by_role("button", name="Clear everything").click()
+
+    for wrong, says in {
+        "not JSON": "no JSON",
+        "{}": "not saved by this book",
+        saved.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'): "format 2",
+        saved.read_text(encoding="utf-8").replace('"tries": 2', '"tries": "2"'): "“08-1” of “answer” is damaged",
+    }.items():
+        file = tmp_path / "wrong.json"
+        file.write_text(wrong, encoding="utf-8")
+        page.locator(".sl-kept input[type=file]").set_input_files(file)
+        expect(said).to_contain_text(says)
+        expect(row).to_contain_text("Not begun")
+    page.locator(".sl-kept input[type=file]").set_input_files(saved)
+    expect(said).to_contain_text(f"Loaded 3 entries from {saved.name}")
+    expect(row).to_contain_text(shown)
+    assert page.evaluate("({...localStorage})") == kept
+    page.goto(site.address + CHAPTER)
+    expect(page.get_by_role("group", name="Question 1").get_by_role("status")).to_have_text("Right at try 2.")
+    assert not [url for url in seen.requests if not url.startswith((site.address, "blob:"))]
+    assert not seen.errors
+
+
+def test_a_checkpoint_answers_without_a_script(visit: Open) -> None:
+    page = visit(CHAPTER, until="load", java_script_enabled=False).page
+    answer = page.get_by_role("group", name="Question 1").locator("details.sl-right")
+    expect(answer.locator("p")).to_be_hidden()
+    answer.locator("summary").press("Enter")
+    expect(answer.locator("p")).to_contain_text("Right. Little's law")
+    expect(page.get_by_text("Mark as finished")).to_have_count(0)
+
+
+def test_a_dead_link_leads_to_a_page_that_leads_on(site: Site, visit: Open) -> None:
+    page = visit("chapters/no/such/page.html").page
+    expect(page.get_by_role("heading", name="There is no page here")).to_be_visible()
+    page.get_by_role("link", name="the glossary").click()
+    expect(page).to_have_url(site.address + "book/glossary.html")
 
 
 def test_the_page_reads_without_scripts(site: Site, visit: Open) -> None:

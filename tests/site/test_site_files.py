@@ -29,7 +29,8 @@ class Page(HTMLParser):
         self.anchors: list[str] = []
         self.lab: list[dict[str, str | None]] = []
         self.language = ""
-        self.description = ""
+        self.sections: list[str] = []
+        self.meta: dict[str, str] = {}
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -43,8 +44,10 @@ class Page(HTMLParser):
             self.lab.append(values)
         if tag == "html":
             self.language = str(values.get("lang"))
-        if tag == "meta" and values.get("name") == "description":
-            self.description = str(values.get("content"))
+        if tag == "section" and values.get("id"):
+            self.sections.append(str(values["id"]))
+        if tag == "meta":
+            self.meta[str(values.get("name") or values.get("property"))] = str(values.get("content"))
 
 
 @cache
@@ -64,6 +67,8 @@ def dead(site: Path, path: Path) -> Iterator[str]:
     page = read(path)
     for address in [*page.links, *page.resources]:
         parts = urlsplit(address)
+        if parts.scheme == "data":
+            continue
         if parts.scheme or parts.netloc:
             if address in page.resources:
                 yield f"{path.name} loads {address}"
@@ -90,7 +95,36 @@ def test_anchors_are_unique_and_pages_say_what_they_are(pages: list[Path]) -> No
         twice = {anchor for anchor in page.anchors if page.anchors.count(anchor) > 1}
         assert not twice, f"{path.name}: {twice}"
         assert page.language == "en-GB"
-        assert page.description or path.name == "search.html"
+        assert page.meta.get("description") or path.name == "search.html"
+
+
+def test_a_link_to_a_section_says_where_it_leads_and_stays(course: Course, pages: list[Path]) -> None:
+    for path in pages:
+        numbered = [name for name in read(path).sections if re.fullmatch(r"id\d+", name)]
+        assert not numbered, f"{path.name}: {numbered}"
+    for chapter in chapters(course):
+        text = chapter.path.read_text(encoding="utf-8")
+        sections = read(course.html / "chapters" / f"{chapter.slug}.html").sections
+        for number in re.findall(r"^## Experiment (\d):", text, re.MULTILINE):
+            assert f"experiment-{number}" in sections
+            assert f"experiment-{number}-run" in sections
+            assert f"experiment-{number}-why" in sections
+
+
+def test_a_shared_link_shows_what_it_leads_to(built_site: Path, pages: list[Path]) -> None:
+    shared = [path for path in pages if path.name not in {"search.html", "404.html"}]
+    seen = set()
+    for path in shared:
+        meta = read(path).meta
+        assert meta["og:title"]
+        assert meta["og:description"] == meta["description"]
+        picture = (path.parent / meta["og:image"]).resolve()
+        assert picture.is_relative_to(built_site.resolve())
+        head = picture.read_bytes()[:24]
+        assert head.startswith(b"\x89PNG")
+        assert (int.from_bytes(head[16:20]), int.from_bytes(head[20:24])) == (1200, 630)
+        seen.add(picture)
+    assert len(seen) == len(shared) - 1  # the start page is written twice
 
 
 def test_chapters_download_with_their_outputs(course: Course, built_site: Path) -> None:
@@ -136,6 +170,8 @@ def test_the_list_of_claims_has_every_claim(course: Course, built_site: Path) ->
         ]
         assert made
         assert [anchor for page, _, anchor in listed if page == f"../chapters/{chapter.slug}.html"] == made
+        back = [link for link in read(built_site / "chapters" / f"{chapter.slug}.html").links if "claims.html#" in link]
+        assert back == [f"../book/claims.html#{chapter.number}-{claim}" for claim in made]
 
 
 def test_the_landing_page_shows_a_chart_of_the_last_run(built_site: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: its theme, chapter heads, claims page, syllabus and maths without a script."""
+"""What the book adds to Sphinx: theme, chapter heads, checkpoints, claims page, syllabus, maths without a script."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import boxes, head, maths, measured, pages, syllabus
+from . import anchors, boxes, checkpoints, head, maths, measured, pages, progress, sharing, syllabus
 
 HERE = Path(__file__).parent
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_theme("scalebook", str(HERE / "theme"))
-    for part in (boxes, head, maths, measured, pages, syllabus):
+    for part in (anchors, boxes, checkpoints, head, maths, measured, pages, progress, sharing, syllabus):
         part.setup(app)
     return {"env_version": _version(), "parallel_read_safe": True, "parallel_write_safe": True}
 

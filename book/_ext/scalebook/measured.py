@@ -25,6 +25,7 @@ OUTCOME = re.compile(r'<p class="sl-outcome">.*?</p>', re.DOTALL)
 """The answer to a chapter's question, which its chart has below it; elsewhere nobody asked."""
 
 KINDS = ("claim", "machine", "figure")
+COLLECTED = (*KINDS, "prediction")
 Records = dict[str, list[dict[str, Any]]]
 
 
@@ -37,7 +38,7 @@ class FromAllChapters(SphinxDirective):
     prediction of how many there are, to try one on."""
 
     def run(self) -> list[nodes.Node]:
-        _users(self.env).add(self.env.docname)
+        follow_chapters(self.env)
         return [placeholder(shows=self.name)]
 
 
@@ -51,7 +52,7 @@ class FromChapter(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        _users(self.env).add(self.env.docname)
+        follow_chapters(self.env)
         place = placeholder(shows=self.name.removeprefix("result-"), chapter=CHAPTERS + self.arguments[0])
         self.state.nested_parse(self.content, self.content_offset, place)
         return [place]
@@ -69,11 +70,21 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-resolved", _fill)
 
 
+def row_of(docname: str, claim: str) -> str:
+    """Return the anchor of a chapter's claim in the list of all claims."""
+    return f"{docname.removeprefix(CHAPTERS).partition('_')[0]}-{claim}"
+
+
 def records(env: BuildEnvironment) -> dict[str, Records]:
     """Return what each chapter recorded in its outputs, by docname and kind."""
     if not hasattr(env, "scalebook_records"):
         env.scalebook_records = {}  # type: ignore[attr-defined]
     return env.scalebook_records  # type: ignore[attr-defined,no-any-return]
+
+
+def follow_chapters(env: BuildEnvironment) -> None:
+    """Have the page that is being read written again whenever a chapter may have changed."""
+    _users(env).add(env.docname)
 
 
 def _users(env: BuildEnvironment) -> set[str]:
@@ -91,14 +102,14 @@ def _collect(app: Sphinx, doctree: nodes.document) -> None:
     docname = app.env.docname
     if not docname.startswith(CHAPTERS):
         return
-    found: Records = {kind: [] for kind in KINDS}
+    found: Records = {kind: [] for kind in COLLECTED}
     notebook = recall(Course(Path(app.srcdir)), read_chapter(Path(app.env.doc2path(docname))))
     if notebook is None:  # the execution failed, and has been reported
         return
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             record = output.get("metadata", {}).get("scalelab", {})
-            if record.get("kind") in KINDS:
+            if record.get("kind") in COLLECTED:
                 found[record["kind"]].append({**record, "html": output["data"].get("text/html", "")})
     records(app.env)[docname] = found
 
@@ -146,7 +157,7 @@ def _claims_of(app: Sphinx, chapter: str, found: Records, here: str) -> nodes.se
     title = app.env.titles[chapter].astext()
     page = app.builder.get_relative_uri(here, chapter)
     rows = "".join(
-        f'<tr><td><a href="{page}#{claim.id}">{escape(claim.text)}</a></td> '
+        f'<tr id="{row_of(chapter, claim.id)}"><td><a href="{page}#{claim.id}">{escape(claim.text)}</a></td> '
         f'<td class="sl-measured">{escape(claim.measured)}{_recorded(claim)}</td> <td>{escape(claim.bound)}</td></tr>\n'
         for claim in claims
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from .head import CHAPTERS, EXERCISES
+from .measured import row_of
+
 UNUSED = re.compile(r"(^|/)(basic|pygments|mystnb\.\w+)\.css$")
 SEARCH_ONLY = re.compile(r"(^|/)(documentation_options|doctools|sphinx_highlight|translations)\.js$")
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -18,7 +22,14 @@ NUMBERED = re.compile(r"chapters/(\d\d)_")
 DESCRIPTION_LENGTH = 160
 PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
 EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;)*</th>")
-LOCAL_LINK = re.compile(r'(\b(?:href|src|action)=")(?![a-z]+:|[/#"])([^"?#]+)')
+LOCAL_LINK = re.compile(
+    r'(\b(?:href="|src="|action="|og:image" content="|scalebook/\w+": "))(?![a-z]+:|[/#"])([^"?#]+)'
+)
+CLAIM = re.compile(r'(<p class="sl-claim" id="(claim-[^"]+)">.*?)(</span></p>)', re.DOTALL)
+PAGE_OF_CLAIMS = "book/claims"
+STATIC = Path(__file__).parents[2] / "_static"
+MODULES = ("kept", "predict", "checkpoint", "progress")
+"""What scalebook.js imports, by names that the import map of each page leads to the newest text."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,30 @@ def _complete(app: Sphinx, page: str, template: str, context: dict[str, Any], do
         for js in context["script_files"]
         if js.attributes.get("type") != WIDGET_STATE and (page == "search" or not SEARCH_ONLY.search(_file(js)))
     ]
+    context["modules"] = {name: f"_static/{name}.js?v={_version(name)}" for name in MODULES}
+    context["finishes"] = page.startswith((CHAPTERS, EXERCISES))
     context["parts"] = _navigation(app)
     context["places"] = _places(doctree)
-    context["description"] = _description(doctree)
-    context["body"] = _mend(context.get("body", ""))
+    context["description"] = _description(app, page, doctree)
+    context["body"] = _link_claims(app, page, _mend(context.get("body", "")))
+
+
+def _version(module: str) -> str:
+    return hashlib.sha256(STATIC.joinpath(f"{module}.js").read_bytes()).hexdigest()[:8]
+
+
+def _link_claims(app: Sphinx, page: str, body: str) -> str:
+    """Give each claim of a chapter a link to itself, and one to its row in the list of all claims."""
+    if not page.startswith(CHAPTERS) or PAGE_OF_CLAIMS not in app.env.found_docs:
+        return body
+    claims = app.builder.get_relative_uri(page, PAGE_OF_CLAIMS)
+
+    def linked(claim: re.Match[str]) -> str:
+        opened, name, closed = claim.groups()
+        here = f'<a class="headerlink" href="#{name}" title="Link to this claim">#</a>'
+        return f'{opened} · <a href="{claims}#{row_of(page, name)}">all claims</a>{here}{closed}'
+
+    return CLAIM.sub(linked, body)
 
 
 def _file(asset: Any) -> str:
@@ -94,11 +125,15 @@ def _is_second_level(section: nodes.section) -> bool:
     return isinstance(section.parent, nodes.section) and not isinstance(section.parent.parent, nodes.section)
 
 
-def _description(doctree: nodes.document | None) -> str:
-    """The first paragraph of the page, cut at a word."""
+def _description(app: Sphinx, page: str, doctree: nodes.document | None) -> str:
+    """A chapter's principle; of other pages the first paragraph, cut after a sentence or at a word."""
     paragraph = doctree.next_node(nodes.paragraph) if doctree is not None else None
-    text = " ".join(paragraph.astext().split()) if paragraph is not None else ""
-    return text if len(text) <= DESCRIPTION_LENGTH else text[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
+    text = app.env.metadata[page].get("principle") or (paragraph.astext() if paragraph is not None else "")
+    text = " ".join(text.split())
+    if len(text) <= DESCRIPTION_LENGTH:
+        return text
+    sentences, _, _ = text[:DESCRIPTION_LENGTH].rpartition(". ")
+    return f"{sentences}." if sentences else text[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
 
 
 def _mend(body: str) -> str:
@@ -123,6 +158,7 @@ def _write_root(app: Sphinx, error: Exception | None) -> None:
     page = Path(app.outdir, f"{root}.html").read_text("utf-8")
 
     def turn(link: re.Match[str]) -> str:
-        return link.group(1) + posixpath.normpath(posixpath.join(folder, link.group(2)))
+        address = posixpath.normpath(posixpath.join(folder, link.group(2)))
+        return link.group(1) + (f"./{address}" if "scalebook/" in link.group(1) else address)
 
     Path(app.outdir, "index.html").write_text(LOCAL_LINK.sub(turn, page), "utf-8")

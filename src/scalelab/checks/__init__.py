@@ -6,8 +6,12 @@ with checks.verdict("ordered") as expect:
     server = checks.Server(latency=(0.05, 0.5), seed=8)
     run = checks.run(lambda: fetch_all(server.urls(20)), server=server, returns=list)
     expect(run.sessions == 1, "one session serves all requests", otherwise="A session is a pool of connections …")
+
+checks.hint("ordered")        # one more hint each time
+checks.solution("ordered")    # once it has passed
 """
 
+from scalelab._help import Taken, help_taken, hint, solution
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
@@ -32,11 +36,15 @@ __all__ = [
     "Run",
     "Server",
     "Stuck",
+    "Taken",
     "ThreadDeadlock",
     "Unmet",
     "assemble",
+    "help_taken",
+    "hint",
     "interleave",
     "run",
+    "solution",
     "together",
     "verdict",
 ]

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from scalelab import _help
 from scalelab.checks import _words
 from scalelab.checks._run import Seen, Unmet, observed
 from scalelab.errors import ScalelabError
@@ -62,8 +63,12 @@ class Expect:
         """Raise CheckFailed if anything did not hold, EmptyCheck if nothing was expected."""
         if not self.held and not self.failed:
             raise EmptyCheck(f"The check {self.name!r} expects nothing; call expect(…) in its body.")
+        _help.results.pop(self.name, None)
+        _help.results[self.name] = not self.failed
         if self.failed:
             self._tell_what_else_was_seen()
+            if where_help_is := _help.next_hint(self.name):
+                _write(where_help_is)
             raise CheckFailed(f"{self.name}: not yet. The lines above that begin with ✗ say what is missing.")
 
     def _tell_what_else_was_seen(self) -> None:

@@ -24,6 +24,9 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SOURCES = ("book", "chapters", "exercises")
 SHOWN_SECONDS = 1.0
+ADDRESS = "SCALELAB_BOOK_URL"
+"""The variable by which the book's own extension hears of the site's address."""
+
 PUBLISHED = ".scalelab-book"
 """Marks a folder that `publish` filled, and may fill again."""
 
@@ -32,18 +35,26 @@ class BookFailed(ScalelabError):
     """Jupyter Book found something wrong with the pages; warnings are errors."""
 
 
+class NoAddress(ScalelabError):
+    """What was given as the site's address is none."""
+
+
 class FolderTaken(ScalelabError):
     """The folder to publish to holds something that is no earlier book."""
 
 
-def build(course: Course, progress: Progress | None = None) -> Path:
+def build(course: Course, progress: Progress | None = None, *, url: str = "") -> Path:
     """Build the book where it is out of date, and return the folder of the site.
 
-    Raises ChapterFailed, NoNotebook, FrontMatterError, BookFailed. Waits for another build of the same course.
+    url: where the site will stand, if that is known: pages then have a picture that any site can show beside a link,
+    and there is a sitemap. Raises ChapterFailed, NoNotebook, FrontMatterError, BookFailed, NoAddress. Waits for another
+    build of the same course.
     """
+    if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+        raise NoAddress(f"{url}: expected the site's address, such as https://example.org/course/. Give it whole.")
     progress = progress or Progress()
     with _one_at_a_time(course, progress):
-        stamp = {"inputs": _inputs(course), "pages": _pages(course)}
+        stamp = {"inputs": _inputs(course), "pages": _pages(course), "url": url}
         before = _stamp(course)
         if before == stamp and (course.html / "index.html").is_file():
             progress.say("The book is up to date.")
@@ -51,7 +62,7 @@ def build(course: Course, progress: Progress | None = None) -> Path:
         if before.get("pages") != stamp["pages"]:
             _forget_pages(course)
         _execute(course, progress)
-        _write_pages(course, progress)
+        _write_pages(course, progress, url)
         _stamp_file(course).write_text(json.dumps(stamp), encoding="utf-8")
     return course.html
 
@@ -111,10 +122,9 @@ def _sources(course: Course) -> list[Path]:
 
 
 def _inputs(course: Course) -> str:
-    """Return a hash of everything that a page depends on."""
-    return " ".join(
-        [cache_key(course), fingerprint(LIBRARY, files_below(LIBRARY)), fingerprint(course.root, _sources(course))]
-    )
+    """Return a hash of everything that a page depends on; the head of an exercise page comes from the set's source."""
+    sources = [*_sources(course), *course.solutions.glob("*.md")]
+    return " ".join([cache_key(course), fingerprint(LIBRARY, files_below(LIBRARY)), fingerprint(course.root, sources)])
 
 
 def _pages(course: Course) -> list[str]:
@@ -142,12 +152,12 @@ def _execute(course: Course, progress: Progress) -> None:
                 progress.say(f"    {section}: {seconds(spent)}")
 
 
-def _write_pages(course: Course, progress: Progress) -> None:
+def _write_pages(course: Course, progress: Progress, url: str) -> None:
     began = time.perf_counter()
     logs = course.build / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(course.root), "-W", "--keep-going"]
-    environment = jupyter_environment() | {"NO_COLOR": "1", "PYTHONUTF8": "1"}
+    environment = jupyter_environment() | {"NO_COLOR": "1", "PYTHONUTF8": "1", ADDRESS: url}
     progress.log("Writing the pages")
     try:
         with (logs / "pages.log").open("w", encoding="utf-8") as log, (logs / "warnings.log").open("w+b") as warnings:

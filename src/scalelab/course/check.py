@@ -20,6 +20,7 @@ import nbformat
 import yaml
 from jsonschema import Draft7Validator
 
+from scalelab.course.checkpoints import faults as checkpoint_faults
 from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceError, read_set, sources
 from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matter
 from scalelab.course.isolated import WarmModule, cores
@@ -64,6 +65,7 @@ UNSTABLE = {
     "a date": re.compile(r"\b(?:19|20)\d\d-\d\d-\d\d\b"),
     "a time of day": re.compile(r"\b\d{1,2}:\d\d:\d\d\b"),
 }
+VERDICT = re.compile(r"""checks\.verdict\(\s*["']([^"']+)""")
 NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 
@@ -123,7 +125,10 @@ def _chapters(course: Course) -> Iterator[Problem]:
             continue
         for key in REQUIRED:
             yield from _header_key(name, key, header.get(key))
-        for slug in dict.fromkeys(NAMES_A_SET.findall(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for rule, mend in checkpoint_faults(text):
+            yield Problem(name, "Checkpoint", rule, mend)
+        for slug in dict.fromkeys(NAMES_A_SET.findall(text)):
             if not (course.solutions / f"{slug}.md").is_file():
                 yield Problem(
                     name, "", f"names exercises/{slug}, which no set is the source of", f"write solutions/{slug}.md"
@@ -204,6 +209,10 @@ def _form(exercises: ExerciseSet, name: str) -> Iterator[Problem]:
             name, _where(last), f"the last exercise is of kind {last.kind!r}", "end with one of kind 'repair'"
         )
     for exercise in exercises.exercises:
+        named = set(VERDICT.findall(exercise.check))
+        if named and exercise.id not in named:
+            rule = f"the visible check's verdict is named {min(named)!r}, so that hints on it are not found"
+            yield Problem(name, _where(exercise), rule, f"name it {exercise.id!r}")
         wrongs = exercise.wrongs
         if len(wrongs) < LEAST_WRONGS:
             rule = f"has {count(len(wrongs), 'wrong answer')} where four or more are due"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import psutil
 
-from scalelab.measure import timer_step, usable_cores
+from scalelab.measure import InterpreterError, interpreters, timer_step, usable_cores
 from scalelab.measure.compare import duration
 from scalelab.measure.machine import cgroup_quota
 from scalelab.services import external
@@ -25,6 +28,11 @@ PACKAGES = {
     "nbval": "grading",
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ENGINES = ("docker", "podman")
+ENGINE_S = 10.0
+ENGINE_FOR = "the dev container, an image for JupyterHub"
+NOISE_RUNS = 60
+NOISE_WORK = 20_000
 ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 2 * 2**30
 
 
@@ -46,21 +54,33 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Return what was found of each component, those that the course needs first."""
-    return [_python(), *_packages(), _memory(), _disk(), _cores(), _timer(), *_servers(), _browser()]
+    needed = [_python(), *_packages(), _memory(), _disk()]
+    others = [_free_threaded(), _pypy()]
+    return [*needed, _system(), _cores(), _timer(), _noise(), *_servers(), *others, _browser(), _engine()]
 
 
 def show(findings: Iterable[Finding], report: Callable[[str], None] = print) -> None:
     """Report a table of the findings, then how to get what was not found."""
     findings = list(findings)
-    rows = [(_mark(one), one.name, one.version, one.found or "not found", one.purpose) for one in findings]
-    head = ("", "component", "version", "found", "used for")
+    rows = [
+        (
+            _mark(one),
+            one.name,
+            _need(one),
+            one.version,
+            one.found or "not found",
+            one.purpose,
+        )
+        for one in findings
+    ]
+    head = ("", "component", "", "version", "found", "used for")
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         report("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     lacking = [one for one in findings if not one.found]
     report("")
     for one in lacking:
-        report(f"{one.name}: {one.get}.")
+        report(f"{one.name}: {one.get.rstrip('.')}.")
     needed = [one.name for one in lacking if one.needed]
     if needed:
         report(f"The course does not work without {', '.join(needed)}.")
@@ -78,6 +98,10 @@ def as_json(findings: Iterable[Finding]) -> str:
 def well(findings: Iterable[Finding]) -> bool:
     """Return whether nothing is lacking that the course needs."""
     return all(one.found for one in findings if one.needed)
+
+
+def _need(one: Finding) -> str:
+    return "needed" if one.needed else "optional" if one.get else ""
 
 
 def _mark(one: Finding) -> str:
@@ -122,6 +146,11 @@ def _disk() -> Finding:
     return Finding("disk", "what is installed and built", found, get="free 2 GiB on this disk", needed=True)
 
 
+def _system() -> Finding:
+    found = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    return Finding("system", "what it cannot do is on the page “Run it elsewhere”", found)
+
+
 def _cores() -> Finding:
     usable = usable_cores()
     found = f"{usable} usable, cgroup quota {cgroup_quota()}" if usable > 1 else ""
@@ -131,6 +160,20 @@ def _cores() -> Finding:
 
 def _timer() -> Finding:
     return Finding("timer", "every measurement", f"smallest step {duration(timer_step())}")
+
+
+def _noise() -> Finding:
+    """Time the same work again and again: what a difference of nothing looks like on this machine, now."""
+    times = []
+    for _ in range(NOISE_RUNS):
+        began = time.perf_counter()
+        for _ in range(NOISE_WORK):
+            pass
+        times.append(time.perf_counter() - began)
+    times.sort()
+    middle, most, slowest = (duration(times[NOISE_RUNS * part // 20 - 1]) for part in (10, 19, 20))
+    found = f"the same work, again and again: median {middle}, 19 of 20 up to {most}, slowest {slowest}"
+    return Finding("noise", "the least difference that a comparison can show", found)
 
 
 def _servers() -> list[Finding]:
@@ -144,7 +187,55 @@ def _servers() -> list[Finding]:
     return findings
 
 
+def _free_threaded() -> Finding:
+    get = f"`uv python install {interpreters.VERSIONS[0]}`, or name one in {interpreters.NAMED}"
+    return _interpreter("free-threaded Python", "chapter 06: threads without the lock", get, interpreters.free_threaded)
+
+
+def _pypy() -> Finding:
+    get = f"Debian's package pypy3, Homebrew's pypy3, or name one in {interpreters.NAMED_PYPY}"
+    return _interpreter("PyPy", "hot loops on another interpreter", get, interpreters.pypy)
+
+
+def _interpreter(name: str, purpose: str, get: str, look: Callable[[], str | None]) -> Finding:
+    try:
+        path = look()
+    except InterpreterError as error:
+        return Finding(name, purpose, "", get=str(error).replace(str(Path.home()), "~"))
+    return (
+        Finding(name, purpose, _at_home(path), interpreters.version_of(path), get)
+        if path
+        else Finding(name, purpose, "", get=get)
+    )
+
+
+def _at_home(path: str) -> str:
+    """Return a path without the name of whoever is at home there: a report goes to other people."""
+    place, home = Path(path), Path.home()
+    return f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) and home != home.parent else path
+
+
+def _engine() -> Finding:
+    """Look for a container engine that answers: its program alone starts nothing."""
+    silent = ""
+    for engine in filter(None, map(shutil.which, ENGINES)):
+        try:
+            done = subprocess.run(
+                [engine, "version", "--format", "{{.Server.Version}}"],
+                capture_output=True,
+                text=True,
+                timeout=ENGINE_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            done = None
+        if done is not None and done.returncode == 0:
+            return Finding("container engine", ENGINE_FOR, _at_home(engine), done.stdout.strip())
+        silent = silent or f"{Path(engine).stem} is here, but does not answer: start it; or "
+    return Finding("container engine", ENGINE_FOR, "", get=f"{silent}install Docker or Podman")
+
+
 def _browser() -> Finding:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     get = "Debian's chromium, or any Chromium or Chrome on PATH"
-    return Finding("browser", "the tests of the site", found or "", get=get)
+    return Finding("browser", "the tests of the site", _at_home(found) if found else "", get=get)

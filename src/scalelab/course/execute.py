@@ -31,6 +31,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from scalelab.claims import ClaimFailed
 from scalelab.course import processes
 from scalelab.course.cache import cache_path
 from scalelab.course.find import Chapter, Course, chapters
@@ -55,6 +56,14 @@ class NoNotebook(ScalelabError):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a chapter could not be executed to its end, in words; whether it was a claim that did not hold."""
+
+    text: str
+    of_claim: bool
+
+
+@dataclass(frozen=True)
 class Execution:
     """What executing a chapter took: `seconds` in all, per code cell, and per section (heading of level 1 or 2)."""
 
@@ -71,8 +80,9 @@ class Execution:
 def execute(course: Course, progress: Progress) -> list[Execution]:
     """Execute every chapter that is not in the cache, in order, and return what each took.
 
-    A chapter that fails does not stop the others: their results are cached, then ChapterFailed names every failure.
-    Raises NoNotebook and FrontMatterError before anything runs.
+    A claim that does not hold gets one more run of its chapter, which is said: what disturbed a measurement once is
+    gone the second time, what is false is not. A chapter that fails does not stop the others: their results are cached,
+    then ChapterFailed names every failure. Raises NoNotebook and FrontMatterError before anything runs.
     """
     with _store(course) as store:
         book = [(chapter, read(course, chapter)) for chapter in chapters(course)]
@@ -80,12 +90,17 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
         todo = [(chapter, notebook) for chapter, notebook in book if done[chapter.slug] is None]
         plan = Plan(course, [chapter.slug for chapter, _ in todo], progress)
         failures = []
-        for chapter, notebook in todo:
+        for chapter, unrun in todo:
+            notebook = unrun
             plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
             failure = run(course, chapter, notebook, plan)
+            if failure is not None and failure.of_claim:
+                plan.again()
+                notebook = read(course, chapter)
+                failure = run(course, chapter, notebook, plan)
             plan.end(failed=failure is not None)
             if failure is not None:
-                failures.append(failure)
+                failures.append(failure.text)
                 continue
             execution = Execution(chapter.slug, tuple(plan.cells), _sections(notebook, plan.cells), from_cache=False)
             data = {"execution_seconds": execution.seconds, "cells": execution.cells, "sections": execution.sections}
@@ -164,8 +179,8 @@ def _recall(store: JupyterCacheBase, chapter: Chapter, notebook: NotebookNode) -
 
 def run(
     course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str] | None = None
-) -> str | None:
-    """Run the cells of `notebook` in place; return None, or the failure in words.
+) -> Failure | None:
+    """Run the cells of `notebook` in place; return None, or the failure.
 
     variables: of the kernel's environment, besides this process's own.
     """
@@ -177,7 +192,7 @@ def run(
 
 async def _run_cells(
     course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str]
-) -> str | None:
+) -> Failure | None:
     timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
     async with _kernel(course, _log(course, chapter, "kernel"), variables) as (manager, channels):
         # Timing would go into the metadata of cells, and the cache would not know them again.
@@ -207,7 +222,8 @@ async def _run_cells(
             if (error := task.exception()) is not None:
                 if not isinstance(error, FAILURES):
                     raise error
-                return _failure(course, chapter, notebook, index, error)
+                of_claim = isinstance(error, CellExecutionError) and error.ename == ClaimFailed.__name__
+                return Failure(_told(course, chapter, notebook, index, error), of_claim)
         client.set_widgets_metadata()
     return None
 
@@ -251,7 +267,7 @@ def runs(cell: NotebookNode) -> bool:
     return bool(cell.cell_type == "code" and cell.source.strip())
 
 
-def _failure(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
+def _told(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
     """Return which cell failed and with what; its whole traceback goes into a file below `_build/logs`."""
     cell = notebook.cells[index]
     log = _log(course, chapter, "failure")

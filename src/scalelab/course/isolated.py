@@ -158,6 +158,7 @@ class WarmModule:
             bufsize=0,
             cwd=own.folder,
             env=own.environment,
+            start_new_session=True,  # Ctrl-C is for us: it ends when we close its stdin, or go
         )
         self._open.enter_context(process)
         self._open.callback(own.end)

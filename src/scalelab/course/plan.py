@@ -15,7 +15,7 @@ class Plan:
     """The chapters that a build executes. How long their cells took last time makes the estimate of what is left.
 
     Per chapter, in this order: `begin`, `ready` when its kernel is there, `tick` as often as wished, `cell` at the end
-    of each cell, `end`. `cells` then holds the seconds that each cell took.
+    of each cell, `end`; after `again`, from `ready` on. `cells` then holds the seconds that each cell took.
     """
 
     def __init__(self, course: Course, slugs: Sequence[str], progress: Progress) -> None:
@@ -50,6 +50,13 @@ class Plan:
         self.cells.append(now - self._began)
         self._began = now
         self._progress.log(f"  cell {len(self.cells)} of {self.of}: {seconds(self.cells[-1])}")
+
+    def again(self) -> None:
+        """Begin the chapter anew, since a claim did not hold."""
+        where = f"cell {len(self.cells)} of {self.of}"
+        self._progress.say(f"{self.slug}: a claim does not hold in {where}; executing the chapter once more")
+        self.cells = []
+        self._progress.now(f"{self.slug}: starting its kernel")
 
     def end(self, *, failed: bool) -> None:
         cells = f"failed in cell {len(self.cells)} of {self.of}" if failed else count(self.of, "cell")

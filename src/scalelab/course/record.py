@@ -55,5 +55,5 @@ def record(course: Course, wanted: str, progress: Progress) -> Recorded:
     if not seen:
         progress.say(f"{chapter.slug}: no experiment that can be recorded was run")
     if failure is not None:
-        raise ChapterFailed(failure)
+        raise ChapterFailed(failure.text)
     return recorded

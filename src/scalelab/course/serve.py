@@ -18,6 +18,7 @@ import psutil
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.manager import ContentsManager
 
+from scalelab._help import COURSE
 from scalelab.course import processes
 from scalelab.course.book_handler import serve_book
 from scalelab.course.contents import CourseContents
@@ -193,6 +194,7 @@ def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
     )
     os.environ["JUPYTER_CONFIG_DIR"] = str(settings)
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(str(folder / "config") for folder in ours)
+    os.environ[COURSE] = str(course.root)
     if workspace is not None:
         # The commands that a student types into a terminal of this JupyterLab.
         os.environ[VARIABLE] = str(workspace.root)

@@ -13,19 +13,21 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import yaml
 
+from scalelab._help import Taken, help_taken, in_words
 from scalelab.course.find import RECORD, Chapter, Course, chapters
 from scalelab.course.handed_in import NoNotebook, names_of, read
 from scalelab.course.lock import free
 from scalelab.course.notebooks import Cell, Notebook, written
-from scalelab.course.standing import standings
-from scalelab.course.start_page import Row, in_words, start_page
+from scalelab.course.standing import Standing, standings
+from scalelab.course.start_page import Row, start_page
+from scalelab.course.start_page import in_words as standings_in_words
 from scalelab.course.sync import stored_notebook, write_atomically
 from scalelab.course.updating import CHECK, PROGRESS, Kept, released, source_of, update
 from scalelab.errors import ScalelabError
@@ -178,6 +180,8 @@ def rows(course: Course, workspace: Workspace) -> list[Row]:
         out = stored_notebook(workspace.handed_out / "exercises" / f"{chapter.slug}.ipynb")
         mine = workspace.exercises / f"{chapter.slug}.ipynb"
         stand = standings(stored_notebook(mine), released(out)) if out is not None else []
+        taken = help_taken(mine)
+        stand = [replace(one, note=_noted(one, taken.get(one.exercise))) for one in stand]
         found.append(
             Row(
                 chapter.number,
@@ -191,6 +195,11 @@ def rows(course: Course, workspace: Workspace) -> list[Row]:
     return found
 
 
+def _noted(one: Standing, taken: Taken | None) -> str:
+    """Return the note on where an exercise stands, and the help that was taken."""
+    return "; ".join(filter(None, (one.note, in_words(taken) if taken else "")))
+
+
 def refresh(course: Course, workspace: Workspace) -> None:
     """Write the start page anew, where it would change."""
     text = start_page(_title(course), rows(course, workspace))
@@ -202,7 +211,7 @@ def refresh(course: Course, workspace: Workspace) -> None:
 def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
     """Return a student's notebook whose cell on the progress, behind the introduction, shows where it stands."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != PROGRESS]
-    text = in_words(standings(notebook, released(out)))
+    text = standings_in_words(standings(notebook, released(out)))
     output = {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text, "text/plain": text}}
     cell = {
         "cell_type": "code",

@@ -13,7 +13,7 @@ from scalelab.grading.merge import EPILOGUE, HIDDEN, PROLOGUE, VISIBLE, Referenc
 from scalelab.grading.nbval_run import Kernels, Records, Seen, run
 from scalelab.grading.screen import Rules, rules, screen
 
-TOGETHER_S = 5.0
+TOGETHER_S = 3.0
 """The most that a cell may take where all questions share kernels; one that needs longer is judged alone."""
 TRIES = 2
 ROLES = (VISIBLE, HIDDEN)

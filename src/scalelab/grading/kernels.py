@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
+from scalelab.course.doctor import Finding
 from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
 from scalelab.grading import guard, zygote
@@ -41,6 +43,13 @@ def kernels(references: Iterable[Reference], *, sandbox: bool) -> Iterator[Kerne
                 "virtual machine that holds nothing else, or for work that you trust."
             ) from error
         yield Kernels(zygote.KERNEL, environment)
+
+
+def sandbox_finding() -> Finding:
+    """Return for `scalelab doctor` whether answers can be sandboxed here; it is tried."""
+    lacks = "only Linux has what it is made of" if sys.platform != "linux" else zygote.missing()
+    get = f"{lacks.rstrip('.')}. To grade without one, in a machine that holds nothing else: {NO_SANDBOX}"
+    return Finding("sandbox", "grading what others wrote", "" if lacks else "kernels start in one", get=get)
 
 
 def _imports(references: Iterable[Reference]) -> set[str]:

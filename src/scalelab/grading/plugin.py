@@ -30,6 +30,7 @@ LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
 COMPARED = {"check", "hidden", "guard"}
+QUESTION = {"answer", "check", "hidden"}
 UNHEARD = {"execute_input", "comm_open", "comm_msg", "comm_close"}
 """Messages that nbval passes over, and yet would lay out for its log, which can take longer than an answer."""
 SLICE_S = 0.1
@@ -132,20 +133,27 @@ class Reporter:
     def __init__(self, timeout: float) -> None:
         self.over: set[Path] = set()
         self.given_up: set[str] = set()
+        self.asks: dict[Path, set[str]] = {}
         self.timeout = timeout
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Let a cell's role, not its text, tell nbval what to do; and remove the files, which hold the outputs."""
         for item in items:
+            if _role(item) in QUESTION:
+                self.asks.setdefault(item.path, set()).add(_exercise(item))
             compared = _role(item) in COMPARED
             item.options = {"check": compared, "check_exception": False, "skip": False}
             item.path.unlink(missing_ok=True)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: Any) -> None:
-        """Skip what comes after a cell that ended the kernel, and the question in which an earlier cell went wrong."""
-        if item.path in self.over or _exercise(item) in self.given_up:
+        """Skip what comes after a cell that ended the kernel, and the question in which an earlier cell went wrong.
+
+        A notebook that has no other question is skipped as a whole: no kernel is started for it.
+        """
+        needless = self.asks.get(item.path, {""}) <= self.given_up
+        if needless or item.path in self.over or _exercise(item) in self.given_up:
             pytest.skip("an earlier cell ended this")
         _say(item, "begins")
 

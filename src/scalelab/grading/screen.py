@@ -57,7 +57,7 @@ HARMLESS_MODULES = _words(
 ONLY = {
     "inspect": {"isawaitable", "iscoroutine", "iscoroutinefunction", "isgenerator"},
     "os": {"cpu_count", "process_cpu_count", "sched_getaffinity"},
-    "scalelab.checks": {"Page", "PageError", "Request", "Server", "interleave", "run", "together"},
+    "scalelab.checks": {"Page", "PageError", "Request", "Server", "hint", "interleave", "run", "solution", "together"},
     "sys": {"float_info", "getrecursionlimit", "getsizeof", "getswitchinterval", "maxsize", "version_info"},
     "types": {"MappingProxyType", "SimpleNamespace"},
 }

@@ -1,4 +1,4 @@
-"""Find a free-threaded Python, one whose threads share no interpreter lock, beside the one that runs this."""
+"""Find other Pythons beside the one that runs this: a free-threaded one, and PyPy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from scalelab.errors import ScalelabError
 NAMED = "SCALELAB_FREETHREADED"
 """The environment variable that names a free-threaded interpreter, by its path or by a name on PATH."""
 
+NAMED_PYPY = "SCALELAB_PYPY"
+"""The environment variable that names a PyPy, likewise."""
+
 NAMES = ("python3.14t", "python3.13t", "python3t")
+PYPY_NAMES = ("pypy3", "pypy3.11", "pypy3.10")
 VERSIONS = ("3.14t", "3.13t")
 ASK_S = 30.0
 
@@ -50,6 +54,32 @@ def missing_free_threaded() -> str:
     if free_threaded():
         return ""
     return f"a free-threaded Python (uv python install {VERSIONS[0]} gets one, or name one in {NAMED})"
+
+
+def pypy() -> str | None:
+    """Return the path of a PyPy for Python 3, or None: the one named in SCALELAB_PYPY, or one found by its name.
+
+    Each candidate is started and asked. Raises InterpreterError where the one in SCALELAB_PYPY is none.
+    """
+    if wanted := os.environ.get(NAMED_PYPY):
+        path = shutil.which(wanted)
+        if path is None or not _is_pypy(path):
+            found = "there is no such program" if path is None else "it is none"
+            raise InterpreterError(
+                f"Expected a PyPy for Python 3 in {NAMED_PYPY}; got {wanted!r}: {found}. "
+                f"Debian's package is pypy3; or unset {NAMED_PYPY}."
+            )
+        return path
+    return next((path for path in filter(None, map(shutil.which, PYPY_NAMES)) if _is_pypy(path)), None)
+
+
+def version_of(python: str) -> str:
+    """Return the version of the interpreter at this path, such as 3.14.0; "" where it does not say one."""
+    return _said([python, "-I", "-c", "import platform; print(platform.python_version())"])
+
+
+def _is_pypy(python: str) -> bool:
+    return _said([python, "-I", "-c", "import sys; print(sys.implementation.name, sys.version_info[0])"]) == "pypy 3"
 
 
 def _candidates() -> Iterator[str]:

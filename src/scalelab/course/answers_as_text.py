@@ -1,0 +1,149 @@
+"""The answers of an exercise notebook as a plain Python file for an editor, kept in step with the notebook.
+
+The file is in Jupytext's percent format: tasks as comments, and each answer in a cell `# %% answer="name"`. Answers go
+both ways, one by one; nothing else of the notebook is touched.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+
+from scalelab.course.notebooks import Cell, Notebook, text_of
+from scalelab.course.remember import RAN, digest
+from scalelab.errors import ScalelabError
+
+SUFFIX = ".py"
+FORMAT = "py:percent"
+ANSWER = "answer"
+
+
+class BadText(ScalelabError):
+    """The plain file does not hold every answer exactly once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One exercise in a student's notebook: its title, and the sources of its answer and its check.
+
+    `check` is None where the notebook has lost it.
+    """
+
+    name: str
+    title: str
+    answer: str
+    check: str | None
+
+
+def name_of(cell: Cell) -> str:
+    """Return a cell's name: nbgrader's, which editors keep, or else its id."""
+    metadata = cell.get("metadata")
+    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    return str((nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None) or cell.get("id"))
+
+
+def tasks(notebook: Notebook) -> tuple[Task, ...]:
+    """Return the exercises of a student's notebook, in their order: the cells whose prompt is there, too."""
+    by_name = {name_of(cell): text_of(cell.get("source")) for cell in notebook["cells"]}
+    names = [name.removesuffix("-prompt") for name in by_name if name.endswith("-prompt")]
+    return tuple(
+        Task(name, _title(by_name[f"{name}-prompt"]), by_name[name], by_name.get(f"{name}-check"))
+        for name in names
+        if name in by_name
+    )
+
+
+def setup(notebook: Notebook) -> list[str]:
+    """Return the sources of the cells that all exercises share."""
+    return [text_of(cell.get("source")) for cell in notebook["cells"] if name_of(cell).startswith("setup-")]
+
+
+def as_text(notebook: Notebook) -> str:
+    """Return the plain file of a student's notebook."""
+    names = {task.name for task in tasks(notebook)}
+    shown = {"intro", *(f"{name}-prompt" for name in names)}
+    made = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    for cell in notebook["cells"]:
+        name, source = name_of(cell), text_of(cell.get("source"))
+        if name in names:
+            made.cells.append(nbformat.v4.new_code_cell(source, metadata={ANSWER: name}))  # type: ignore[no-untyped-call]
+        elif name.startswith("setup-"):
+            made.cells.append(nbformat.v4.new_code_cell(source))  # type: ignore[no-untyped-call]
+        elif name in shown:
+            made.cells.append(nbformat.v4.new_markdown_cell(source))  # type: ignore[no-untyped-call]
+    made.metadata["jupytext"] = {"notebook_metadata_filter": "-all", "cell_metadata_filter": f"{ANSWER},-all"}
+    return str(jupytext.writes(made, fmt=FORMAT))
+
+
+def answers_in(text: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the answers in a plain file, by exercise. Raises BadText where one of `names` is not there just once."""
+    found: dict[str, list[str]] = {}
+    try:
+        cells = jupytext.reads(text, fmt=FORMAT).cells
+    except Exception as error:  # whatever a text does to its reader, the student gets words
+        raise BadText(f"The file cannot be read as cells: {error}") from error
+    for cell in cells:
+        if cell.cell_type == "code" and (name := cell.metadata.get(ANSWER)) is not None:
+            found.setdefault(str(name), []).append(cell.source)
+    faults = [
+        f"`{name}` is {'missing' if name not in found else 'there twice'}"
+        for name in names
+        if len(found.get(name, [])) != 1
+    ]
+    if faults:
+        raise BadText(
+            f'Expected each answer once, below its own line `# %% {ANSWER}="…"`: {", ".join(faults)}. Write the line '
+            "as it was; until then, nothing of this file is taken over."
+        )
+    return {name: found[name][0] for name in names}
+
+
+def text_with(text: str, answers: Mapping[str, str]) -> str:
+    """Return a plain file with these answers, and all else in it as it was."""
+    made = jupytext.reads(text, fmt=FORMAT)
+    for cell in made.cells:
+        if cell.metadata.get(ANSWER) in answers:
+            cell.source = answers[cell.metadata[ANSWER]]
+    return str(jupytext.writes(made, fmt=FORMAT))
+
+
+def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
+    """Return the notebook with these answers, and without what it showed of the ones before."""
+    changed = copy.deepcopy(notebook)
+    for cell in changed["cells"]:
+        name = name_of(cell)
+        if name in answers:
+            cell["source"] = answers[name].splitlines(keepends=True)
+        if name.removesuffix("-check") in answers and cell.get("cell_type") == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return changed
+
+
+def with_outputs(notebook: Notebook, outputs: Mapping[str, list[dict[str, Any]]]) -> Notebook:
+    """Return the notebook in which checks, by exercise, show these outputs, and which answer a pass is of."""
+    changed = copy.deepcopy(notebook)
+    answers = {name_of(cell): cell for cell in changed["cells"]}
+    for cell in changed["cells"]:
+        if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in outputs:
+            answer = answers[exercise]
+            ran = {str(answer.get("id")): digest(text_of(answer.get("source")))}
+            failed = any(output["output_type"] == "error" for output in outputs[exercise])
+            mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: ran}}
+            cell["outputs"] = [*outputs[exercise], *([] if failed else [mark])]
+    return changed
+
+
+def text_path(notebook: Path) -> Path:
+    """Return where the plain file of a notebook lies."""
+    return notebook.with_suffix(SUFFIX)
+
+
+def _title(prompt: str) -> str:
+    lines = [line for line in prompt.splitlines() if line.strip()]
+    return lines[0].lstrip("#").strip() if lines else ""

@@ -1,0 +1,446 @@
+"""Check an exercise notebook again at each save, and show the first answer that does not pass: the editor's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from scalelab._help import take_hint, take_solution
+from scalelab.course.answers_as_text import (
+    SUFFIX,
+    BadText,
+    Task,
+    answers_in,
+    as_text,
+    setup,
+    tasks,
+    text_path,
+    text_with,
+    with_answers,
+    with_outputs,
+)
+from scalelab.course.isolated import WarmModule
+from scalelab.course.notebooks import Notebook
+from scalelab.course.progress import count
+from scalelab.course.sync import stored_notebook, write_atomically
+from scalelab.errors import ScalelabError
+
+POLL_S = 0.25
+SETTLE_S = 0.05
+CUT_OFF_S = 20.0
+LAST_LINES = 12
+READS_BEFORE_WORDS = 6
+KEYS = "[h] hint  [s] solution  [n] next  [l] list  [q] quit"
+PASSED, FAILED = "✓", "✗"
+
+
+class NoNotebook(ScalelabError):
+    """There is no exercise notebook of that name, or more than one, or it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check said of an answer, in words, and whether it passed."""
+
+    passed: bool
+    words: str
+    printed: str = ""
+    error: str = ""
+    ended: bool = True
+
+    @property
+    def outputs(self) -> list[dict[str, object]]:
+        """What the check's cell shows for it in a notebook."""
+        shown: list[dict[str, object]] = []
+        if self.printed:
+            shown.append({"name": "stdout", "output_type": "stream", "text": self.printed.splitlines(keepends=True)})
+        if not self.passed:
+            words = self.error or self.words
+            shown.append({"ename": "CheckFailed", "evalue": words, "output_type": "error", "traceback": [words]})
+        return shown
+
+
+def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
+    """Return the exercise notebook that is meant: a file, or a set's number or name.
+
+    Looked for here, in the workspace, and in `exercises` here or further up. A plain file stands for the notebook
+    beside it. Raises NoNotebook.
+    """
+    path = Path(wanted)
+    if path.suffix in (".ipynb", SUFFIX):
+        notebook = path.with_suffix(".ipynb")
+        if not notebook.is_file():
+            raise NoNotebook(f"Expected an exercise notebook at {notebook}; there is none.")
+        return notebook
+    here = Path.cwd()
+    own = [workspace / "exercises"] if workspace is not None else []
+    for folder in (here, *own, *(place / "exercises" for place in (here, *here.parents))):
+        sets = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in one.stem]  # no kept copies
+        found = [one for one in sets if wanted in (one.stem, one.stem[:2])]
+        if len(found) > 1:
+            raise NoNotebook(f"{wanted!r} may be {' or '.join(one.name for one in found)}: name one of them.")
+        if found:
+            return found[0]
+    raise NoNotebook(
+        f"No exercise notebook {wanted!r} in {here}, in a workspace, nor in a folder exercises here or further up. "
+        "Change into the folder of your notebooks, or name the file."
+    )
+
+
+class Judge:
+    """Runs answers with their checks, each in a process of its own, and remembers what came of them."""
+
+    def __init__(self, warm: WarmModule) -> None:
+        self._warm = warm
+        self._known: dict[tuple[str, ...], Result] = {}
+
+    def result(self, before: Sequence[str], task: Task) -> Result:
+        """Return the result of a task's answer; `before` are the cells that run first."""
+        if task.check is None:
+            return Result(False, "The notebook has lost this check. A fresh copy of the notebook has it.")
+        cells = (*before, task.answer, task.check)
+        if cells in self._known:
+            return self._known[cells]
+        result = self._run(cells)
+        if result.ended:  # else a busy machine may have been at fault
+            self._known[cells] = result
+        return result
+
+    def knows(self, before: Sequence[str], task: Task) -> bool:
+        """Return whether the result is known without a run."""
+        return task.check is None or (*before, task.answer, task.check) in self._known
+
+    def _run(self, cells: Sequence[str]) -> Result:
+        try:
+            said = self._warm.run(json.dumps(cells), timeout=CUT_OFF_S)
+        except subprocess.CalledProcessError as error:
+            return Result(False, f"Your answer ended its process, with status {error.returncode}.")
+        if said is None:
+            why = "A loop that never ends, or a wait for what never comes?"
+            return Result(False, f"It did not end within {CUT_OFF_S:g} s, and was stopped. {why}", ended=False)
+        *first, answer, check = json.loads(said)
+        for cell, whose in [*((one, "A cell that the notebook begins with") for one in first), (answer, "Your answer")]:
+            if not cell["ok"]:
+                lines = (cell["traceback"] or cell["error"]).strip().splitlines()
+                return Result(False, "\n".join([f"{whose} fails before it is checked:", *lines[-LAST_LINES:]]))
+        words = "\n".join(filter(None, (check["printed"].rstrip(), check["error"].strip())))
+        return Result(check["ok"], words, check["printed"], check["error"])
+
+
+class Files:
+    """A notebook and, where there is one, the plain file beside it: read when they were saved, and kept in step."""
+
+    def __init__(self, notebook: Path, say: Callable[[str], None]) -> None:
+        self.path, self.text, self._say = notebook, text_path(notebook), say
+        self._agreed: dict[str, str] = {}  # the answers that both held last
+        self._unread = 0
+        self._seen = self._stamps()  # before they are read: a save from then on is seen
+        self.notebook = self._read()
+        self._agree()
+
+    def write_text(self) -> None:
+        """Write the plain file from the notebook, unless there is one."""
+        if not self.text.exists():
+            self._put(self.text, as_text(self.notebook))
+            self._agree()
+
+    def saved(self) -> bool:
+        """Return whether one of the files was saved since; then answers that are new in one are in the other, too."""
+        now = self._stamps()
+        if now == self._seen:
+            return False
+        while (later := self._after(SETTLE_S)) != now:  # an editor may still be writing
+            now = later
+        try:
+            self.notebook = self._read()
+        except NoNotebook as error:  # it is being written, or broken: look again
+            self._unread += 1
+            if self._unread != READS_BEFORE_WORDS:
+                return False
+            self._say(f"{error} Mend it or undo, and save it again.")
+            return True
+        self._unread = 0
+        self._seen = now
+        self._agree()
+        return True
+
+    def show(self, outputs: dict[str, list[dict[str, object]]]) -> None:
+        """Let the notebook show what checks said, where a plain file is what is edited."""
+        shown = with_outputs(self.notebook, outputs)
+        if self.text.exists() and shown != self.notebook:
+            self._put_notebook(shown)
+
+    def _agree(self) -> None:
+        """Bring an answer that changed in one file into the other; where both changed it, the file saved last counts.
+
+        What then counts no longer is kept in a copy of its file.
+        """
+        ours, theirs = {task.name: task.answer for task in tasks(self.notebook)}, self._in_text()
+        if theirs is None:
+            return
+        differing = [name for name in ours if not _same(ours[name], theirs[name])]
+        to_text = [name for name in differing if _same(theirs[name], self._agreed.get(name))]
+        to_notebook = [name for name in differing if _same(ours[name], self._agreed.get(name))]
+        disputed = [name for name in differing if name not in (*to_text, *to_notebook)]
+        if disputed:
+            (to_notebook if self._text_is_newer() else to_text).extend(disputed)
+        if to_text:
+            text = text_with(self.text.read_text(encoding="utf-8"), {name: ours[name] for name in to_text})
+            if not self._put(self.text, text):
+                return
+        if to_notebook:
+            whole = with_answers(self.notebook, {name: theirs[name] for name in to_notebook})
+            if not self._put_notebook(whole):
+                return
+        self._agreed = ours | {name: theirs[name] for name in to_notebook}
+
+    def _text_is_newer(self) -> bool:
+        """Return which of two different files counts, and keep a copy of the other."""
+        newer = self.text.stat().st_mtime >= self.path.stat().st_mtime
+        lasting, older = (self.text, self.path) if newer else (self.path, self.text)
+        kept = _free_name(older)
+        shutil.copy2(older, kept)
+        self._say(
+            f"{older.name} and {lasting.name} held different answers. Those of {lasting.name} count, which was saved "
+            f"last; {kept.name} keeps the others."
+        )
+        return newer
+
+    def _put_notebook(self, notebook: Notebook) -> bool:
+        done = self._put(self.path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        if done:
+            self.notebook = notebook
+        return done
+
+    def _put(self, path: Path, text: str) -> bool:
+        """Write a file, unless it was saved since it was read: then the next look takes that up; return which."""
+        if self._stamp(path) != self._seen.get(path):
+            return False
+        write_atomically(path, text)
+        self._seen = {**self._seen, path: self._stamp(path)}
+        return True
+
+    def _read(self) -> Notebook:
+        notebook = stored_notebook(self.path)
+        if notebook is None or not tasks(notebook):
+            what = "is no notebook" if notebook is None else "holds no exercise of the course"
+            raise NoNotebook(f"{self.path} {what}.")
+        return notebook
+
+    def _in_text(self) -> dict[str, str] | None:
+        if not self.text.exists():
+            return None
+        names = tuple(task.name for task in tasks(self.notebook))
+        try:
+            return answers_in(self.text.read_text(encoding="utf-8"), names)
+        except (BadText, OSError, ValueError) as error:
+            self._say(f"{self.text.name}: {error}")
+            return None
+
+    def _stamps(self) -> dict[Path, object]:
+        return {path: self._stamp(path) for path in (self.path, self.text)}
+
+    def _after(self, seconds: float) -> dict[Path, object]:
+        time.sleep(seconds)
+        return self._stamps()
+
+    @staticmethod
+    def _stamp(path: Path) -> object:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def watch(notebook: Path, *, as_python: bool = False, once: bool = False, out: TextIO | None = None) -> bool:
+    """Show how the answers stand, again at each save, until `q` or Ctrl-C; return whether all of them pass.
+
+    as_python: write a plain file beside the notebook first. once: show it once, and return. On a terminal, keys give
+    hints and solutions; elsewhere, lines are printed one below the other. Raises NoNotebook.
+    """
+    stream = sys.stdout if out is None else out
+    with WarmModule("scalelab.course.run_cells", ["from scalelab import checks", "import aiohttp"]) as warm:
+        screen = _Screen(stream, live=not once and stream.isatty() and sys.stdin.isatty())
+        files = Files(notebook, screen.notice)
+        if as_python:
+            files.write_text()
+        session = _Session(files, Judge(warm), screen)
+        session.check()
+        if once:
+            return session.done
+        with _keys(live=screen.live) as pressed:
+            while (key := pressed(POLL_S)) != "q":
+                if key:
+                    session.press(key)
+                if files.saved():
+                    session.check()
+        return session.done
+
+
+class _Screen:
+    """Where it is shown: a page that is drawn anew on a terminal, lines below one another elsewhere."""
+
+    def __init__(self, stream: TextIO, *, live: bool) -> None:
+        self._stream, self.live = stream, live
+        self._notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self._notices.append(text)
+
+    def draw(self, text: str) -> None:
+        if self.live:
+            self._stream.write("\x1b[2J\x1b[H")
+        parts = [*self._notices, text]
+        self._notices = []
+        self._stream.write("\n\n".join(parts) + "\n" + ("" if self.live else "\n"))
+        self._stream.flush()
+
+    def working(self, text: str) -> None:
+        if self.live:
+            self._stream.write(f"\r\x1b[2K{text} ")
+            self._stream.flush()
+
+
+class _Session:
+    """How the answers stand, and which one is shown."""
+
+    def __init__(self, files: Files, judge: Judge, screen: _Screen) -> None:
+        self._files, self._judge, self._screen = files, judge, screen
+        self._results: dict[str, Result] = {}
+        self._answers: dict[str, str] = {}
+        self._shown = ""
+        self._asked = ""
+
+    @property
+    def done(self) -> bool:
+        return all(result.passed for result in self._results.values())
+
+    def check(self) -> None:
+        """Check what is new, and show the answer that was worked on, or the first that does not pass."""
+        before, todo = setup(self._files.notebook), tasks(self._files.notebook)
+        results = {}
+        for task in todo:
+            if not self._judge.knows(before, task):
+                self._screen.working(f"checking {task.name} …")
+            results[task.name] = self._judge.result(before, task)
+        worked_on = [task.name for task in todo if task.answer != self._answers.get(task.name, task.answer)]
+        self._results, self._answers = results, {task.name: task.answer for task in todo}
+        self._files.show({name: self._results[name].outputs for name in worked_on})
+        failing = [task.name for task in todo if not results[task.name].passed]
+        still = [name for name in (*worked_on, self._shown) if name in failing]
+        passed = [name for name in worked_on if name not in failing]
+        self._shown = next(iter([*still, *failing]), "")
+        self._draw("\n".join(f"{PASSED} {name} passes." for name in passed))
+
+    def press(self, key: str) -> None:
+        """Do what a key asks for; any other key draws the page anew."""
+        if key != "s":
+            self._asked = ""
+        failing = [name for name, result in self._results.items() if not result.passed]
+        if key == "n" and failing:
+            place = failing.index(self._shown) + 1 if self._shown in failing else 0
+            self._shown = failing[place % len(failing)]
+            self._draw()
+        elif key == "l":
+            titles = {task.name: task.title for task in tasks(self._files.notebook)}
+            self._draw("\n".join(f"{_mark(result)} {name}: {titles[name]}" for name, result in self._results.items()))
+        elif key == "h" and self._shown:
+            self._draw(take_hint(self._files.path, self._shown))
+        elif key == "s":
+            self._draw(self._solution())
+        else:
+            self._draw()
+
+    def _solution(self) -> str:
+        """Return a solution of what is shown, once it is asked for twice."""
+        if not self._shown:
+            return "All answers pass. `checks.solution(…)` in a notebook shows the course's own."
+        if self._asked != self._shown:
+            self._asked = self._shown
+            return f"`{self._shown}` has not passed yet. Press s again to see a solution all the same; it is noted."
+        return take_solution(self._files.path, self._shown, show_me=True)
+
+    def _draw(self, more: str = "") -> None:
+        row = "".join(map(_mark, self._results.values()))
+        passed = sum(result.passed for result in self._results.values())
+        parts = [f"{self._files.path.name}: {passed} of {count(len(self._results), 'exercise')} passed  {row}"]
+        task = next((one for one in tasks(self._files.notebook) if one.name == self._shown), None)
+        if task is not None:
+            words = self._results[task.name].words
+            parts += [f"{task.name}: {task.title}", words]
+        else:
+            parts.append(f"All answers pass their checks. {self._files.path.name} can be handed in.")
+        if more:
+            parts.append(more)
+        if self._screen.live:
+            parts.append(KEYS)
+        self._screen.draw("\n\n".join(parts))
+
+
+def _mark(result: Result) -> str:
+    return PASSED if result.passed else FAILED
+
+
+def _same(one: str, other: str | None) -> bool:
+    """Return whether two answers differ in no more than the empty space at their ends."""
+    return other is not None and one.strip() == other.strip()
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.bak{number if number > 1 else ''}")).exists():
+        number += 1
+    return kept
+
+
+@contextmanager
+def _keys(*, live: bool) -> Iterator[Callable[[float], str]]:
+    """Yield a function that waits so many seconds for a key, and returns it, or "" for none."""
+    if not live:
+        yield _sleep
+    elif os.name == "nt":
+        yield _key_on_windows
+    else:
+        import termios  # noqa: PLC0415 - Windows has none
+        import tty  # noqa: PLC0415
+
+        before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        try:
+            yield _key_on_posix
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""
+
+
+def _key_on_posix(seconds: float) -> str:
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    if not ready:
+        return ""
+    return os.read(sys.stdin.fileno(), 1).decode("ascii", "replace").lower() or "q"  # the terminal is gone
+
+
+def _key_on_windows(seconds: float) -> str:
+    import msvcrt  # noqa: PLC0415 - Windows alone has it
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if msvcrt.kbhit():  # type: ignore[attr-defined]
+            return str(msvcrt.getwch()).lower()  # type: ignore[attr-defined]
+        time.sleep(POLL_S / 10)
+    return ""
