@@ -10,10 +10,11 @@ import pytest
 
 from scalelab.cli import main
 from scalelab.course.find import Course
+from scalelab.course.placing import prepare
 from scalelab.course.remember import RAN, digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
-from scalelab.course.workspace import Workspace, prepare
+from scalelab.course.workspace import Workspace
 from scalelab.grading import Grade, grade
 from scalelab.grading.hand_in import Checked, NotToHandIn, submit_check
 from tiny import RIGHT, SLUG, cell, edited, load, quiet_sync, tiny_course
