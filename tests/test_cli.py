@@ -21,7 +21,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for command in ("course", "lab", "book", "test", "clean", "grade"):
+    for command in ("course", "start", "watch", "lab", "book", "test", "clean", "doctor", "grade"):
         assert f"\n    {command} " in said
 
 

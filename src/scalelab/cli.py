@@ -385,6 +385,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
 
+    _add_grade(commands, where)
+    return parser
+
+
+def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
     grade = commands.add_parser(
         "grade",
         parents=[where],
@@ -418,7 +423,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Canvas's number of a set's assignment; may be given once per set",
     )
     grade.set_defaults(run=_grade)
-    return parser
 
 
 def _add_student_commands(
