@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,11 +98,15 @@ def _start(course: Course, options: argparse.Namespace) -> int:
 
 def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
     from scalelab.course.serve import serve
-    from scalelab.course.workspace import prepare, workspace_folder
+    from scalelab.course.workspace import AlreadyOpen, opened, workspace_folder
 
-    folder = workspace_folder(course, options.workspace)
-    workspace = prepare(course, folder, progress.say)
-    serve(course, progress, workspace=workspace, book=book, port=options.port, open_browser=options.open)
+    try:
+        with opened(course, workspace_folder(course, options.workspace), progress.say) as workspace:
+            serve(course, progress, workspace=workspace, book=book, port=options.port, open_browser=options.open)
+    except AlreadyOpen as found:
+        progress.say(str(found))
+        if options.open:
+            webbrowser.open(found.link)
     return 0
 
 
@@ -109,6 +114,13 @@ def _lab(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.serve import serve
 
     serve(course, Progress(), book=False, port=options.port, open_browser=options.open)
+    return 0
+
+
+def _submit_check(course: Course, options: argparse.Namespace) -> int:
+    from scalelab.grading.hand_in import submit_check
+
+    submit_check(course, options.file)
     return 0
 
 
@@ -460,6 +472,16 @@ def _add_student_commands(
         "chapter", nargs="?", metavar="NN", help="the number of one chapter, for more on each exercise"
     )
     progress.set_defaults(run=_progress)
+
+    submit_check = commands.add_parser(
+        "submit-check",
+        parents=[where],
+        help="before you hand in: run your answers as the grader does, and write the file to hand in",
+        description="Run the answers in FILE from the top in a fresh kernel, as the grader does, with the checks that "
+        "you see; say what passes, and write the file to hand in.",
+    )
+    submit_check.add_argument("file", type=Path, metavar="FILE", help="a notebook of your workspace's exercises")
+    submit_check.set_defaults(run=_submit_check)
 
     reset = commands.add_parser(
         "reset",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -68,6 +69,29 @@ COUNT_FRAMES = """() => {
   window.frames_asked = 0;
   window.requestAnimationFrame = (draw) => (window.frames_asked++, ask(draw));
 }"""
+# What the pictures of half a second are made of: without a GPU each of these takes microseconds, thousands a frame too many.
+COUNT_STROKES = """async () => {
+  const prototype = CanvasRenderingContext2D.prototype;
+  let strokes = 0;
+  for (const name of ["fill", "stroke", "fillRect", "strokeRect", "fillText", "drawImage"]) {
+    const draw = prototype[name];
+    prototype[name] = function (...how) { strokes++; return draw.apply(this, how); };
+  }
+  const ask = requestAnimationFrame;
+  const times = [];
+  let frames = 0;
+  const began = performance.now();
+  window.requestAnimationFrame = (draw) => ask(() => {
+    const before = performance.now();
+    draw(began + (frames * 1000) / 60); // as on a machine that keeps up
+    times.push(performance.now() - before);
+    frames++;
+  });
+  await new Promise((done) => setTimeout(done, 1500));
+  const seconds = (performance.now() - began) / 1000;
+  return { fps: frames / seconds, strokes: strokes / frames, ms: times.sort((a, b) => a - b)[times.length >> 1] };
+}"""
+MOST_STROKES = 3000
 TWO_FRAMES = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 # What colours the next pictures are painted in; reading a canvas back can hang a Chromium that draws without a GPU.
 COUNT_COLOURS = """() => {
@@ -141,7 +165,7 @@ def test_both_have_the_same_constants(open_page: OpenPage, name: str, constants:
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_the_model_is_fast(open_page: OpenPage, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_model_is_fast(open_page: OpenPage, tell: Callable[[str], None], name: str) -> None:
     events, ms = open_page(name, **CALM).evaluate(
         """async ([name, state]) => {
           const { createModel, advance } = await import(`./${name}.js`);
@@ -156,9 +180,20 @@ def test_the_model_is_fast(open_page: OpenPage, capsys: pytest.CaptureFixture[st
         }""",
         [name, FULLEST[name]],
     )
-    with capsys.disabled():
-        print(f"\n{name}.js: {events / ms / 1000:.1f} million model events/s")
+    tell(f"{name}.js: {events / ms / 1000:.1f} million model events/s")
     assert events > 1_000_000
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_thousand_moving_things_are_few_strokes(open_page: OpenPage, tell: Callable[[str], None], name: str) -> None:
+    page = open_page(name, FULLEST[name])
+    seen = page.evaluate(COUNT_STROKES)
+    tell(
+        f"{name}.js: {seen['fps']:.0f} frames/s at its fullest, {seen['strokes']:.0f} strokes and "
+        f"{seen['ms']:.1f} ms of script per frame"
+    )
+    assert seen["fps"] > 0
+    assert seen["strokes"] <= MOST_STROKES
 
 
 def test_any_address_gives_a_state_that_fits(open_page: OpenPage) -> None:
@@ -247,6 +282,7 @@ def test_every_slider_has_a_name_says_its_value_and_is_kept(open_page: OpenPage,
             page.evaluate("window.saved.at(-1)")[slider.get_attribute("name")] == int(slider.input_value()) != int(now)
         )
         assert slider.evaluate("slider => slider.labels[0].textContent.trim().length") > 3
+    expect(page.locator("[aria-live=polite]")).to_contain_text(re.compile(r".{20}"))  # and then what came of it
 
 
 @ALL

@@ -75,7 +75,7 @@ class _Placed:
 
     @cached_property
     def defines(self) -> frozenset[str]:
-        return _defined(self.cell.source)
+        return defined(self.cell.source)
 
     def answers(self, wanted: Collection[str]) -> bool:
         return bool(wanted) and self.defines.issuperset(wanted)
@@ -235,10 +235,10 @@ def _anchors(asked: Asked) -> dict[str, str]:
 
 def wanted(solution: str, *checks: str) -> frozenset[str]:
     """Return the names that an answer must define: the solution defines them, and the checks use them."""
-    return _defined(solution) & set(NAME.findall(" ".join(checks)))
+    return defined(solution) & set(NAME.findall(" ".join(checks)))
 
 
-def _defined(source: str) -> frozenset[str]:
+def defined(source: str) -> frozenset[str]:
     """Return the names that code defines at its top level.
 
     A student's text is looked at line by line and never parsed: no text costs more than its length, and the names are

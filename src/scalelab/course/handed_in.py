@@ -18,6 +18,7 @@ LARGEST_CELLS = 10_000
 LARGEST_VALUES = 1_000_000
 """How many values a notebook's JSON may hold: 50 MB of brackets alone would fill gigabytes of memory."""
 FORMAT = 4
+CHECKSUM = "checksum"
 TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last one may be cut off
 LONGEST_WORD = 40
 
@@ -45,13 +46,15 @@ class HandedIn:
     """What is read from a file.
 
     `exercises` is the set that the notebook says it answers, `version` the digest of the student notebook that it was
-    made from, both "" where it does not say; `notes` are what was found odd, and read all the same.
+    made from, both "" where it does not say; `notes` are what was found odd, and read all the same. `checksum` is
+    of the answers as they were checked before they were handed in, "" where they were not.
     """
 
     exercises: str
     version: str
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    checksum: str = ""
 
 
 def read(path: Path) -> HandedIn:
@@ -74,7 +77,8 @@ def read(path: Path) -> HandedIn:
     metadata = _mapping(data.get("metadata"))
     own = _mapping(metadata.get("scalelab"))
     _note_language(metadata, notes)
-    return HandedIn(_string(own.get("exercises")), _string(own.get("sources")), cells, tuple(notes))
+    exercises, version, checksum = (_string(own.get(name)) for name in ("exercises", "sources", CHECKSUM))
+    return HandedIn(exercises, version, cells, tuple(notes), checksum)
 
 
 def squeezed(text: str) -> str:

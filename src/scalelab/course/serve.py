@@ -10,7 +10,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -32,7 +32,7 @@ from scalelab.course.kernels import (
 )
 from scalelab.course.layout import lay_out
 from scalelab.course.progress import Progress
-from scalelab.course.workspace import START, VARIABLE, Workspace, opened, say_where
+from scalelab.course.workspace import START, VARIABLE, Workspace, say_where
 from scalelab.course.workspace_contents import WorkspaceContents
 from scalelab.errors import ScalelabError
 
@@ -115,24 +115,6 @@ def serve(
     JupyterLab opens on the workspace's start page, or without one in the folder of the course, for its authors.
     `book` serves the book beside it, prints the link to it, and opens that one in the browser.
     """
-    with ExitStack() as stack:
-        if workspace is not None and (link := stack.enter_context(opened(workspace))):
-            progress.say(f"{workspace.root} is open already:\nJupyterLab: {link}")
-            if open_browser:
-                webbrowser.open(link)
-            return
-        _serve(course, progress, workspace, book=book, port=port, open_browser=open_browser)
-
-
-def _serve(
-    course: Course,
-    progress: Progress,
-    workspace: Workspace | None,
-    *,
-    book: bool,
-    port: int | None,
-    open_browser: bool,
-) -> None:
     listening = _listen(port)
     settings = _use_our_settings(course, workspace)
     token = secrets.token_hex(24)

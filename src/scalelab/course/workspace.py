@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ FORM = 1
 """Counts up when a workspace keeps its things in another way."""
 VARIABLE = "SCALELAB_WORKSPACE"
 START = "start.md"
+TO_HAND_IN = "to_hand_in"
 LOCK = "lock"
 SERVER = "server.json"
 KERNEL_NAMED = "Scalable Python"
@@ -45,6 +46,14 @@ IGNORE_ALL = "# Your work: no part of any repository around it.\n*\n"
 
 class WorkspaceError(ScalelabError):
     """A folder cannot be used as a workspace; the message says why, and what to do."""
+
+
+class AlreadyOpen(WorkspaceError):
+    """Another process has the workspace open, at `link`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.link = served_at(workspace)["link"]
+        super().__init__(f"{workspace.root} is open already: {self.link or 'it is about to start'}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Workspace:
 
     @property
     def to_hand_in(self) -> Path:
-        return self.root / "hand in"
+        return self.root / TO_HAND_IN
 
     @property
     def own(self) -> Path:
@@ -108,45 +117,58 @@ def existing_workspace(course: Course, named: Path | None = None) -> Workspace:
     return Workspace(folder)
 
 
-def prepare(course: Course, folder: Path, report: Callable[[str], None] = print) -> Workspace:
-    """Make `folder` the workspace of the course, or bring the one that it is up to date; return it.
+@contextmanager
+def opened(course: Course, folder: Path, report: Callable[[str], None] = print) -> Iterator[Workspace]:
+    """Make `folder` the workspace of the course, or bring the one that it is up to date, and have it open meanwhile.
 
     What a student wrote stays: in its notebook, or, where that has no place for it, in a file beside it that is named.
-    Nothing may have the workspace open. Raises WorkspaceError.
+    Raises AlreadyOpen where another process has it open, and WorkspaceError.
     """
-    with _as_ours(folder):
-        record = _record(folder)
-        if record is None:
-            _refuse_other(course, folder)
-        elif record.get("title") != _title(course):
-            raise WorkspaceError(
-                f"{folder} is the workspace of another course, {record.get('title')!r}. Name another folder: "
-                "`scalelab start DIR`."
-            )
-        workspace = Workspace(folder)
-        workspace.own.mkdir(parents=True, exist_ok=True)
-        if record is None and _in_a_repository(folder):
-            write_atomically(folder / ".gitignore", IGNORE_ALL)
-        digests = (record or {}).get("chapters", {})
-        fresh = record is None
-        for chapter in chapters(course):
-            digest = _digest(course, chapter)
-            if digests.get(chapter.slug) != digest or not _chapter(workspace, chapter).exists():
-                _place_chapter(course, workspace, chapter, _quiet if fresh else report)
-            digests[chapter.slug] = digest
-        for path in sorted(course.exercises.glob("*.ipynb")):
-            _place_exercises(workspace, path, _quiet if fresh else report)
-        write_atomically(
-            folder / RECORD,
-            json.dumps(
-                {"form": FORM, "title": _title(course), "course": str(course.root), "chapters": digests}, indent=1
-            )
-            + "\n",
-        )
-        refresh(course, workspace)
+    with ExitStack() as stack:
+        with _as_ours(folder):
+            record = _record(folder)
+            if record is None:
+                _refuse_other(folder)
+            elif record.get("title") != _title(course):
+                raise WorkspaceError(
+                    f"{folder} is the workspace of another course, {record.get('title')!r}. Name another folder: "
+                    "`scalelab start DIR`."
+                )
+            workspace = Workspace(folder)
+            if not stack.enter_context(free(workspace.own / LOCK)):
+                raise AlreadyOpen(workspace)
+            _bring_up_to_date(course, workspace, record, report)
+        yield workspace
+
+
+def prepare(course: Course, folder: Path, report: Callable[[str], None] = print) -> Workspace:
+    """Make a workspace, or bring it up to date, as `opened` does; return it."""
+    with opened(course, folder, report) as workspace:
+        return workspace
+
+
+def _bring_up_to_date(
+    course: Course, workspace: Workspace, record: dict[str, Any] | None, report: Callable[[str], None]
+) -> None:
+    folder = workspace.root
+    says = {"form": FORM, "title": _title(course), "course": str(course.root)}
+    if record is None:  # at once: what is cut off now goes on at the next start
+        write_atomically(folder / RECORD, json.dumps(says, indent=1) + "\n")
+    if record is None and _in_a_repository(folder):
+        write_atomically(folder / ".gitignore", IGNORE_ALL)
+    digests = (record or {}).get("chapters", {})
+    say = report if record is not None else _quiet
+    for chapter in chapters(course):
+        digest = _digest(course, chapter)
+        if digests.get(chapter.slug) != digest or not _chapter(workspace, chapter).exists():
+            _place_chapter(course, workspace, chapter, say)
+        digests[chapter.slug] = digest
+    for path in sorted(course.exercises.glob("*.ipynb")):
+        _place_exercises(workspace, path, say)
+    write_atomically(folder / RECORD, json.dumps(says | {"chapters": digests}, indent=1) + "\n")
+    refresh(course, workspace)
     _remember(course, folder)
-    report(f"{'Your workspace' if fresh else 'Your workspace, up to date'}: {folder}")
-    return workspace
+    report(f"{'Your workspace' if record is None else 'Your workspace, up to date'}: {folder}")
 
 
 def rows(course: Course, workspace: Workspace) -> list[Row]:
@@ -393,13 +415,6 @@ def open_notebooks(workspace: Workspace) -> set[str]:
         ) from error
 
 
-@contextmanager
-def opened(workspace: Workspace) -> Iterator[str]:
-    """Have the workspace open; where another process has, yield the link to it, and else ""."""
-    with free(workspace.own / LOCK) as mine:
-        yield "" if mine else served_at(workspace)["link"]
-
-
 def say_where(workspace: Workspace, address: str, token: str, link: str) -> None:
     """Leave word of where the workspace is open, for this user alone."""
     write_atomically(
@@ -451,10 +466,10 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return data
 
 
-def _refuse_other(course: Course, folder: Path) -> None:
+def _refuse_other(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder} is no folder; name a new or an empty one: `scalelab start DIR`.")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path != folder / RECORD.parent for path in folder.iterdir()):
         raise WorkspaceError(
             f"{folder} holds files and is no workspace; nothing was written. Name a new or an empty folder: "
             "`scalelab start DIR`."

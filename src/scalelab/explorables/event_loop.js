@@ -308,6 +308,26 @@ function scale({ loop, pool, knobs }) {
   return nice(Math.max(knobs.wait * 1600, ...bins.map((bin) => bin.most)));
 }
 
+/** Thousands of points on a canvas of their own, drawn again when a bin is full or the scale has changed: in between they slide. */
+function chartPoints(side, bin, width, height, most, colour) {
+  const ratio = window.devicePixelRatio || 1;
+  const key = [bin, side.bins.length, width, most, colour, ratio].join();
+  const kept = (side.points ??= { canvas: document.createElement("canvas"), key: "" });
+  if (kept.key === key) return kept.canvas;
+  kept.key = key;
+  Object.assign(kept.canvas, { width: Math.max(1, Math.round(width * ratio)), height: Math.round(height * ratio) });
+  const context = kept.canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  context.fillStyle = colour;
+  side.bins.forEach((one, i) => {
+    const age = side.bins.length - i;
+    for (const [part, us] of sample(one)) {
+      context.fillRect(width - ((age - part) / CHART_BINS) * width, height - (us / most) * (height - 8) - 1, 2, 2);
+    }
+  });
+  return kept.canvas;
+}
+
 function drawChart(context, colours, width, side, { knobs, now }, most, colour) {
   const [top, floor] = [HEIGHT - CHART, HEIGHT - 4];
   const y = (us) => floor - (us / most) * (floor - top - 4);
@@ -317,14 +337,9 @@ function drawChart(context, colours, width, side, { knobs, now }, most, colour) 
   context.lineWidth = 1;
   context.setLineDash([]);
   context.strokeRect(0.5, floor + 0.5, width - 1, 0);
-  context.fillStyle = colour;
-  side.bins.forEach((bin, i) => {
-    const ended = Math.floor(now / BIN_US) - (side.bins.length - 1 - i);
-    for (const [part, us] of sample(bin)) {
-      const x = width - ((now / BIN_US - ended + 1 - part) / CHART_BINS) * width;
-      if (x > 0) context.fillRect(x, y(us) - 1, 2, 2);
-    }
-  });
+  const since = now / BIN_US - Math.floor(now / BIN_US); // of a bin
+  const points = chartPoints(side, Math.floor(now / BIN_US), width, CHART, most, colour);
+  context.drawImage(points, (-since / CHART_BINS) * width, floor - CHART, width, CHART);
   context.strokeStyle = colours.ink;
   context.setLineDash([4, 4]);
   context.strokeRect(0, y(knobs.wait * 1000), width, 0);

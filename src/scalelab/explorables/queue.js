@@ -427,11 +427,12 @@ function view(root) {
   const note = "The wait is the time in line; service comes on top, 10 ms in the mean. Variability: squared coefficient of variation of the service time. ±: 95 % interval of the mean, from batch means. Long enough: ± 10 % or less.";
   root.append(make("div", { class: "sl-x-pair" }, system.node, waits.node), table.node, make("p", { class: "sl-x-note" }, note));
   const seen = { model: null, width: 0, pitch: 0, now: 0 };
-  let [state, expected, trusted] = [null, null, false];
+  let [state, expected, trusted, frames] = [null, null, false, 0];
   return {
-    draw(model, colours) {
+    draw(model, colours, again) {
       const font = `11.5px ${colours.font}`;
       system.draw((context, width) => ((context.font = font), drawSystem(context, colours, width, model, seen)));
+      if (again && frames++ % 6) return; // this curve does not move, it grows
       waits.draw((context, width) => ((context.font = font), drawWaits(context, colours, width, model, expected, trusted)));
     },
     read(model) {

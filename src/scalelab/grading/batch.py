@@ -81,7 +81,7 @@ def grade(
     """
     if (jobs is not None and jobs < 1) or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
-    desk = _Desk(_references(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
+    desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
     sets = {slug: marks(reference) for slug, reference in desk.references.items()}
     if unknown := sorted(set(canvas_ids or ()) - set(sets)):
         raise BadInput(f"This course has no set {', '.join(unknown)}; expected one of {', '.join(sorted(sets))}.")
@@ -175,6 +175,8 @@ class _Desk:
         notes = list(handed_in.notes)
         if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
             notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
+        elif handed_in.checksum and handed_in.checksum != digest_of_answers(given):
+            notes.append("The answers are not those that `submit-check` wrote; those in the file counted.")
         notes += [f"{name}: {answer.note}" for name, answer in given.items() if answer.note]
         notes += [f"An older file of the same student was not graded: {file}." for file in submission.older]
         return tuple(notes)
@@ -218,7 +220,8 @@ def _results(
                 yield submission, result, progress.line(submission, result)
 
 
-def _references(course: Course) -> dict[str, Reference]:
+def references_of(course: Course) -> dict[str, Reference]:
+    """Return the reference of every set, by its name. Raises BadReference where one is missing or out of step."""
     paths = sorted(course.solutions.glob("*.ipynb"))
     if not paths:
         raise BadReference(f"{course.solutions} holds no reference; run `scalelab course sync`.")

@@ -90,16 +90,18 @@ def judge(
     timeout: float,
     kernels: Kernels | None = None,
     stop: threading.Event | None = None,
+    roles: Sequence[str] = ROLES,
 ) -> dict[str, Verdict]:
     """Return nbval's verdict on each of the answers (sources by exercise); `timeout` is in seconds per cell.
 
+    `roles` are the checks that judge: visible and hidden ones, or the visible ones alone.
     Visible and hidden checks run in kernels apart. First all questions share the two kernels, as in the student's own
     notebook; what does not pass there, where another answer may be the cause, is judged again, alone, and that holds.
     Raises Stopped soon after `stop` is set.
     """
     verdicts = _set_aside(reference, answers)
     left = {name: source for name, source in answers.items() if name not in verdicts}
-    bench = _Bench(reference, left, kernels or Kernels(), stop or threading.Event())
+    bench = _Bench(reference, left, kernels or Kernels(), stop or threading.Event(), roles)
     bench.together(min(timeout, TOGETHER_S))
     verdicts |= bench.alone(timeout)
     return {name: replace(verdicts[name], seconds=bench.seconds.get(name, 0.0)) for name in answers}
@@ -124,9 +126,14 @@ class _Bench:
     """
 
     def __init__(
-        self, reference: Reference, answers: Mapping[str, str], kernels: Kernels, stop: threading.Event
+        self,
+        reference: Reference,
+        answers: Mapping[str, str],
+        kernels: Kernels,
+        stop: threading.Event,
+        roles: Sequence[str],
     ) -> None:
-        self.reference, self.answers, self.kernels, self.stop = reference, answers, kernels, stop
+        self.reference, self.answers, self.kernels, self.stop, self.roles = reference, answers, kernels, stop, roles
         self.names = [one.exercise for one in reference.questions if one.exercise in answers]
         self.held: dict[tuple[str, str], _Hearing] = {}
         self.seconds = dict.fromkeys(self.names, 0.0)
@@ -140,10 +147,10 @@ class _Bench:
         """
         left = self.names
         while len(left) > 1:
-            records, _ = self._run({role: self._notebook(left, role) for role in ROLES}, left, timeout)
+            records, _ = self._run({role: self._notebook(left, role) for role in self.roles}, left, timeout)
             free = independent({name: self.answers[name] for name in left})
             ended = set()
-            for role in ROLES:
+            for role in self.roles:
                 untouched = records.get((role, EPILOGUE), Seen()).state == PASSED
                 for name in left:
                     hearing = _hearing(records, role, name, role)
@@ -179,7 +186,7 @@ class _Bench:
         visible = self.held.get((name, VISIBLE))
         if visible is not None and visible.answer.state == FAILED:
             return []
-        return [role for role in ROLES if (name, role) not in self.held]
+        return [role for role in self.roles if (name, role) not in self.held]
 
     def _notebook(self, names: Sequence[str], role: str) -> Notebook:
         return notebook(self.reference, {name: self.answers[name] for name in names}, role)
@@ -187,19 +194,20 @@ class _Bench:
     def _run(self, notebooks: Mapping[str, Notebook], names: Sequence[str], timeout: float) -> tuple[Records, str]:
         records, last_words = run(notebooks, timeout=timeout, kernels=self.kernels, stop=self.stop)
         for name in names:
-            cells = {cell for role in ROLES for cell in _cells(name, role)}
+            cells = {cell for role in self.roles for cell in _cells(name, role)}
             self.seconds[name] += sum(seen.seconds for (_, cell), seen in records.items() if cell in cells)
         return records, last_words
 
     def _verdict(self, name: str, records: Records, timeout: float, last_words: str = "") -> Verdict:
         setup = [*(cell["id"] for cell in self.reference.setup), PROLOGUE]
-        for seen in (records.get((_label(name, role), cell), Seen()) for role in ROLES for cell in setup):
+        for seen in (records.get((_label(name, role), cell), Seen()) for role in self.roles for cell in setup):
             if seen.state not in {PASSED, ""}:
                 return Verdict(NOT_JUDGED, seen.text or last_words or "The judge ended before this question.")
-        visible, hidden = (
-            self.held.get((name, role)) or _hearing(records, _label(name, role), name, role) for role in ROLES
-        )
-        return _verdict(visible, hidden, timeout, last_words)
+        hearings = {
+            role: self.held.get((name, role)) or _hearing(records, _label(name, role), name, role)
+            for role in self.roles
+        }
+        return _verdict(hearings[VISIBLE], hearings.get(HIDDEN), timeout, last_words)
 
 
 def _label(name: str, role: str) -> str:
@@ -215,14 +223,14 @@ def _hearing(records: Records, label: str, name: str, role: str) -> _Hearing:
     return _Hearing(*(records.get((label, cell), Seen()) for cell in _cells(name, role)))
 
 
-def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: str) -> Verdict:
-    """Return the verdict on an answer that ran before its visible check, and again before its hidden check."""
+def _verdict(visible: _Hearing, hidden: _Hearing | None, timeout: float, last_words: str) -> Verdict:
+    """Return the verdict on an answer that ran before its visible check, and, where asked, before its hidden check."""
     so_far = Verdict(
         FAILED,
         visible=visible.passed,
-        hidden=hidden.passed,
+        hidden=hidden is not None and hidden.passed,
         visible_text=visible.check.text if visible.check.state == FAILED else "",
-        said=(visible.check.said, hidden.check.said),
+        said=(visible.check.said, hidden.check.said if hidden is not None else ""),
     )
     early = {
         "timed out": (TIMED_OUT, f"{{}} ran longer than {timeout:g} s."),
@@ -233,6 +241,8 @@ def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: st
     }
     # What an answer shows in the kernel of its hidden check stays there.
     for hearing, which, raised in ((visible, "visible", visible.answer.text), (hidden, "hidden", FAILED_AGAIN)):
+        if hearing is None:
+            continue
         if hearing.answer.state == FAILED:
             return replace(so_far, state=RAISED, text=raised)
         if hearing.touched:
@@ -241,4 +251,4 @@ def _verdict(visible: _Hearing, hidden: _Hearing, timeout: float, last_words: st
             if cell.state in early:
                 state, text = early[cell.state]
                 return replace(so_far, state=state, text=text.format(what))
-    return replace(so_far, state=PASSED if so_far.visible and so_far.hidden else FAILED)
+    return replace(so_far, state=PASSED if so_far.visible and (hidden is None or so_far.hidden) else FAILED)

@@ -1,0 +1,178 @@
+"""Before a student hands in: run the answers as the grader does, say what passes, and write the file to hand in.
+
+The visible checks judge, in a fresh kernel under nbval, with the course's own text. What a notebook says of itself, its
+outputs and its progress, counts for nothing here, as it does when it is graded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalelab.course.answers import Answer, defined
+from scalelab.course.find import RECORD, Course
+from scalelab.course.handed_in import CHECKSUM, HandedIn, NoNotebook, names_of, read
+from scalelab.course.notebooks import Cell, Notebook, text_of, written
+from scalelab.course.progress import count
+from scalelab.course.standing import PASSED as PASSED_BEFORE
+from scalelab.course.standing import standings
+from scalelab.course.sync import own_metadata, stored_notebook, write_atomically
+from scalelab.course.updating import CHECK, PROGRESS, Released, released, source_of
+from scalelab.course.workspace import TO_HAND_IN
+from scalelab.errors import ScalelabError
+from scalelab.grading.answers import answers, digest_of_answers, marks
+from scalelab.grading.batch import references_of
+from scalelab.grading.judge import PASSED, Verdict, judge
+from scalelab.grading.merge import VISIBLE, Question, Reference
+from scalelab.grading.nbval_run import Kernels
+from scalelab.grading.submissions import recognise
+
+TIMEOUT_S = 30.0
+LONGEST_OUTPUT = 2_000
+SHOWN_LINES = 12
+UNDEFINED = re.compile(r"name '(\w+)' is not defined")
+
+
+class NotToHandIn(ScalelabError):
+    """A file cannot be handed in; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `submit_check` found: by exercise the points of its visible check, and the file that it wrote."""
+
+    exercises: str
+    points: Mapping[str, int]
+    file: Path
+    checksum: str
+
+
+def submit_check(course: Course, path: Path, report: Callable[[str], None] = print) -> Checked:
+    """Run the answers in a notebook as the grader does, with the visible checks, and write the file to hand in.
+
+    It goes into the folder `to_hand_in` of the workspace, or beside the notebook. Raises NotToHandIn, and BadReference
+    where the course has nothing to compare with.
+    """
+    path = path.resolve()
+    references = references_of(course)
+    handed_in, notebook = _read(path)
+    try:
+        reference = references[recognise(handed_in, {slug: marks(one) for slug, one in references.items()})]
+    except NoNotebook as error:
+        raise NotToHandIn(f"{path.name} {error}.") from error
+    given = answers(reference, handed_in.cells)
+    runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
+    report(
+        f"{reference.slug}: {count(len(runnable), 'answer')} as saved in {path.name}, from the top in a fresh kernel."
+    )
+    # A student's own answers, on the student's own machine: they run with the rights that they have in JupyterLab.
+    verdicts = judge(reference, runnable, timeout=TIMEOUT_S, kernels=Kernels(), roles=(VISIBLE,)) if runnable else {}
+    release = released(stored_notebook(course.exercises / f"{reference.slug}.ipynb"))
+    for line in _said(reference, notebook, given, verdicts, release):
+        report(line)
+    points = {
+        question.exercise: question.visible_points * verdicts.get(question.exercise, Verdict("")).visible
+        for question in reference.questions
+    }
+    most = sum(question.visible_points for question in reference.questions)
+    report(f"\n{sum(points.values())} of {most} points by the checks that you see.")
+    report(f"Those that you do not see give up to {reference.points - most} more.")
+    checksum = digest_of_answers(given)
+    file = _folder(path) / f"{reference.slug}.ipynb"
+    write_atomically(file, written(_to_hand_in(notebook, checksum)))
+    if answers(reference, read(file).cells) != given:
+        raise NotToHandIn(f"{file} does not hold the answers of {path.name}; hand in {path.name} itself, and tell us.")
+    report(f"Hand in {file}\n({file.stat().st_size / 1000:.0f} kB; checksum of its answers {checksum[:12]})")
+    return Checked(reference.slug, points, file, checksum)
+
+
+def _said(
+    reference: Reference,
+    notebook: Notebook,
+    given: Mapping[str, Answer],
+    verdicts: Mapping[str, Verdict],
+    release: Released,
+) -> Iterator[str]:
+    """Yield the lines on every answer."""
+    before = {one.exercise for one in standings(notebook, release) if one.state == PASSED_BEFORE}
+    for question in reference.questions:
+        name = question.exercise
+        verdict = verdicts.get(name)
+        yield from _lines(question, given[name], verdict, release)
+        if verdict is not None and verdict.state != PASSED:
+            used = _from_own_cells(verdict, reference, notebook)
+            yield from (f"      `{one}` stands in a cell of your own: move it into the answer {name}." for one in used)
+            if used:
+                yield "      Answers alone are graded."
+            elif name in before:
+                yield "      In your notebook its check passed. Something that ran there is missing here: try the menu"
+                yield "      Kernel, Restart Kernel and Run All Cells."
+
+
+def _read(path: Path) -> tuple[HandedIn, Notebook]:
+    if not path.exists():
+        raise NotToHandIn(f"{path} does not exist; name a notebook of your workspace's folder exercises.")
+    try:
+        handed_in = read(path)
+    except NoNotebook as error:
+        raise NotToHandIn(f"{path.name} {error}.") from error
+    notebook = stored_notebook(path)
+    if notebook is None:
+        raise NotToHandIn(
+            f"{path.name} is a notebook of another format; open it in JupyterLab, save it, and try again."
+        )
+    return handed_in, notebook
+
+
+def _lines(question: Question, answer: Answer, verdict: Verdict | None, release: Released) -> Iterator[str]:
+    name, points = question.exercise, question.visible_points
+    if verdict is None:
+        yield f"  ✗ {name}: 0 of {points}. {answer.reason}"
+    elif verdict.state == PASSED:
+        yield f"  ✓ {name}: {points} of {points}.{f' {answer.note}' if answer.note else ''}"
+    elif name in release.cells and release.untouched(name, {"source": answer.source}):
+        yield f"  ○ {name}: 0 of {points}. Not answered yet."
+    else:
+        yield f"  ✗ {name}: 0 of {points}."
+        said = "\n".join(filter(None, (verdict.text, verdict.visible_text))).splitlines()
+        yield from (f"      {line}" for line in said[:SHOWN_LINES])
+
+
+def _from_own_cells(verdict: Verdict, reference: Reference, notebook: Notebook) -> list[str]:
+    """Return the names that an answer lacks and a cell of the student's own defines: the grader runs answers alone."""
+    missing = set(UNDEFINED.findall(f"{verdict.text} {verdict.visible_text}"))
+    ours = {str(cell["id"]) for cell in reference.notebook["cells"]}
+    own = [one for one in notebook["cells"] if one.get("cell_type") == "code" and not ours.intersection(names_of(one))]
+    return sorted(missing & {name for one in own for name in defined(source_of(one))})
+
+
+def _folder(path: Path) -> Path:
+    root = next((folder for folder in path.parents if (folder / RECORD).is_file()), path.parent)
+    return root / TO_HAND_IN
+
+
+def _to_hand_in(notebook: Notebook, checksum: str) -> Notebook:
+    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output."""
+    own = own_metadata(notebook)
+    cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") != PROGRESS]
+    metadata = notebook["metadata"] if isinstance(notebook.get("metadata"), dict) else {}
+    return {**notebook, "cells": cells, "metadata": {**metadata, "scalelab": {**own, CHECKSUM: checksum}}}
+
+
+def _small(cell: Cell) -> Cell:
+    if cell.get("cell_type") != "code":
+        return cell
+    is_check = any(name.endswith(f"-{CHECK}") for name in names_of(cell))
+    return {**cell, "outputs": _printed(cell.get("outputs")) if is_check else []}
+
+
+def _printed(outputs: Any) -> Sequence[dict[str, Any]]:
+    streams = [one for one in outputs or () if isinstance(one, dict) and one.get("output_type") == "stream"]
+    text = "".join(text_of(one.get("text")) for one in streams)
+    if not text:
+        return []
+    cut = text if len(text) <= LONGEST_OUTPUT else f"{text[:LONGEST_OUTPUT]}…\n"
+    return [{"output_type": "stream", "name": "stdout", "text": cut}]
