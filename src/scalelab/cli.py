@@ -269,6 +269,36 @@ def _canvas_id(text: str) -> tuple[str, int]:
     return slug, int(number)
 
 
+def _publishing(commands: argparse._SubParsersAction[argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
+    """Add the commands that make what others read: the site, and the course as one file."""
+    site = argparse.ArgumentParser(add_help=False)
+    site.add_argument(
+        "--url",
+        default="",
+        help="where the site will stand: gives pages whole addresses for shared links, and the site a sitemap",
+    )
+    book = commands.add_parser(
+        "book",
+        parents=[where, site],
+        help="build the site for publishing",
+        description="Build the site. Its links are relative: any address below any host will do, and any file server.",
+    )
+    book.add_argument("--out", type=Path, metavar="DIR", help="copy the site to DIR: new, empty, or an earlier copy")
+    book.set_defaults(run=_book)
+
+    released = commands.add_parser(
+        "release",
+        parents=[where, site],
+        help="pack the built site and its notebooks as a zip with a checksum",
+        description="Build the site, and write it with the notebooks of chapters and exercises as one zip, with its "
+        "SHA-256 beside it. The same site gives the same bytes.",
+    )
+    released.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("dist"), help="write into DIR (default: dist)"
+    )
+    released.set_defaults(run=_release)
+
+
 def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
@@ -289,13 +319,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
     )
-    site = argparse.ArgumentParser(add_help=False)
-    site.add_argument(
-        "--url",
-        default="",
-        help="where the site will stand: gives pages whole addresses for shared links, and the site a sitemap",
-    )
-
     parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -320,26 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     lab.set_defaults(run=_lab)
 
-    book = commands.add_parser(
-        "book",
-        parents=[where, site],
-        help="build the site for publishing",
-        description="Build the site. Its links are relative: any address below any host will do, and any file server.",
-    )
-    book.add_argument("--out", type=Path, metavar="DIR", help="copy the site to DIR: new, empty, or an earlier copy")
-    book.set_defaults(run=_book)
-
-    released = commands.add_parser(
-        "release",
-        parents=[where, site],
-        help="pack the built site and its notebooks as a zip with a checksum",
-        description="Build the site, and write it with the notebooks of chapters and exercises as one zip, with its "
-        "SHA-256 beside it. The same site gives the same bytes.",
-    )
-    released.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path("dist"), help="write into DIR (default: dist)"
-    )
-    released.set_defaults(run=_release)
+    _publishing(commands, where)
 
     test = commands.add_parser(
         "test",

@@ -53,8 +53,14 @@ LOOKS = """
 }
 """
 ONE_OF_EACH_LOOK = "axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-look]' }] })"
-RULES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
-"""What is held against the page in which theme: colours in both, the rest once."""
+CONTRAST = {"runOnly": ["color-contrast"]}
+LAYOUT = ("color-contrast", "link-in-text-block", "region", "scrollable-region-focusable", "target-size")
+"""The rules whose verdict a narrower window can change."""
+RULES: dict[int, dict[str, dict[str, Any]]] = {
+    DESK["width"]: {"light": {}, "dark": CONTRAST},
+    PHONE["width"]: {"light": {"runOnly": LAYOUT}, "dark": CONTRAST},
+}
+"""What is held against the page at which width and in which theme: colours in all, what nothing changes once."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ def broken_rules(page: Page) -> Iterator[str]:
     if not page.evaluate("Boolean(window.axe)"):
         page.evaluate(Axe().axe_script)
         page.evaluate(ONE_OF_EACH_LOOK)
-    for theme, rules in RULES.items():
+    assert page.viewport_size is not None
+    for theme, rules in RULES[page.viewport_size["width"]].items():
         page.emulate_media(color_scheme=theme)
         page.evaluate(LOOKS)
         found = AxeResults(page.evaluate("(options) => axe.run(options)", {"resultTypes": ["violations"], **rules}))

@@ -21,7 +21,7 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 NUMBERED = re.compile(r"chapters/(\d\d)_")
 DESCRIPTION_LENGTH = 160
 PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
-EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;)*</th>")
+EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;|<p></p>)*</th>")
 LOCAL_LINK = re.compile(
     r'(\b(?:href="|src="|action="|og:image" content="|scalebook/\w+": "))(?![a-z]+:|[/#"])([^"?#]+)'
 )
