@@ -375,6 +375,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
 
+    _add_grade(commands, where)
+    return parser
+
+
+def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
     grade = commands.add_parser(
         "grade",
         parents=[where],
@@ -408,7 +413,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Canvas's number of a set's assignment; may be given once per set",
     )
     grade.set_defaults(run=_grade)
-    return parser
 
 
 def _add_author_commands(course: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:

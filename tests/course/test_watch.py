@@ -191,6 +191,23 @@ class TestInStep:
         for path in (files.text, files.path):
             assert (answers_of(path)["add"], answers_of(path)["last"]) == (RIGHT["add"], "answer = 9")
 
+    def test_a_file_that_cannot_be_written_is_said_and_tried_again(
+        self, files: Files, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        save_answer(files.text, "add", RIGHT["add"])
+        with monkeypatch.context() as patched:
+            patched.setattr(watch, "write_atomically", full)
+            assert files.saved()
+        assert said == [
+            f"{files.path.name} cannot be written (No space left on device). Mend that, and save once more."
+        ]
+        save_answer(files.text, "last", "answer = 9")
+        assert files.saved()
+        assert (answers_of(files.path)["add"], answers_of(files.path)["last"]) == (RIGHT["add"], "answer = 9")
+
     def test_what_a_check_showed_never_overwrites_a_save(self, files: Files) -> None:
         save_answer(files.path, "last", "answer = 9")
         files.show({"add": [{"output_type": "stream", "name": "stdout", "text": "old"}]})

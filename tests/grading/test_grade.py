@@ -19,7 +19,7 @@ from scalelab.course.find import Course
 from scalelab.course.notebooks import text_of
 from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade, judge
 from scalelab.grading.kernels import kernels
-from scalelab.grading.merge import VISIBLE, notebook, read_reference
+from scalelab.grading.merge import PROLOGUE, VISIBLE, notebook, read_reference
 from scalelab.grading.nbval_run import run
 from tiny import (
     POINTS,
@@ -384,7 +384,7 @@ def test_a_machine_slow_at_setting_up_costs_no_points(template: Course) -> None:
         notebooks = {VISIBLE: notebook(late, {"add": RIGHT["add"]}, VISIBLE)}
         records, _ = run(notebooks, timeout=TIMEOUT, kernels=own, stop=threading.Event())
     assert {seen.state for seen in records.values()} == {"passed"}
-    assert records[VISIBLE, "add-check"].seconds < TIMEOUT < records[VISIBLE, reference.setup[0]["id"]].seconds
+    assert records[VISIBLE, "add-check"].seconds < TIMEOUT < records[VISIBLE, PROLOGUE].seconds
 
 
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path) -> None:

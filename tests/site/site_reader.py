@@ -59,11 +59,14 @@ RULES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-con
 
 @dataclass(frozen=True)
 class Reading:
-    """What one page loaded (`requests`, `kilobytes`), what it asked for later too, and what is wrong with it."""
+    """What one page loaded (`requests`, `kilobytes`) and had loaded at its end (`asked`, `whole_kilobytes`), how many
+    explorables it has, and what is wrong with it."""
 
     path: str
     requests: int
     kilobytes: float
+    whole_kilobytes: float
+    figures: int
     asked: tuple[str, ...]
     errors: tuple[str, ...]
     violations: tuple[str, ...]
@@ -78,6 +81,7 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     requests, kilobytes = len(seen.requests), sum(site.sent.values()) / 1000
     page.evaluate(GO_THROUGH)
     page.wait_for_function(FIGURES_ARE_HERE)  # They are fetched when the reader comes near.
+    whole, figures = sum(site.sent.values()) / 1000, page.locator(".sl-explorable").count()
     page.emulate_media(reduced_motion="reduce")
     violations = []
     for screen in (DESK, PHONE):
@@ -87,7 +91,15 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     width = int(page.evaluate("document.documentElement.scrollWidth"))
     page.context.close()
     return Reading(
-        path, requests, kilobytes, tuple(seen.requests), tuple(seen.errors), tuple(violations), width_on_phone=width
+        path,
+        requests,
+        kilobytes,
+        whole,
+        figures,
+        tuple(seen.requests),
+        tuple(seen.errors),
+        tuple(violations),
+        width_on_phone=width,
     )
 
 

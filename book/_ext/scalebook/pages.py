@@ -91,7 +91,8 @@ def _link_claims(app: Sphinx, page: str, body: str) -> str:
     def linked(claim: re.Match[str]) -> str:
         opened, name, closed = claim.groups()
         here = f'<a class="headerlink" href="#{name}" title="Link to this claim">#</a>'
-        return f'{opened} · <a href="{claims}#{row_of(page, name)}">all claims</a>{here}{closed}'
+        back = f'<span class="sl-back"> · <a href="{claims}#{row_of(page, name)}">all claims</a></span>'
+        return f"{opened}{back}{here}{closed}"
 
     return CLAIM.sub(linked, body)
 
