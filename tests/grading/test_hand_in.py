@@ -59,7 +59,9 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> HandedIn:
 
     edited(notebook, work)
     said: list[str] = []
-    checked = submit_check(course, notebook, said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scalelab.course.handed_in.LARGEST_MB", 1)  # the grader would not read this notebook
+        checked = submit_check(course, notebook, said.append)
     (folder / "class").mkdir()
     (folder / "class" / "ann.ipynb").write_bytes(checked.file.read_bytes())
     summary = grade(folder / "class", folder / "grades", course=course, sandbox=False, report=quiet)

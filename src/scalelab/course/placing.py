@@ -194,11 +194,11 @@ def _readable(workspace: Workspace, path: Path, report: Callable[[str], None]) -
     """Return the notebook in a file; None where there is no file. One that cannot be read is moved aside, and named."""
     if not os.path.lexists(path):
         return None
+    if (notebook := stored_notebook(path)) is not None:
+        return notebook
+    reason = "is no notebook of the format 4"
     try:
         read(path)
-        if (notebook := stored_notebook(path)) is not None:
-            return notebook
-        reason = "is no notebook of the format 4"
     except NoNotebook as error:
         reason = str(error)
     kept = _free_name(path, "broken")
