@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from scalelab._help import Taken, help_taken, in_words
 from scalelab.course.answers import Answer, defined
 from scalelab.course.find import RECORD, Course
 from scalelab.course.handed_in import CHECKSUM, HandedIn, NoNotebook, names_of, read
@@ -32,6 +33,8 @@ from scalelab.grading.nbval_run import Kernels
 from scalelab.grading.submissions import recognise
 
 TIMEOUT_S = 30.0
+HELP = "help-taken"
+"""The id of the cell that says which help was taken."""
 LONGEST_OUTPUT = 2_000
 SHOWN_LINES = 12
 UNDEFINED = re.compile(r"name '(\w+)' is not defined")
@@ -83,7 +86,7 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
     report(f"Those that you do not see give up to {reference.points - most} more.")
     checksum = digest_of_answers(given)
     file = _folder(path) / f"{reference.slug}.ipynb"
-    write_atomically(file, written(_to_hand_in(notebook, checksum)))
+    write_atomically(file, written(_to_hand_in(notebook, checksum, help_taken(path))))
     if answers(reference, read(file).cells) != given:
         raise NotToHandIn(f"{file} does not hold the answers of {path.name}; hand in {path.name} itself, and tell us.")
     report(f"Hand in {file}\n({file.stat().st_size / 1000:.0f} kB; checksum of its answers {checksum[:12]})")
@@ -124,7 +127,7 @@ def _read(path: Path) -> tuple[HandedIn, Notebook]:
             raise NoNotebook("is a notebook of another format; open it in JupyterLab, save it, and try again")
         with TemporaryDirectory(prefix="scalelab-") as folder:
             small = Path(folder, f"{path.stem}.ipynb")
-            write_atomically(small, written(_to_hand_in(notebook, "")))
+            write_atomically(small, written(_to_hand_in(notebook, "", {})))
             return read(small), notebook
     except NoNotebook as error:
         raise NotToHandIn(f"{path.name} {error}.") from error
@@ -157,10 +160,16 @@ def _folder(path: Path) -> Path:
     return root / TO_HAND_IN
 
 
-def _to_hand_in(notebook: Notebook, checksum: str) -> Notebook:
-    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output."""
+def _to_hand_in(notebook: Notebook, checksum: str, taken: Mapping[str, Taken]) -> Notebook:
+    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output.
+
+    A last cell tells whoever teaches which help was taken; no grade depends on it.
+    """
     own = own_metadata(notebook)
-    cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") != PROGRESS]
+    cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") not in (PROGRESS, HELP)]
+    if lines := [f"- {name}: {words}" for name, one in sorted(taken.items()) if (words := in_words(one))]:
+        source = "\n".join(["Help that was taken, as this machine noted it:", "", *lines])
+        cells.append({"cell_type": "markdown", "id": HELP, "metadata": {}, "source": source})
     metadata = notebook["metadata"] if isinstance(notebook.get("metadata"), dict) else {}
     return {**notebook, "cells": cells, "metadata": {**metadata, "scalelab": {**own, CHECKSUM: checksum}}}
 
