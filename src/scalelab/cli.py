@@ -89,7 +89,8 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 def _start(course: Course, options: argparse.Namespace) -> int:
     if options.prepare:
-        from scalelab.course.workspace import prepare, workspace_folder
+        from scalelab.course.placing import prepare
+        from scalelab.course.workspace import workspace_folder
 
         prepare(course, workspace_folder(course, options.workspace))
         return 0
@@ -97,8 +98,9 @@ def _start(course: Course, options: argparse.Namespace) -> int:
 
 
 def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
+    from scalelab.course.placing import opened
     from scalelab.course.serve import serve
-    from scalelab.course.workspace import AlreadyOpen, opened, workspace_folder
+    from scalelab.course.workspace import AlreadyOpen, workspace_folder
 
     try:
         with opened(course, workspace_folder(course, options.workspace), progress.say) as workspace:
@@ -125,7 +127,8 @@ def _submit_check(course: Course, options: argparse.Namespace) -> int:
 
 
 def _reset(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.workspace import existing_workspace, reset
+    from scalelab.course.placing import reset
+    from scalelab.course.workspace import existing_workspace
 
     reset(course, existing_workspace(course, options.workspace), options.exercise)
     return 0
@@ -133,7 +136,8 @@ def _reset(course: Course, options: argparse.Namespace) -> int:
 
 def _progress(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.start_page import LEGEND, table, total_line
-    from scalelab.course.workspace import existing_workspace, refresh, rows
+    from scalelab.course.workspace import existing_workspace
+    from scalelab.course.workspace_progress import refresh, rows
 
     workspace = existing_workspace(course, options.workspace)
     found = [row for row in rows(course, workspace) if not options.chapter or row.number == options.chapter]
@@ -326,33 +330,7 @@ def _parser() -> argparse.ArgumentParser:
         "`scalelab start`) until Ctrl-C.",
     )
     course.set_defaults(run=_course)
-    parts = course.add_subparsers(title="for authors", metavar="COMMAND")
-    sync = parts.add_parser(
-        "sync",
-        parents=[where],
-        help="write the exercise notebooks from solutions/*.md",
-        description="Write the student notebooks and the executed references from the exercise sets in solutions/.",
-    )
-    sync.add_argument("--force", action="store_true", help="write over a student notebook that holds answers")
-    sync.set_defaults(run=_sync)
-    check = parts.add_parser(
-        "check",
-        parents=[where],
-        help="check chapters and exercises against the rules of the course",
-        description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
-    )
-    check.set_defaults(run=_check)
-    nbgrader = parts.add_parser(
-        "nbgrader",
-        parents=[where],
-        help="write the exercise sets as assignments of nbgrader",
-        description="Write each exercise set into nbgrader's course folder FOLDER, as source/SET/SET.ipynb, with the "
-        "settings that it needs. Then `nbgrader generate_assignment SET` in that folder.",
-    )
-    nbgrader.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="nbgrader's course folder, which may not exist yet"
-    )
-    nbgrader.set_defaults(run=_nbgrader)
+    _add_author_commands(course, where)
 
     _add_student_commands(commands, where, serving, working)
 
@@ -401,6 +379,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON, for a report of a problem")
     doctor.set_defaults(run=_doctor)
 
+    _add_grade(commands, where)
+    return parser
+
+
+def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
     grade = commands.add_parser(
         "grade",
         parents=[where],
@@ -434,7 +417,36 @@ def _parser() -> argparse.ArgumentParser:
         help="Canvas's number of a set's assignment; may be given once per set",
     )
     grade.set_defaults(run=_grade)
-    return parser
+
+
+def _add_author_commands(course: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
+    parts = course.add_subparsers(title="for authors", metavar="COMMAND")
+    sync = parts.add_parser(
+        "sync",
+        parents=[where],
+        help="write the exercise notebooks from solutions/*.md",
+        description="Write the student notebooks and the executed references from the exercise sets in solutions/.",
+    )
+    sync.add_argument("--force", action="store_true", help="write over a student notebook that holds answers")
+    sync.set_defaults(run=_sync)
+    check = parts.add_parser(
+        "check",
+        parents=[where],
+        help="check chapters and exercises against the rules of the course",
+        description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
+    )
+    check.set_defaults(run=_check)
+    nbgrader = parts.add_parser(
+        "nbgrader",
+        parents=[where],
+        help="write the exercise sets as assignments of nbgrader",
+        description="Write each exercise set into nbgrader's course folder FOLDER, as source/SET/SET.ipynb, with the "
+        "settings that it needs. Then `nbgrader generate_assignment SET` in that folder.",
+    )
+    nbgrader.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="nbgrader's course folder, which may not exist yet"
+    )
+    nbgrader.set_defaults(run=_nbgrader)
 
 
 def _add_student_commands(

@@ -28,7 +28,8 @@ from scalelab.course.notebooks import student, text_of, written
 from scalelab.course.standing import PASSED, TRIED, standings
 from scalelab.course.updating import released
 from scalelab.course.watch import Files, NoNotebook, find_notebook
-from scalelab.course.workspace import Workspace, rows
+from scalelab.course.workspace import Workspace
+from scalelab.course.workspace_progress import rows
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
 
@@ -189,6 +190,23 @@ class TestInStep:
         assert [files.saved(), files.saved(), files.saved()] == [True, True, False]
         for path in (files.text, files.path):
             assert (answers_of(path)["add"], answers_of(path)["last"]) == (RIGHT["add"], "answer = 9")
+
+    def test_a_file_that_cannot_be_written_is_said_and_tried_again(
+        self, files: Files, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        save_answer(files.text, "add", RIGHT["add"])
+        with monkeypatch.context() as patched:
+            patched.setattr(watch, "write_atomically", full)
+            assert files.saved()
+        assert said == [
+            f"{files.path.name} cannot be written (No space left on device). Mend that, and save once more."
+        ]
+        save_answer(files.text, "last", "answer = 9")
+        assert files.saved()
+        assert (answers_of(files.path)["add"], answers_of(files.path)["last"]) == (RIGHT["add"], "answer = 9")
 
     def test_what_a_check_showed_never_overwrites_a_save(self, files: Files) -> None:
         save_answer(files.path, "last", "answer = 9")

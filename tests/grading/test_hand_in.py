@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from scalelab.checks import Taken
 from scalelab.cli import main
 from scalelab.course.find import Course
+from scalelab.course.placing import prepare
 from scalelab.course.remember import RAN, digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
-from scalelab.course.workspace import Workspace, prepare
-from scalelab.grading import Grade, grade
+from scalelab.course.workspace import Workspace
+from scalelab.grading import Grade, grade, hand_in
 from scalelab.grading.hand_in import Checked, NotToHandIn, submit_check
 from tiny import RIGHT, SLUG, cell, edited, load, quiet_sync, tiny_course
 
@@ -58,7 +60,9 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> HandedIn:
 
     edited(notebook, work)
     said: list[str] = []
-    checked = submit_check(course, notebook, said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scalelab.course.handed_in.LARGEST_MB", 1)  # the grader would not read this notebook
+        checked = submit_check(course, notebook, said.append)
     (folder / "class").mkdir()
     (folder / "class" / "ann.ipynb").write_bytes(checked.file.read_bytes())
     summary = grade(folder / "class", folder / "grades", course=course, sandbox=False, report=quiet)
@@ -103,6 +107,20 @@ def test_the_file_is_small_and_holds_every_text(handed_in: HandedIn) -> None:
     before, after = load(handed_in.notebook)["cells"], load(file)["cells"]
     assert [source_of(one) for one in after] == [source_of(one) for one in before if one["id"] != PROGRESS]
     assert cell({"cells": after}, "mend-check")["outputs"] == [printed("✓ all is well\n")]
+
+
+def test_the_file_tells_which_help_was_taken() -> None:
+    notebook = {"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": "text"}], "metadata": {}}
+    taken = {"turns": Taken(2, "before a pass"), "add": Taken(1), "last": Taken()}
+    once = hand_in._to_hand_in(notebook, "0", taken)
+    again = hand_in._to_hand_in(once, "0", taken)
+    for made in (once, again):
+        assert [one["id"] for one in made["cells"]] == ["a", hand_in.HELP]
+        assert made["cells"][-1]["source"].splitlines()[2:] == [
+            "- add: 1 hint",
+            "- turns: 2 hints and the solution before a pass",
+        ]
+    assert [one["id"] for one in hand_in._to_hand_in(once, "0", {})["cells"]] == ["a"]
 
 
 def test_a_file_that_was_changed_after_it_was_checked_is_noted(handed_in: HandedIn, tmp_path: Path) -> None:

@@ -223,10 +223,17 @@ class Files:
         return done
 
     def _put(self, path: Path, text: str) -> bool:
-        """Write a file, unless it was saved since it was read: then the next look takes that up; return which."""
+        """Write a file, and return whether that is done: not if it was saved since it was read, nor if it cannot be.
+
+        The next look at what was saved tries again.
+        """
         if self._stamp(path) != self._seen.get(path):
             return False
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            self._say(f"{path.name} cannot be written ({error.strerror or error}). Mend that, and save once more.")
+            return False
         self._seen = {**self._seen, path: self._stamp(path)}
         return True
 

@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from scalelab._help import Taken, help_taken, in_words
 from scalelab.course.answers import Answer, defined
 from scalelab.course.find import RECORD, Course
 from scalelab.course.handed_in import CHECKSUM, HandedIn, NoNotebook, names_of, read
@@ -31,6 +33,8 @@ from scalelab.grading.nbval_run import Kernels
 from scalelab.grading.submissions import recognise
 
 TIMEOUT_S = 30.0
+HELP = "help-taken"
+"""The id of the cell that says which help was taken."""
 LONGEST_OUTPUT = 2_000
 SHOWN_LINES = 12
 UNDEFINED = re.compile(r"name '(\w+)' is not defined")
@@ -82,7 +86,7 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
     report(f"Those that you do not see give up to {reference.points - most} more.")
     checksum = digest_of_answers(given)
     file = _folder(path) / f"{reference.slug}.ipynb"
-    write_atomically(file, written(_to_hand_in(notebook, checksum)))
+    write_atomically(file, written(_to_hand_in(notebook, checksum, help_taken(path))))
     if answers(reference, read(file).cells) != given:
         raise NotToHandIn(f"{file} does not hold the answers of {path.name}; hand in {path.name} itself, and tell us.")
     report(f"Hand in {file}\n({file.stat().st_size / 1000:.0f} kB; checksum of its answers {checksum[:12]})")
@@ -113,18 +117,20 @@ def _said(
 
 
 def _read(path: Path) -> tuple[HandedIn, Notebook]:
+    """Return what a notebook hands in, however large its outputs are, and the notebook itself."""
     if not path.exists():
         raise NotToHandIn(f"{path} does not exist; name a notebook of your workspace's folder exercises.")
+    notebook = stored_notebook(path)
     try:
-        handed_in = read(path)
+        if notebook is None:
+            read(path)
+            raise NoNotebook("is a notebook of another format; open it in JupyterLab, save it, and try again")
+        with TemporaryDirectory(prefix="scalelab-") as folder:
+            small = Path(folder, f"{path.stem}.ipynb")
+            write_atomically(small, written(_to_hand_in(notebook, "", {})))
+            return read(small), notebook
     except NoNotebook as error:
         raise NotToHandIn(f"{path.name} {error}.") from error
-    notebook = stored_notebook(path)
-    if notebook is None:
-        raise NotToHandIn(
-            f"{path.name} is a notebook of another format; open it in JupyterLab, save it, and try again."
-        )
-    return handed_in, notebook
 
 
 def _lines(question: Question, answer: Answer, verdict: Verdict | None, release: Released) -> Iterator[str]:
@@ -154,10 +160,16 @@ def _folder(path: Path) -> Path:
     return root / TO_HAND_IN
 
 
-def _to_hand_in(notebook: Notebook, checksum: str) -> Notebook:
-    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output."""
+def _to_hand_in(notebook: Notebook, checksum: str, taken: Mapping[str, Taken]) -> Notebook:
+    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output.
+
+    A last cell tells whoever teaches which help was taken; no grade depends on it.
+    """
     own = own_metadata(notebook)
-    cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") != PROGRESS]
+    cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") not in (PROGRESS, HELP)]
+    if lines := [f"- {name}: {words}" for name, one in sorted(taken.items()) if (words := in_words(one))]:
+        source = "\n".join(["Help that was taken, as this machine noted it:", "", *lines])
+        cells.append({"cell_type": "markdown", "id": HELP, "metadata": {}, "source": source})
     metadata = notebook["metadata"] if isinstance(notebook.get("metadata"), dict) else {}
     return {**notebook, "cells": cells, "metadata": {**metadata, "scalelab": {**own, CHECKSUM: checksum}}}
 
