@@ -181,6 +181,23 @@ def test_a_checkpoint_answers_without_a_script(visit: Open) -> None:
     expect(page.get_by_text("Mark as finished")).to_have_count(0)
 
 
+def test_a_chapter_prints_as_a_handout(visit: Open) -> None:
+    page = visit(CHAPTER, until="load", color_scheme="dark").page
+    page.emulate_media(media="print", color_scheme="dark")
+    for left_out in (".sl-header", ".sl-nav", ".sl-finish", ".sl-turn", ".sl-predict button"):
+        expect(page.locator(left_out).first).to_be_hidden()
+    question = page.get_by_role("group", name="Question 1")
+    expect(question.locator("summary").first).to_be_visible()
+    expect(question.locator("details p").first).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body).colorScheme") == "light"
+    theme = "document.documentElement.dataset.theme"
+    before = page.evaluate(theme)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(theme) == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(theme) == before == "auto"
+
+
 def test_a_dead_link_leads_to_a_page_that_leads_on(site: Site, visit: Open) -> None:
     page = visit("chapters/no/such/page.html").page
     expect(page.get_by_role("heading", name="There is no page here")).to_be_visible()
