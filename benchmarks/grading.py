@@ -16,14 +16,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -78,7 +79,7 @@ def main() -> int:
     exercises = read_set(course.solutions / f"{options.set}.md")
     print(machine_card("nbval", "pytest", "ipykernel", "jupyter-client")._repr_mimebundle_()[0]["text/plain"])
     agree = True
-    with TemporaryDirectory(prefix="bench-grading-") as name:
+    with TemporaryDirectory(prefix="bench-grading-") as name, _cpu_meter() as cpu_seconds:
         root = Path(name)
 
         def job(label: str, students: int, timeout: float = options.timeout, endless: float = 0.0) -> Job:
@@ -90,7 +91,7 @@ def main() -> int:
             return Job(course, exercises, folder / "submissions", papers, folder, timeout, options.ours)
 
         if options.rounds:
-            agree = _side_by_side(job("class", options.students), options.only, options.rounds)
+            agree = _side_by_side(job("class", options.students), options.only, options.rounds, cpu_seconds)
         if options.endless:
             _endless(job("honest", options.students, 5.0), job("endless", options.students, 5.0, endless=0.1))
         for students in options.scale:
@@ -98,8 +99,8 @@ def main() -> int:
     return 0 if agree else 1
 
 
-def _side_by_side(job: Job, only: Sequence[str], rounds: int) -> bool:
-    print(f"\n{_about(job)}")
+def _side_by_side(job: Job, only: Sequence[str], rounds: int, cpu_seconds: Callable[[], float]) -> bool:
+    print(f"\n{_about(job)}; load before: {os.getloadavg()[0]:.1f}")
     graders = {name: prepare(job) for name, prepare in PREPARE.items() if name in only}
     seconds: dict[str, list[float]] = {name: [] for name in graders}
     cpu: dict[str, list[float]] = {name: [] for name in graders}
@@ -108,12 +109,16 @@ def _side_by_side(job: Job, only: Sequence[str], rounds: int) -> bool:
     for number in range(rounds):
         # Each round begins with another one: what a machine does over time is shared by all.
         for name in [*list(graders)[number % len(graders) :], *list(graders)[: number % len(graders)]]:
-            began, spent = time.perf_counter(), _cpu_seconds()
+            began, spent = time.perf_counter(), cpu_seconds()
             read = graders[name](number)
             seconds[name].append(time.perf_counter() - began)
-            cpu[name].append(_cpu_seconds() - spent)
+            cpu[name].append(cpu_seconds() - spent)
             points[name] = read()
-            print(f"round {number + 1}: {name} {seconds[name][-1]:.1f} s, of CPU {cpu[name][-1]:.1f} s", flush=True)
+            print(
+                f"round {number + 1}: {name} {seconds[name][-1]:.1f} s, of CPU {cpu[name][-1]:.1f} s, "
+                f"load after: {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
             agree &= _agree(points)
     _table(seconds, cpu, len(job.papers))
     return agree
@@ -142,7 +147,7 @@ def _agree(points: Mapping[str, Points]) -> bool:
 
 
 def _table(seconds: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[float]], submissions: int) -> None:
-    """Print the medians. CPU time is what a busy machine changes least."""
+    """Print the medians. CPU time (nan where it cannot be measured) is what a busy machine changes least."""
     print("\ngrader        median    lowest   highest      each  a minute  CPU each  nbgrader's time / its  CPU / its")
     base = {
         name: statistics.median(times["nbgrader"]) if "nbgrader" in times else None
@@ -160,10 +165,46 @@ def _table(seconds: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[fl
         )
 
 
-def _cpu_seconds() -> float:
-    """Return the CPU time of all processes that have ended below this one."""
-    times = os.times()
-    return times.children_user + times.children_system
+@contextmanager
+def _cpu_meter() -> Iterator[Callable[[], float]]:
+    """Yield what returns the CPU time of all that this process has started, from a control group of its own.
+
+    What `os.times` says of ended processes lacks those that nobody has waited for, as when Linux ends a sandbox.
+    """
+    own = next((folder for folder in _cpu_groups() if (folder / "cgroup.procs").exists()), None)
+    if own is None:
+        yield lambda: math.nan
+        return
+    group = own / f"bench-grading-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cgroup.procs").write_text("0", encoding="ascii")
+    except OSError:
+        yield lambda: math.nan
+        return
+
+    def seconds() -> float:
+        if (usage := group / "cpuacct.usage").exists():
+            return int(usage.read_text(encoding="ascii")) / 1e9
+        return int((group / "cpu.stat").read_text(encoding="ascii").split()[1]) / 1e6
+
+    try:
+        yield seconds
+    finally:
+        (own / "cgroup.procs").write_text("0", encoding="ascii")
+        with suppress(OSError):
+            group.rmdir()
+
+
+def _cpu_groups() -> Iterator[Path]:
+    """Yield the control groups of this process that count CPU time, of version 1 and of version 2."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "cpuacct" in controllers.split(","):
+                yield Path("/sys/fs/cgroup", controllers) / path.lstrip("/")
+            elif not controllers:
+                yield Path("/sys/fs/cgroup") / path.lstrip("/")
 
 
 def _nbgrader(job: Job) -> Callable[[int], Callable[[], Points]]:
@@ -244,7 +285,8 @@ def _scale(job: Job) -> None:
     print(
         f"{students} submissions: {watched.seconds:.1f} s, {watched.seconds / students:.3f} s each, "
         f"{60 * students / watched.seconds:.1f} a minute; "
-        f"memory at most {watched.peak():.0f} MiB ({first:.0f} in the first quarter, {last:.0f} in the last)",
+        f"memory at most {watched.peak():.0f} MiB ({first:.0f} in the first quarter, {last:.0f} in the last); "
+        f"load after: {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 

@@ -82,7 +82,7 @@ def write_small_course(root: Path, extensions: Path) -> Course:
 
 @dataclass
 class Served:
-    """A running `scalelab course` or `scalelab lab`: its process, the address of its server, and the token."""
+    """A running `scalelab course`, `start` or `lab`: its process, the address of its server, and the token."""
 
     process: subprocess.Popen[str]
     address: str
@@ -116,7 +116,7 @@ def start(*arguments: str) -> Served:
         said += line
         if "Ctrl-C" in line:
             break
-    link = re.search(r"JupyterLab: +(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", said)
+    link = re.search(r"JupyterLab: +(http://127\.0\.0\.1:\d+/)lab\S*\?token=(\w+)", said)
     if link is None:
         process.terminate()
         pytest.fail(f"`scalelab {' '.join(arguments)}` ended ({process.wait(60)}) without a link: {said}")

@@ -22,6 +22,13 @@ function themeSwitch(button) {
   show();
 }
 
+// Paper is light, and what a figure has painted on its canvas must be too.
+function lightOnPaper() {
+  let theme;
+  addEventListener("beforeprint", () => ([theme, root.dataset.theme] = [root.dataset.theme, "light"]));
+  addEventListener("afterprint", () => (root.dataset.theme = theme));
+}
+
 function copyButtons() {
   if (!navigator.clipboard) return;
   for (const block of document.querySelectorAll(".cell_input div[class*='highlight-'], article > section div.highlight-bash")) {
@@ -98,6 +105,7 @@ const PARTS = {
 };
 for (const [part, wanted] of Object.entries(PARTS)) if (document.querySelector(wanted)) import(part);
 marksInContents();
+lightOnPaper();
 themeSwitch(document.querySelector(".sl-theme"));
 copyButtons();
 keyboardScrolling();

@@ -89,7 +89,8 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 def _start(course: Course, options: argparse.Namespace) -> int:
     if options.prepare:
-        from scalelab.course.workspace import prepare, workspace_folder
+        from scalelab.course.placing import prepare
+        from scalelab.course.workspace import workspace_folder
 
         prepare(course, workspace_folder(course, options.workspace))
         return 0
@@ -97,8 +98,9 @@ def _start(course: Course, options: argparse.Namespace) -> int:
 
 
 def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
+    from scalelab.course.placing import opened
     from scalelab.course.serve import serve
-    from scalelab.course.workspace import AlreadyOpen, opened, workspace_folder
+    from scalelab.course.workspace import AlreadyOpen, workspace_folder
 
     try:
         with opened(course, workspace_folder(course, options.workspace), progress.say) as workspace:
@@ -125,7 +127,8 @@ def _submit_check(course: Course, options: argparse.Namespace) -> int:
 
 
 def _reset(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.workspace import existing_workspace, reset
+    from scalelab.course.placing import reset
+    from scalelab.course.workspace import existing_workspace
 
     reset(course, existing_workspace(course, options.workspace), options.exercise)
     return 0
@@ -133,7 +136,8 @@ def _reset(course: Course, options: argparse.Namespace) -> int:
 
 def _progress(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.start_page import LEGEND, table, total_line
-    from scalelab.course.workspace import existing_workspace, refresh, rows
+    from scalelab.course.workspace import existing_workspace
+    from scalelab.course.workspace_progress import refresh, rows
 
     workspace = existing_workspace(course, options.workspace)
     found = [row for row in rows(course, workspace) if not options.chapter or row.number == options.chapter]
@@ -265,83 +269,14 @@ def _canvas_id(text: str) -> tuple[str, int]:
     return slug, int(number)
 
 
-def _parser() -> argparse.ArgumentParser:
-    where = argparse.ArgumentParser(add_help=False)
-    where.add_argument(
-        "--course",
-        type=Path,
-        metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="the course (default: the folder you are in)",
-    )
-    serving = argparse.ArgumentParser(add_help=False)
-    serving.add_argument("--port", type=int, help="serve on this port (default: the first free one from 8888)")
-    serving.add_argument("--open", action="store_true", help="open the link in your browser")
-
-    working = argparse.ArgumentParser(add_help=False)
-    working.add_argument(
-        "--workspace",
-        type=Path,
-        metavar="DIR",
-        help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
-    )
+def _publishing(commands: argparse._SubParsersAction[argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
+    """Add the commands that make what others read: the site, and the course as one file."""
     site = argparse.ArgumentParser(add_help=False)
     site.add_argument(
         "--url",
         default="",
         help="where the site will stand: gives pages whole addresses for shared links, and the site a sitemap",
     )
-
-    parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    course = commands.add_parser(
-        "course",
-        parents=[where, serving, working],
-        help="build the book, then serve it beside your workspace in JupyterLab until Ctrl-C",
-        description="Build the book where it is out of date, then serve it beside your workspace in JupyterLab (see "
-        "`scalelab start`) until Ctrl-C.",
-    )
-    course.set_defaults(run=_course)
-    parts = course.add_subparsers(title="for authors", metavar="COMMAND")
-    sync = parts.add_parser(
-        "sync",
-        parents=[where],
-        help="write the exercise notebooks from solutions/*.md",
-        description="Write the student notebooks and the executed references from the exercise sets in solutions/.",
-    )
-    sync.add_argument("--force", action="store_true", help="write over a student notebook that holds answers")
-    sync.set_defaults(run=_sync)
-    check = parts.add_parser(
-        "check",
-        parents=[where],
-        help="check chapters and exercises against the rules of the course",
-        description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
-    )
-    check.set_defaults(run=_check)
-    nbgrader = parts.add_parser(
-        "nbgrader",
-        parents=[where],
-        help="write the exercise sets as assignments of nbgrader",
-        description="Write each exercise set into nbgrader's course folder FOLDER, as source/SET/SET.ipynb, with the "
-        "settings that it needs. Then `nbgrader generate_assignment SET` in that folder.",
-    )
-    nbgrader.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="nbgrader's course folder, which may not exist yet"
-    )
-    nbgrader.set_defaults(run=_nbgrader)
-
-    _add_student_commands(commands, where, serving, working)
-
-    lab = commands.add_parser(
-        "lab",
-        parents=[where, serving],
-        help="for authors: serve JupyterLab in the folder of the course",
-        description="Serve JupyterLab in the folder of the course until Ctrl-C, for authors: a chapter's text there "
-        "opens as a notebook. Students use `scalelab start`.",
-    )
-    lab.set_defaults(run=_lab)
-
     book = commands.add_parser(
         "book",
         parents=[where, site],
@@ -362,6 +297,53 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", default=Path("dist"), help="write into DIR (default: dist)"
     )
     released.set_defaults(run=_release)
+
+
+def _parser() -> argparse.ArgumentParser:
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--course",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="the course (default: the folder you are in)",
+    )
+    serving = argparse.ArgumentParser(add_help=False)
+    serving.add_argument("--port", type=int, help="serve on this port (default: the first free one from 8888)")
+    serving.add_argument("--open", action="store_true", help="open the link in your browser")
+
+    working = argparse.ArgumentParser(add_help=False)
+    working.add_argument(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="your workspace (default: the folder you are in, the one used last, or the one beside the course)",
+    )
+    parser = argparse.ArgumentParser(prog="scalelab", description=__doc__, parents=[where])
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    course = commands.add_parser(
+        "course",
+        parents=[where, serving, working],
+        help="build the book, then serve it beside your workspace in JupyterLab until Ctrl-C",
+        description="Build the book where it is out of date, then serve it beside your workspace in JupyterLab (see "
+        "`scalelab start`) until Ctrl-C.",
+    )
+    course.set_defaults(run=_course)
+    _add_author_commands(course, where)
+
+    _add_student_commands(commands, where, serving, working)
+
+    lab = commands.add_parser(
+        "lab",
+        parents=[where, serving],
+        help="for authors: serve JupyterLab in the folder of the course",
+        description="Serve JupyterLab in the folder of the course until Ctrl-C, for authors: a chapter's text there "
+        "opens as a notebook. Students use `scalelab start`.",
+    )
+    lab.set_defaults(run=_lab)
+
+    _publishing(commands, where)
 
     test = commands.add_parser(
         "test",
@@ -435,6 +417,36 @@ def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], wh
         help="Canvas's number of a set's assignment; may be given once per set",
     )
     grade.set_defaults(run=_grade)
+
+
+def _add_author_commands(course: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
+    parts = course.add_subparsers(title="for authors", metavar="COMMAND")
+    sync = parts.add_parser(
+        "sync",
+        parents=[where],
+        help="write the exercise notebooks from solutions/*.md",
+        description="Write the student notebooks and the executed references from the exercise sets in solutions/.",
+    )
+    sync.add_argument("--force", action="store_true", help="write over a student notebook that holds answers")
+    sync.set_defaults(run=_sync)
+    check = parts.add_parser(
+        "check",
+        parents=[where],
+        help="check chapters and exercises against the rules of the course",
+        description="Check chapters and exercises; name file, rule and mend of each fault. Status 1: there are some.",
+    )
+    check.set_defaults(run=_check)
+    nbgrader = parts.add_parser(
+        "nbgrader",
+        parents=[where],
+        help="write the exercise sets as assignments of nbgrader",
+        description="Write each exercise set into nbgrader's course folder FOLDER, as source/SET/SET.ipynb, with the "
+        "settings that it needs. Then `nbgrader generate_assignment SET` in that folder.",
+    )
+    nbgrader.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="nbgrader's course folder, which may not exist yet"
+    )
+    nbgrader.set_defaults(run=_nbgrader)
 
 
 def _add_student_commands(

@@ -51,13 +51,16 @@ def test_a_button_leads_to_lab_and_only_where_lab_is() -> None:
         '<a class="sl-open-in-lab" data-path="exercises/08.ipynb" href="/base/lab/tree/exercises/08.ipynb">Open</a>'
         "<a hidden>Other</a></p>"
     )
+    beside_a_workspace = with_lab_buttons(page, "/", in_workspace=True)
+    assert 'href="/lab/tree/chapters/a%20b.ipynb"' in beside_a_workspace
+    assert 'href="/lab/tree/exercises/08.ipynb"' in beside_a_workspace
 
 
 def test_the_book_and_lab_are_served_beside_each_other(
     small_course: Course, serve: Serve, http: urllib3.PoolManager
 ) -> None:
     served = serve("course", "--course", str(small_course.root))
-    assert f"JupyterLab: {served.link('lab')}\nThe book:   {served.link('book/')}\n" in served.said
+    assert f"JupyterLab: {served.link('lab/tree/start.md')}\nThe book:   {served.link('book/')}\n" in served.said
     assert listens(served.address)
 
     assert http.request("GET", served.link("lab")).status == 200
@@ -74,7 +77,7 @@ def test_the_book_and_lab_are_served_beside_each_other(
         return http.request("GET", f"{served.address}{path}", headers=cookie | headers, redirect=False)
 
     page = get("book/chapters/01_first.html")
-    assert 'data-path="chapters/01_first.md" href="/lab/tree/chapters/01_first.md">' in page.data.decode()
+    assert 'data-path="chapters/01_first.ipynb" href="/lab/tree/chapters/01_first.ipynb">' in page.data.decode()
     built = (small_course.html / "chapters" / "01_first.html").read_text(encoding="utf-8")
     assert 'data-path="chapters/01_first.md" hidden>' in built
     assert get("book/chapters/01_first.html", **{"If-None-Match": page.headers["ETag"]}).status == 304
@@ -91,8 +94,8 @@ def test_the_book_and_lab_are_served_beside_each_other(
 
     specs = json.loads(get("api/kernelspecs").data)
     assert list(specs["kernelspecs"]) == ["python3"]
-    assert specs["kernelspecs"]["python3"]["spec"]["display_name"] == "Python 3"
-    chapter = json.loads(get("api/contents/chapters/01_first.md?type=notebook&content=1").data)
+    assert specs["kernelspecs"]["python3"]["spec"]["display_name"] == "Scalable Python"
+    chapter = json.loads(get("api/contents/chapters/01_first.ipynb?type=notebook&content=1").data)
     assert chapter["type"] == "notebook"
     assert [cell["cell_type"] for cell in chapter["content"]["cells"]].count("code") == 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab.course.exercises import read_set
@@ -262,6 +262,7 @@ def damaged(draw: st.DrawFn, release: Notebook) -> tuple[Notebook, list[str]]:
     return notebook, [one for one in wrote if one in present]
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_nothing_that_a_student_wrote_is_lost_and_a_second_update_changes_nothing(
     release: Notebook, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -28,7 +28,8 @@ from scalelab.course.notebooks import student, text_of, written
 from scalelab.course.standing import PASSED, TRIED, standings
 from scalelab.course.updating import released
 from scalelab.course.watch import Files, NoNotebook, find_notebook
-from scalelab.course.workspace import Workspace, rows
+from scalelab.course.workspace import Workspace
+from scalelab.course.workspace_progress import rows
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
 

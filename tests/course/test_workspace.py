@@ -15,6 +15,7 @@ from scalelab.course.exercises import read_set
 from scalelab.course.find import Course, CourseNotFound, find_course
 from scalelab.course.lock import free
 from scalelab.course.notebooks import student, written
+from scalelab.course.placing import prepare, reset
 from scalelab.course.remember import RAN, digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
@@ -25,12 +26,10 @@ from scalelab.course.workspace import (
     Workspace,
     WorkspaceError,
     existing_workspace,
-    prepare,
-    reset,
-    rows,
     say_where,
     workspace_folder,
 )
+from scalelab.course.workspace_progress import rows
 from tiny import RIGHT, SLUG, cell, change, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"

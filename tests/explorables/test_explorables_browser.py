@@ -69,7 +69,7 @@ COUNT_FRAMES = """() => {
   window.frames_asked = 0;
   window.requestAnimationFrame = (draw) => (window.frames_asked++, ask(draw));
 }"""
-# What the pictures of half a second are made of: without a GPU each of these takes microseconds, thousands a frame too many.
+# What pictures are made of: without a GPU each of these takes microseconds, and thousands of them a frame.
 COUNT_STROKES = """async () => {
   const prototype = CanvasRenderingContext2D.prototype;
   let strokes = 0;

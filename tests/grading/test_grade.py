@@ -17,10 +17,11 @@ import pytest
 
 from scalelab.course.find import Course
 from scalelab.course.notebooks import text_of
-from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade, judge
-from scalelab.grading.kernels import kernels
-from scalelab.grading.merge import VISIBLE, notebook, read_reference
+from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade, judge, zygote
+from scalelab.grading.kernels import NoSandbox, kernels
+from scalelab.grading.merge import PROLOGUE, VISIBLE, notebook, read_reference
 from scalelab.grading.nbval_run import run
+from scalelab.grading.zygote import NoZygote
 from tiny import (
     POINTS,
     RIGHT,
@@ -384,7 +385,7 @@ def test_a_machine_slow_at_setting_up_costs_no_points(template: Course) -> None:
         notebooks = {VISIBLE: notebook(late, {"add": RIGHT["add"]}, VISIBLE)}
         records, _ = run(notebooks, timeout=TIMEOUT, kernels=own, stop=threading.Event())
     assert {seen.state for seen in records.values()} == {"passed"}
-    assert records[VISIBLE, "add-check"].seconds < TIMEOUT < records[VISIBLE, reference.setup[0]["id"]].seconds
+    assert records[VISIBLE, "add-check"].seconds < TIMEOUT < records[VISIBLE, PROLOGUE].seconds
 
 
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path) -> None:
@@ -424,6 +425,22 @@ def test_bad_input_is_said(template: Course, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="seconds above 0"):
         attempt(some, tmp_path / "out", timeout=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_where_nothing_can_be_sandboxed_nothing_is_graded_unasked(
+    one_question: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**settings: Any) -> Any:
+        raise NoZygote("Warm kernels do not start here: PermissionError: [Errno 1] Operation not permitted.")
+
+    monkeypatch.setattr(zygote, "warm_kernels", refused)
+    one = Class(one_question, tmp_path / "submissions", tmp_path / "grades")
+    one.hand_in("ann", {"add": RIGHT["add"]})
+    words = r"(?s)cannot be sandboxed here\. Warm .* not permitted\.\nNothing was graded\. --no-sandbox .* your rights"
+    with pytest.raises(NoSandbox, match=words):
+        grade(one.submissions, one.out, course=one_question, report=one.said.append)
+    assert not list(one.out.rglob("*.json"))
+    assert not (one.out / "grades.csv").exists()
 
 
 def test_references_must_be_there_and_in_step(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from scalelab.checks import Taken
 from scalelab.cli import main
 from scalelab.course.find import Course
+from scalelab.course.placing import prepare
 from scalelab.course.remember import RAN, digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
-from scalelab.course.workspace import Workspace, prepare
+from scalelab.course.workspace import Workspace
 from scalelab.grading import Grade, grade, hand_in
 from scalelab.grading.hand_in import Checked, NotToHandIn, submit_check
 from tiny import RIGHT, SLUG, cell, edited, load, quiet_sync, tiny_course
@@ -59,7 +60,9 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> HandedIn:
 
     edited(notebook, work)
     said: list[str] = []
-    checked = submit_check(course, notebook, said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scalelab.course.handed_in.LARGEST_MB", 1)  # the grader would not read this notebook
+        checked = submit_check(course, notebook, said.append)
     (folder / "class").mkdir()
     (folder / "class" / "ann.ipynb").write_bytes(checked.file.read_bytes())
     summary = grade(folder / "class", folder / "grades", course=course, sandbox=False, report=quiet)

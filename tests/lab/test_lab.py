@@ -1,21 +1,26 @@
-"""JupyterLab in a real browser: a student answers an exercise, and sees at once whether it is right."""
+"""JupyterLab in a real browser: a student's way from the start page to a grade, and an author's to a chapter."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from scalelab.course.exercises import read_set, sources
+from scalelab.course.exercises import Exercise, read_set
 from scalelab.course.find import Course, chapters
-from support import Served, start, write_small_course
+from scalelab.course.updating import PROGRESS
+from support import COMMAND, Served, start, write_small_course
 
 SET, EXERCISE = "08_asyncio", "ordered"
-PARTS = ("_config.yml", "_toc.yml", "pyproject.toml", "book", "chapters", "exercises")
+PARTS = ("_config.yml", "_toc.yml", "pyproject.toml", "book", "chapters", "exercises", "solutions")
+START_PAGE = ".jp-MarkdownViewer"
+TABLE_OF_CONTENTS = ".jp-TableOfContents"
 NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 STARTUP = 60_000
 CHECK = 60_000
@@ -33,18 +38,18 @@ def own_course(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Cour
 
 @pytest.fixture(scope="module")
 def lab(own_course: Course) -> Iterator[Served]:
-    yield from serving("lab", own_course)
+    yield from serving("lab", "--course", str(own_course.root))
 
 
 @pytest.fixture(scope="module")
 def small_and_served(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A small course, built, its book served beside Lab."""
     small = write_small_course(tmp_path_factory.mktemp("served"), course.root / "book" / "_ext")
-    yield from serving("course", small)
+    yield from serving("course", "--course", str(small.root))
 
 
-def serving(command: str, course: Course) -> Iterator[Served]:
-    served = start(command, "--course", str(course.root))
+def serving(*arguments: str) -> Iterator[Served]:
+    served = start(*arguments)
     yield served
     left, said = served.stop()
     assert left == []
@@ -66,9 +71,15 @@ def page(browser: Browser) -> Iterator[Page]:
     assert complaints == []
 
 
-def wait_for_notebook(page: Page) -> None:
+def wait_for_notebook(page: Page, kernel: str = "Scalable Python") -> None:
     page.locator(f"{NOTEBOOK} .jp-Notebook").wait_for(timeout=STARTUP)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("Python 3 | Idle", timeout=STARTUP)
+    expect(page.locator("#jp-main-statusbar")).to_contain_text(f"{kernel} | Idle", timeout=STARTUP)
+
+
+def command(*arguments: str) -> str:
+    """Run `scalelab ARGUMENTS` in a process of its own: the browser has this one's event loop. Return what it said."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    return f"{done.stdout}{done.stderr}"
 
 
 class Student:
@@ -105,32 +116,86 @@ class Student:
         return self.cell(f"{exercise}-check").locator(".jp-OutputArea")
 
 
-def test_an_answer_is_judged_in_the_notebook(page: Page, lab: Served, course: Course, own_course: Course) -> None:
-    source = next(path for path in sources(course) if path.stem == SET)
-    exercise = next(one for one in read_set(source).exercises if one.id == EXERCISE)
-    notebook = own_course.exercises / f"{source.stem}.ipynb"
-    page.goto(lab.link(f"lab/tree/exercises/{notebook.name}"))
-    wait_for_notebook(page)
+def shows(page: Page, lab: Served, text: str) -> None:
+    """Open the start page."""
+    page.goto(lab.link("lab/tree/start.md"))
+    expect(page.locator(START_PAGE)).to_contain_text(text, timeout=STARTUP)
+    expect(page.locator(TABLE_OF_CONTENTS)).to_be_visible()
+
+
+def leave(page: Page, lab: Served) -> None:
+    page.goto("about:blank")  # or it would complain of a server that is gone
+    left, said = lab.stop()
+    assert left == []
+    assert said.startswith("\nStopping.\n")  # a kernel that is about to start may say that it was interrupted
+
+
+def answer_wrongly_then_rightly(page: Page, notebook: Path, exercise: Exercise) -> None:
     student = Student(page, notebook)
     for setup in (name for name in student.places if name.startswith("setup-")):
         student.go(setup)
         page.keyboard.press("Shift+Enter")
-
-    found = student.answer(EXERCISE, exercise.solution)
-    expect(found).to_contain_text("✓", timeout=CHECK)
-    expect(found).not_to_contain_text("✗")
-
     wrong = exercise.wrongs[0]
-    found = student.answer(EXERCISE, wrong.source)
+    found = student.answer(exercise.id, wrong.source)
     expect(found).to_contain_text("✗", timeout=CHECK)
     expect(found).to_contain_text(wrong.message)
     expect(found).not_to_contain_text("Traceback")
+    found = student.answer(exercise.id, exercise.solution)
+    expect(found).to_contain_text("✓", timeout=CHECK)
+    expect(found).not_to_contain_text("✗")
+    student.go(PROGRESS)
+    page.keyboard.press("Shift+Enter")
+    points = f"{exercise.check_points} of 13 points"
+    expect(student.cell(PROGRESS).locator(".jp-OutputArea")).to_contain_text(points, timeout=CHECK)
+    # Nothing has to be saved by hand.
+    page.wait_for_function("() => !document.querySelector('.lm-TabBar-tab.jp-mod-dirty')", timeout=CHECK)
 
-    page.keyboard.press("ControlOrMeta+s")
-    expect(page.locator(".jp-NotebookPanel .jp-mod-dirty")).to_have_count(0)
-    page.wait_for_function("() => !document.querySelector('.lm-TabBar-tab.jp-mod-dirty')")
-    saved = json.loads(notebook.read_text(encoding="utf-8"))
-    assert "".join(saved["cells"][student.places[EXERCISE]]["source"]) == wrong.source
+
+def test_a_students_way_from_the_start_page_to_a_grade(
+    page: Page, own_course: Course, tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    workspace = tmp_path / "my work"
+    notebook = workspace / "exercises" / f"{SET}.ipynb"
+    handed_out = own_course.exercises / notebook.name
+    before = handed_out.read_text(encoding="utf-8")
+    exercise = next(one for one in read_set(own_course.solutions / f"{SET}.md").exercises if one.id == EXERCISE)
+    at = ("--course", str(own_course.root))
+    began = time.monotonic()
+    lab = start("start", str(workspace), *at)
+    ready = time.monotonic() - began
+    shows(page, lab, "0 of 37 exercises passed")
+    shown = time.monotonic() - began
+    tell(f"`scalelab start` in an empty folder: address after {ready:.1f} s, its page in a browser after {shown:.1f} s")
+    page.locator(f'{START_PAGE} a[href*="exercises/{SET}.ipynb"]').click()
+    wait_for_notebook(page)
+    expect(page.locator(TABLE_OF_CONTENTS)).to_contain_text("3. In the order you asked")
+    answer_wrongly_then_rightly(page, notebook, exercise)
+    said = command("reset", EXERCISE, "--workspace", str(workspace), *at)
+    assert f"exercises/{SET}.ipynb is open in JupyterLab" in said
+    leave(page, lab)
+    assert handed_out.read_text(encoding="utf-8") == before
+
+    # The course is updated.
+    heading = "## 3. In the order you asked"
+    assert before.count(heading) == 1
+    handed_out.write_text(before.replace(heading, f"{heading}, always"), encoding="utf-8")
+    lab = start("start", str(workspace), *at)
+    assert f"exercises/{SET}.ipynb: updated, with your answers.\n  {EXERCISE}: reworded; read it again.\n" in lab.said
+    shows(page, lab, "1 of 37 exercises passed")
+    leave(page, lab)
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]}
+    assert cells[EXERCISE] == exercise.solution
+    assert f"{heading}, always" in cells[f"{EXERCISE}-prompt"]
+
+    # What is checked and handed in is graded with the points that were said.
+    said = command("submit-check", str(notebook), *at)
+    assert f"✓ {EXERCISE}: {exercise.check_points} of {exercise.check_points}." in said
+    assert f"{exercise.check_points} of 13 points by the checks that you see" in said
+    grades = tmp_path / "grades"
+    command("grade", str(workspace / "to_hand_in"), "--out", str(grades), "--no-sandbox", *at)
+    (grade,) = (json.loads(path.read_text(encoding="utf-8")) for path in (grades / SET).glob("*.json"))
+    visible = {one["exercise"]: one["visible_points"] for one in grade["questions"] if one["points"]}
+    assert visible == {EXERCISE: exercise.check_points}
 
 
 def test_a_chapter_opens_as_a_notebook_and_is_saved_as_it_was(page: Page, lab: Served, own_course: Course) -> None:
@@ -138,7 +203,7 @@ def test_a_chapter_opens_as_a_notebook_and_is_saved_as_it_was(page: Page, lab: S
     before = chapter.path.read_bytes()
     page.goto(lab.link("lab/tree/chapters"))
     page.locator(f'.jp-DirListing-item[title^="Name: {chapter.path.name}"]').dblclick(timeout=STARTUP)
-    wait_for_notebook(page)
+    wait_for_notebook(page, "Python 3")
     expect(page.locator(f"{NOTEBOOK} .jp-Notebook h1").first).to_contain_text(chapter.title)
     expect(page.locator(f"{NOTEBOOK} .jp-Notebook .jp-CodeCell").nth(1)).to_be_attached()
 
@@ -157,7 +222,7 @@ def test_the_button_on_a_page_opens_its_notebook_in_lab(browser: Browser, small_
     page = browser.new_page()
     page.goto(small_and_served.link("book/chapters/02_second.html"))
     page.locator("a.sl-open-in-lab").click()
-    page.wait_for_url("**/lab/tree/chapters/02_second.md")
+    page.wait_for_url("**/lab/tree/chapters/02_second.ipynb")
     wait_for_notebook(page)
     expect(page.locator(f"{NOTEBOOK} .jp-Notebook h1").first).to_contain_text("The second chapter")
     page.close()

@@ -53,17 +53,26 @@ LOOKS = """
 }
 """
 ONE_OF_EACH_LOOK = "axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-look]' }] })"
-RULES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
-"""What is held against the page in which theme: colours in both, the rest once."""
+CONTRAST = {"runOnly": ["color-contrast"]}
+LAYOUT = ("color-contrast", "link-in-text-block", "region", "scrollable-region-focusable", "target-size")
+"""The rules whose verdict a narrower window can change."""
+RULES: dict[int, dict[str, dict[str, Any]]] = {
+    DESK["width"]: {"light": {}, "dark": CONTRAST},
+    PHONE["width"]: {"light": {"runOnly": LAYOUT}, "dark": CONTRAST},
+}
+"""What is held against the page at which width and in which theme: colours in all, what nothing changes once."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one page loaded (`requests`, `kilobytes`), what it asked for later too, and what is wrong with it."""
+    """What one page loaded (`requests`, `kilobytes`) and had loaded at its end (`asked`, `whole_kilobytes`), how many
+    explorables it has, and what is wrong with it."""
 
     path: str
     requests: int
     kilobytes: float
+    whole_kilobytes: float
+    figures: int
     asked: tuple[str, ...]
     errors: tuple[str, ...]
     violations: tuple[str, ...]
@@ -78,6 +87,7 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     requests, kilobytes = len(seen.requests), sum(site.sent.values()) / 1000
     page.evaluate(GO_THROUGH)
     page.wait_for_function(FIGURES_ARE_HERE)  # They are fetched when the reader comes near.
+    whole, figures = sum(site.sent.values()) / 1000, page.locator(".sl-explorable").count()
     page.emulate_media(reduced_motion="reduce")
     violations = []
     for screen in (DESK, PHONE):
@@ -87,7 +97,15 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     width = int(page.evaluate("document.documentElement.scrollWidth"))
     page.context.close()
     return Reading(
-        path, requests, kilobytes, tuple(seen.requests), tuple(seen.errors), tuple(violations), width_on_phone=width
+        path,
+        requests,
+        kilobytes,
+        whole,
+        figures,
+        tuple(seen.requests),
+        tuple(seen.errors),
+        tuple(violations),
+        width_on_phone=width,
     )
 
 
@@ -96,7 +114,8 @@ def broken_rules(page: Page) -> Iterator[str]:
     if not page.evaluate("Boolean(window.axe)"):
         page.evaluate(Axe().axe_script)
         page.evaluate(ONE_OF_EACH_LOOK)
-    for theme, rules in RULES.items():
+    assert page.viewport_size is not None
+    for theme, rules in RULES[page.viewport_size["width"]].items():
         page.emulate_media(color_scheme=theme)
         page.evaluate(LOOKS)
         found = AxeResults(page.evaluate("(options) => axe.run(options)", {"resultTypes": ["violations"], **rules}))

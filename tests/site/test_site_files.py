@@ -174,6 +174,15 @@ def test_the_list_of_claims_has_every_claim(course: Course, built_site: Path) ->
         assert back == [f"../book/claims.html#{chapter.number}-{claim}" for claim in made]
 
 
+def test_every_figure_says_what_it_shows(pages: list[Path]) -> None:
+    drawn = [found for path in pages for found in re.findall(r"<svg [^>]*role=\"img\"[^>]*>", path.read_text("utf-8"))]
+    assert len(drawn) > 20
+    for svg in drawn:
+        assert re.search(r'aria-label="[^"]{30,}"', svg), svg[:200]
+    pictures = [found for path in pages for found in re.findall(r"<img [^>]*>", path.read_text("utf-8"))]
+    assert all(re.search(r'alt="[^"]{30,}"', picture) for picture in pictures)
+
+
 def test_the_landing_page_shows_a_chart_of_the_last_run(built_site: Path) -> None:
     for name in ("index.html", "book/index.html"):
         text = (built_site / name).read_text(encoding="utf-8")

@@ -66,7 +66,7 @@ def _exercise_head(slug: str, matter: dict[str, object]) -> str:
         '<p class="sl-principle">Work on these in JupyterLab. Here you can read them first.</p>'
         f'<p class="sl-facts"><span>Exercises to chapter {number}</span><span>{minutes} minutes</span></p>'
         f"<ol class='sl-steps'><li>Open <code>exercises/{escape(slug)}.ipynb</code> in the JupyterLab that "
-        "<code>make course</code> starts.</li>"
+        "<code>make lab</code> starts.</li>"
         "<li>Write your answer in the cell below each prompt and run it.</li>"
         "<li>Run the check cell after it. It says in words what passes and what does not.</li>"
         "<li>Stuck? Each exercise has three hints, from a nudge to nearly the answer.</li></ol>"

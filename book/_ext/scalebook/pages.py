@@ -21,7 +21,7 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 NUMBERED = re.compile(r"chapters/(\d\d)_")
 DESCRIPTION_LENGTH = 160
 PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
-EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;)*</th>")
+EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;|<p></p>)*</th>")
 LOCAL_LINK = re.compile(
     r'(\b(?:href="|src="|action="|og:image" content="|scalebook/\w+": "))(?![a-z]+:|[/#"])([^"?#]+)'
 )
@@ -91,7 +91,8 @@ def _link_claims(app: Sphinx, page: str, body: str) -> str:
     def linked(claim: re.Match[str]) -> str:
         opened, name, closed = claim.groups()
         here = f'<a class="headerlink" href="#{name}" title="Link to this claim">#</a>'
-        return f'{opened} · <a href="{claims}#{row_of(page, name)}">all claims</a>{here}{closed}'
+        back = f'<span class="sl-back"> · <a href="{claims}#{row_of(page, name)}">all claims</a></span>'
+        return f"{opened}{back}{here}{closed}"
 
     return CLAIM.sub(linked, body)
 

@@ -1,6 +1,7 @@
 """Turn a chapter into the notebook that a student gets: the same cells, with MyST's own syntax as plain Markdown.
 
-JupyterLab's Markdown shows neither roles nor directives, and every other editor shows what is plain.
+JupyterLab's Markdown shows neither roles nor directives. Its extension for MyST shows them, and yet resolves no
+citation of a .bib file and no longer folds the hints of exercises; every other editor shows what is plain.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ chapter's title, principle and objectives, written by its author, and in a plain
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -13,6 +14,8 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from tornado.web import HTTPError
 
 from scalelab.course.find import FRONT_MATTER
+
+GENERATED = re.compile(r"(?:exercises|solutions)/[^/]+\.ipynb")
 
 
 def keep_front_matter(before: str, after: str) -> str:
@@ -35,9 +38,23 @@ def _by_jupytext(front_matter: str) -> bool:
 
 
 class CourseContents(AsyncLargeFileManager):
-    """The files of the course; Jupytext's server extension puts its reading and writing of text notebooks on top."""
+    """The files of the course; Jupytext's server extension puts its reading and writing of text notebooks on top.
+
+    What is generated opens and is not saved: an answer belongs into a workspace, a change into the source.
+    """
+
+    async def get(self, path: str, *args: Any, **options: Any) -> dict[str, Any]:
+        model = await super().get(path, *args, **options)  # type: ignore[no-untyped-call]
+        assert isinstance(model, dict)
+        return model | {"writable": False} if GENERATED.fullmatch(path.strip("/")) else model
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
+        if GENERATED.fullmatch(path.strip("/")):
+            raise HTTPError(
+                403,
+                f"{path} is generated from solutions/*.md by `scalelab course sync`. Answer it in a workspace of your "
+                "own: `scalelab start`.",
+            )
         if path.endswith(".md") and isinstance(model.get("content"), str):
             try:
                 before = await super().get(path, type="file", format="text")  # type: ignore[no-untyped-call]

@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jupytext.myst import MystMetadataParsingError, myst_to_notebook
-
 from scalelab.course.find import Course, FrontMatterError, front_matter
 from scalelab.errors import ScalelabError
 
@@ -188,6 +186,9 @@ class _Reader:
         return header
 
     def _cells(self) -> list[_Cell]:
+        # It takes longer to import than most that only look for sets take.
+        from jupytext.myst import MystMetadataParsingError, myst_to_notebook  # noqa: PLC0415
+
         text = self.path.read_text(encoding="utf-8")
         try:
             notebook = myst_to_notebook(text, add_source_map=True)

@@ -58,8 +58,11 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 
 
 @contextmanager
-def family() -> Iterator[Family]:
-    """Yield a family that has its own empty folder and Jupyter state; at the end no process of it is left."""
+def family(*, sweep: bool = True) -> Iterator[Family]:
+    """Yield a family that has its own empty folder and Jupyter state; at the end no process of it is left.
+
+    Not `sweep` leaves the processes to whoever started them: to look through all that run on a machine takes time.
+    """
     with TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         mark = uuid4().hex
@@ -74,7 +77,8 @@ def family() -> Iterator[Family]:
         try:
             yield this
         finally:
-            this.end()
+            if sweep:
+                this.end()
 
 
 def run_module(module: str, text: str, *, timeout: float) -> str | None:

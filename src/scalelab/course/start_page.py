@@ -60,7 +60,7 @@ def start_page(title: str, rows: Sequence[Row]) -> str:
         "It runs your answers as the grader does, says what passes, and writes the file to hand in. "
         "`scalelab progress` shows this page's table there, and `scalelab reset EXERCISE` brings back an exercise.",
         "",
-        "*This page is written anew whenever you open it.*",
+        "*This is how far you were when the page was opened. Reload it in your browser (F5) to see it anew.*",
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,8 @@ from traitlets import Instance
 
 from scalelab.course.find import Course
 from scalelab.course.sync import stored_notebook
-from scalelab.course.workspace import START, Workspace, refresh, with_progress
+from scalelab.course.workspace import START, Workspace
+from scalelab.course.workspace_progress import refresh, with_progress
 
 
 class WorkspaceContents(AsyncLargeFileManager):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -25,6 +26,7 @@ from scalelab.grading.keeper import Keeper, NotKept, keeping
 from scalelab.grading.kernels import kernels
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import BadReference, Reference, read_reference
+from scalelab.grading.nbval_run import make_ready
 from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
@@ -99,7 +101,10 @@ def grade(
         try:
             for one in grades:
                 keeper.keep(one)
-            with closing(_results(desk, left, len(kept), judging, report)) as results:
+            with closing(
+                # A cluster's workers may be set up otherwise: they are given nothing before the proof.
+                _results(desk, left, len(kept), judging, report, meanwhile=dask is None)
+            ) as results:
                 for submission, result, line in results:
                     if isinstance(result, Grade):
                         keeper.keep(result)
@@ -193,6 +198,7 @@ def _judging(
         with cluster(dask, timeout=timeout, sandbox=sandbox) as judges_and_number:
             yield judges_and_number
         return
+    make_ready()
     with kernels(used, sandbox=sandbox) as own:
         yield (
             lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
@@ -206,18 +212,42 @@ def _results(
     before: int,
     judging: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
     report: Callable[[str], None],
+    *,
+    meanwhile: bool,
 ) -> Generator[tuple[Submission, Grade | BaseException, str], None, None]:
-    """Yield what becomes of each submission, and a line about it; the references' own solutions are judged first."""
+    """Yield what becomes of each submission, and a line about it, once the references' own solutions have passed.
+
+    `meanwhile`: submissions are in work before that; nothing is told of them.
+    """
     if not left:
         return
     used = desk.used_by(left)
-    with judging(used) as (judges, side_by_side):
-        for reference in used:
-            _prove(reference, judges, report)
+    with judging(used) as (judges, side_by_side), _proofs(used, judges, report) as prove:
+        if not meanwhile:
+            prove()
         progress = _Progress(before + len(left), len(left), side_by_side)
         with closing(_judged(left, partial(desk.graded, judges), side_by_side)) as results:
             for submission, result in results:
+                prove()
                 yield submission, result, progress.line(submission, result)
+
+
+@contextmanager
+def _proofs(used: Sequence[Reference], judges: Judge, report: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Have the references' own solutions judged; yield what waits for that and tells of it, or raises BadReference."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(_proved, one, judges, stop) for one in used)
+
+        def prove() -> None:
+            while waiting:
+                report(waiting.popleft().result())
+
+        try:
+            yield prove
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def references_of(course: Course) -> dict[str, Reference]:
@@ -243,17 +273,17 @@ def _versions(course: Course) -> dict[str, str]:
     return {slug: digest for slug, digest in own.items() if isinstance(digest, str)}
 
 
-def _prove(reference: Reference, judges: Judge, report: Callable[[str], None]) -> None:
-    """Let the solutions be judged first: a reference that fails on this machine would fail every student."""
+def _proved(reference: Reference, judges: Judge, stop: Event) -> str:
+    """Judge the solutions, and say that they pass: a reference that fails on this machine would fail every student."""
     began = time.perf_counter()
-    verdicts = judges(reference, {q.exercise: q.solution for q in reference.questions}, Event())
+    verdicts = judges(reference, {q.exercise: q.solution for q in reference.questions}, stop)
     failed = [f"{name} ({verdict.state})" for name, verdict in verdicts.items() if verdict.state != PASSED]
     if failed:
         raise BadReference(
             f"solutions/{reference.slug}.ipynb does not pass its own checks on this machine: {', '.join(failed)}. "
             "Nothing was graded. Run `scalelab course check`, which says why."
         )
-    report(f"{reference.slug}: the {len(verdicts)} solutions pass here ({seconds(time.perf_counter() - began)}).")
+    return f"{reference.slug}: the {len(verdicts)} solutions pass here ({seconds(time.perf_counter() - began)})."
 
 
 def _judged(

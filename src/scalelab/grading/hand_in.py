@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scalelab._help import Taken, help_taken, in_words
@@ -116,18 +117,20 @@ def _said(
 
 
 def _read(path: Path) -> tuple[HandedIn, Notebook]:
+    """Return what a notebook hands in, however large its outputs are, and the notebook itself."""
     if not path.exists():
         raise NotToHandIn(f"{path} does not exist; name a notebook of your workspace's folder exercises.")
+    notebook = stored_notebook(path)
     try:
-        handed_in = read(path)
+        if notebook is None:
+            read(path)
+            raise NoNotebook("is a notebook of another format; open it in JupyterLab, save it, and try again")
+        with TemporaryDirectory(prefix="scalelab-") as folder:
+            small = Path(folder, f"{path.stem}.ipynb")
+            write_atomically(small, written(_to_hand_in(notebook, "", {})))
+            return read(small), notebook
     except NoNotebook as error:
         raise NotToHandIn(f"{path.name} {error}.") from error
-    notebook = stored_notebook(path)
-    if notebook is None:
-        raise NotToHandIn(
-            f"{path.name} is a notebook of another format; open it in JupyterLab, save it, and try again."
-        )
-    return handed_in, notebook
 
 
 def _lines(question: Question, answer: Answer, verdict: Verdict | None, release: Released) -> Iterator[str]:

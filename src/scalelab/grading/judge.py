@@ -199,8 +199,7 @@ class _Bench:
         return records, last_words
 
     def _verdict(self, name: str, records: Records, timeout: float, last_words: str = "") -> Verdict:
-        setup = [*(cell["id"] for cell in self.reference.setup), PROLOGUE]
-        for seen in (records.get((_label(name, role), cell), Seen()) for role in self.roles for cell in setup):
+        for seen in (records.get((_label(name, role), PROLOGUE), Seen()) for role in self.roles):
             if seen.state not in {PASSED, ""}:
                 return Verdict(NOT_JUDGED, seen.text or last_words or "The judge ended before this question.")
         hearings = {

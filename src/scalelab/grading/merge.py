@@ -107,11 +107,12 @@ def read_reference(path: Path) -> Reference:
 def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Notebook:
     """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
 
-    role: "check" or "hidden". Its cells: set-up, then per question the answer and the check, and last a look at all
-    that judges; where that is the only question, there is such a look before and after its check.
+    role: "check" or "hidden". Its cells: all of the set-up, then per question the answer and the check, and last a look
+    at all that judges; where that is the only question, there is such a look before and after its check.
     """
-    prologue, epilogue = _ours(PROLOGUE, guard.prologue()), _ours(EPILOGUE, guard.cell(), guard.EXPECTED)
-    cells = [*reference.setup, prologue]
+    setup = "\n".join([*(text_of(cell["source"]) for cell in reference.setup), guard.prologue()])
+    prologue, epilogue = _ours(PROLOGUE, setup), _ours(EPILOGUE, guard.cell(), guard.EXPECTED)
+    cells = [prologue]
     for question in reference.questions:
         if question.exercise in answers:
             # What nbval would compare with must be our own; an answer's output is compared with nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -12,7 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO
@@ -31,6 +35,7 @@ SILENCE_S = 30
 KEPT_LINES = 20
 POLL_S = 0.5
 PRELOADED = ("__main__", "scalelab.grading.nbval_run", "scalelab.grading.preload")
+PLUGINS = (plugin.__name__, "nbval.plugin")
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
     *("setupplan", "stepwise", "threadexception", "unittest", "unraisableexception"),
@@ -74,7 +79,9 @@ def run(
     """
     records: Records = {}
     last_words: list[str] = []
-    with family() as own:
+    # What runs in a sandbox ends with it, and carries no mark.
+    sweep = kernels.name == COLD_KERNEL
+    with family(sweep=sweep) as own:
         files = [_put(own, name, notebook) for name, notebook in notebooks.items()]
         process = _start(_arguments(own, files, timeout, kernels), own, kernels)
         try:
@@ -87,7 +94,8 @@ def run(
                 seen = Seen(record["state"], record["text"], record["said"], record["seconds"])
                 records[record["notebook"], record["cell"]] = seen
         finally:
-            own.end()
+            if sweep:
+                own.end()
             process.close()
     if stop.is_set():
         raise Stopped
@@ -107,8 +115,8 @@ def _arguments(own: Family, files: Sequence[Path], timeout: float, kernels: Kern
     return [
         *("-c", str(settings), "--rootdir", str(own.folder), "--noconftest"),
         *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
-        *("-p", plugin.__name__, "-p", "nbval.plugin", "--assert=plain"),
-        *("--capture=no", "--color=no", "--tb=no", "--quiet", "--nbval-lax", "--nbval-kernel-name", kernels.name),
+        *("--assert=plain", "--capture=no", "--color=no", "--tb=no", "--quiet"),
+        *("--nbval-lax", "--nbval-kernel-name", kernels.name),
         *("--nbval-cell-timeout", str(timeout), "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
         *map(str, files),
     ]
@@ -121,11 +129,27 @@ def _environment(own: Family, kernels: Kernels) -> dict[str, str]:
     return own.environment | more
 
 
-def _start(arguments: list[str], own: Family, kernels: Kernels) -> _Executed | _Forked:
+def make_ready() -> None:
+    """Let what judges are forked from begin to import, which takes a second, while the caller does other things."""
+    if _forks():
+        _context()
+        forkserver.ensure_running()
+
+
+def _forks() -> bool:
     # A fork server imports the program that it serves, which one that was typed or piped does not allow.
     program = getattr(sys.modules["__main__"], "__file__", None)
-    forks = sys.platform == "linux" and program is not None and Path(program).is_file()
-    return (_Forked if forks else _Executed)(arguments, own.folder, _environment(own, kernels))
+    return sys.platform == "linux" and program is not None and Path(program).is_file()
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def _start(arguments: list[str], own: Family, kernels: Kernels) -> _Executed | _Forked:
+    return (_Forked if _forks() else _Executed)(arguments, own.folder, _environment(own, kernels))
 
 
 class _Executed:
@@ -135,7 +159,7 @@ class _Executed:
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest", *arguments],
+            [sys.executable, "-P", "-m", "pytest", *(word for name in PLUGINS for word in ("-p", name)), *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -163,8 +187,7 @@ class _Forked:
     stream: IO[bytes]
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOADED))
+        context = _context()
         reader, writer = context.Pipe(duplex=False)
         self._process = context.Process(target=_judge, args=(writer, arguments, str(folder), environment), daemon=True)
         self._process.start()
@@ -194,7 +217,10 @@ def _judge(writer: Connection, arguments: list[str], folder: str, environment: d
         os.dup2(end, number)
     writer.close()
     os.close(nowhere)
-    os._exit(int(pytest.main(arguments)))
+    # A judge lives for a moment: what it leaves in cycles is gone with it.
+    gc.disable()
+    # By name, pytest looks for each plugin among all packages that are installed.
+    os._exit(int(pytest.main(arguments, plugins=[import_module(name) for name in PLUGINS])))
 
 
 def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) -> Iterator[str]:

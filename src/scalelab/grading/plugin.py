@@ -15,14 +15,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import pytest
+import zmq
 
 from scalelab.course.isolated import MARK, end_marked
 from scalelab.grading import guard
+from scalelab.grading.zygote import SOCKET
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LARGEST_OUTPUT = 200_000
@@ -31,21 +34,28 @@ LARGEST_TRACEBACK = 100
 RECORD = "scalelab: "
 COMPARED = {"check", "hidden", "guard"}
 QUESTION = {"answer", "check", "hidden"}
-UNHEARD = {"execute_input", "comm_open", "comm_msg", "comm_close"}
+UNHEARD = ("execute_input", "comm_open", "comm_msg", "comm_close")
 """Messages that nbval passes over, and yet would lay out for its log, which can take longer than an answer."""
+UNHEARD_TOPICS = tuple(f".{name}".encode() for name in UNHEARD)
 SLICE_S = 0.1
 SETUP_S = 60.0
 """The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
 
 
 class Listener:
-    """Stands between nbval and a kernel's client: takes output off the line at once, and notices a dead kernel."""
+    """Stands between nbval and a kernel's client: takes output off the line at once, and notices a dead kernel.
+
+    It reads the channels' sockets itself: jupyter_client's own way starts an event loop for every message.
+    """
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
         self.died = False
-        self._iopub = kernel.kc.get_iopub_msg
-        self._shell = kernel.kc.get_shell_msg
+        self._iopub = kernel.kc.iopub_channel
+        self._shell = kernel.kc.shell_channel
+        self._either = zmq.Poller()
+        for channel in (self._iopub, self._shell):
+            self._either.register(channel.socket, zmq.POLLIN)
         self._waiting: deque[dict[str, Any]] = deque()
         self._room = LARGEST_OUTPUT
         # Nobody asks for the heart's beat any more, and its thread waits for ever where a kernel broke its sockets.
@@ -61,24 +71,26 @@ class Listener:
         """Return the next reply, as jupyter_client does; raise Empty too when the kernel is dead."""
         until = time.monotonic() + timeout
         while True:
-            self._take_output(until)
             left = until - time.monotonic()
-            try:
-                return _needed(self._shell(timeout=max(0.0, min(SLICE_S, left))))
-            except Empty:
-                if left <= SLICE_S or not self._lives():
-                    raise
+            ready = dict(self._either.poll(_slice_ms(left)))
+            if self._iopub.socket in ready:
+                self._take_output(until)
+            if self._shell.socket in ready:
+                return _needed(_received(self._shell))
+            if left <= 0 or not (ready or self._lives()):
+                raise Empty
 
     def get_iopub_msg(self, *, timeout: float) -> Any:
         """Return the next message about output, as jupyter_client does; raise Empty too when the kernel is dead."""
         until = time.monotonic() + timeout
         while not self._waiting:
             left = until - time.monotonic()
-            try:
-                self._keep(self._iopub(timeout=max(0.0, min(SLICE_S, left))))
-            except Empty:
-                if left <= SLICE_S or not self._lives():
-                    raise
+            if self._iopub.socket.poll(_slice_ms(left)):
+                self._take_output(until)
+            elif not self._lives():
+                raise Empty
+            if left <= 0 and not self._waiting:
+                raise Empty
         return self._waiting.popleft()
 
     def _lives(self) -> bool:
@@ -86,11 +98,13 @@ class Listener:
         return not self.died
 
     def _take_output(self, until: float) -> None:
-        try:
-            while time.monotonic() < until:
-                self._keep(self._iopub(timeout=0))
-        except Empty:
-            return
+        with suppress(zmq.Again):
+            while True:
+                parts = self._iopub.socket.recv_multipart(zmq.NOBLOCK)
+                if not parts[0].endswith(UNHEARD_TOPICS):
+                    self._keep(_told(self._iopub, parts))
+                if time.monotonic() > until:
+                    return
 
     def _keep(self, message: dict[str, Any]) -> None:
         """Keep a message. What is printed beyond the room that is left is dropped, an error is cut but never dropped.
@@ -112,6 +126,20 @@ class Listener:
                 last["content"]["text"] += content["text"]
                 return
         self._waiting.append(_needed(message))
+
+
+def _slice_ms(left: float) -> int:
+    return round(1000 * max(0.0, min(SLICE_S, left)))
+
+
+def _received(channel: Any) -> dict[str, Any]:
+    return _told(channel, channel.socket.recv_multipart())
+
+
+def _told(channel: Any, parts: list[bytes]) -> dict[str, Any]:
+    """Return the message that came in these parts. Raises ValueError where it is not signed by the kernel's key."""
+    message: dict[str, Any] = channel.session.deserialize(channel.session.feed_identities(parts)[1])
+    return message
 
 
 def _needed(message: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +229,8 @@ class Reporter:
     def pytest_runtest_teardown(self, item: Any, nextitem: Any) -> Generator[None, None, None]:
         """End what a kernel has left behind, before the next one begins."""
         yield
-        if nextitem is None or nextitem.path != item.path:
+        # A sandbox ends with all that runs in it, and none of that carries the mark.
+        if SOCKET not in os.environ and (nextitem is None or nextitem.path != item.path):
             end_marked(os.environ[MARK], spare=os.getpid())
 
     @pytest.hookimpl

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import select
 import selectors
@@ -40,8 +41,10 @@ SOCKET = "SCALELAB_ZYGOTE"
 """The environment variable that says where the zygote listens."""
 JUPYTER = Path(__file__).parent / "jupyter"
 KERNEL = "scalelab-judge-warm"
+STREAM = "scalelab.grading.stream.Stream"
 
 WARM = (
+    STREAM.rpartition(".")[0],
     *("ipykernel.kernelapp", "ipykernel.debugger", "tornado.platform.asyncio", "faulthandler", "runpy"),
     *("IPython.core.completer", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger"),
     *(
@@ -503,6 +506,8 @@ def _application() -> Any:
             """There is none, and its parser takes long to build."""
 
     app: Any = Application.instance()
+    app.log.setLevel(logging.WARNING)
+    app.outstream_class = STREAM
     app.update_config(Config(HistoryManager={"enabled": False}))
     app.connection_file = str(CONNECTION / FILE)
     app.parent_handle = 1  # which is not watched, and spares the advice for people at a terminal

@@ -1,0 +1,140 @@
+"""What JupyterLab reads and writes: a workspace tells progress anew, and in the course nothing generated is changed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from tornado.web import HTTPError
+
+from scalelab.course import progress_here, remember
+from scalelab.course.contents import CourseContents
+from scalelab.course.exercises import read_set
+from scalelab.course.find import Course
+from scalelab.course.notebooks import student, written
+from scalelab.course.placing import prepare
+from scalelab.course.progress_here import SESSION, NotInAWorkspace, progress
+from scalelab.course.remember import RAN, digest
+from scalelab.course.updating import PROGRESS, source_of
+from scalelab.course.workspace import START, Workspace
+from scalelab.course.workspace_contents import WorkspaceContents
+from tiny import RIGHT, SLUG, cell, edited, load, source, tiny_course
+
+EXERCISES = f"exercises/{SLUG}.ipynb"
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    made = tiny_course(tmp_path / "course")
+    made.exercises.mkdir()
+    (made.root / EXERCISES).write_text(written(student(read_set(source(made)))), encoding="utf-8")
+    return made
+
+
+@pytest.fixture
+def workspace(course: Course, tmp_path: Path) -> Workspace:
+    return prepare(course, tmp_path / "mine", lambda text: None)
+
+
+@pytest.fixture
+def contents(course: Course, workspace: Workspace) -> WorkspaceContents:
+    manager = WorkspaceContents(root_dir=str(workspace.root))
+    manager.course, manager.workspace = course, workspace
+    return manager
+
+
+def passed(notebook: dict[str, Any]) -> None:
+    """Answer an exercise, and let its check have passed."""
+    cell(notebook, "add").update(source=RIGHT["add"])
+    mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: {"add": digest(RIGHT["add"])}}}
+    stream = {"output_type": "stream", "name": "stdout", "text": "✓ good\n"}
+    cell(notebook, "add-check").update(outputs=[stream, mark], execution_count=2)
+
+
+def shown(notebook: Any) -> str:
+    return str(cell(notebook, PROGRESS)["outputs"][0]["data"]["text/markdown"])
+
+
+def test_a_notebook_that_is_opened_shows_where_it_stands(contents: WorkspaceContents, workspace: Workspace) -> None:
+    edited(workspace.root / EXERCISES, passed)
+    on_disk = (workspace.root / EXERCISES).read_bytes()
+    model = asyncio.run(contents.get(EXERCISES, type="notebook"))
+    assert shown(model["content"]).startswith("**1 of 5 points**")
+    assert (workspace.root / EXERCISES).read_bytes() == on_disk
+    assert shown(load(workspace.root / EXERCISES)).startswith("**0 of 5 points**")
+    nbformat.validate(model["content"])  # type: ignore[no-untyped-call]
+
+
+def test_the_start_page_is_written_anew_at_each_save_and_each_visit(
+    contents: WorkspaceContents, workspace: Workspace
+) -> None:
+    page = workspace.root / START
+    model = asyncio.run(contents.get(EXERCISES, type="notebook"))
+    passed(model["content"])
+    asyncio.run(contents.save({"type": "notebook", "format": "json", "content": model["content"]}, EXERCISES))
+    assert "1 of 4 exercises passed" in page.read_text(encoding="utf-8")
+    page.write_text("scribbled over", encoding="utf-8")
+    assert "1 of 4 exercises passed" in asyncio.run(contents.get(START))["content"]
+    page.unlink()
+    assert "1 of 4 exercises passed" in asyncio.run(contents.get(START))["content"]
+
+
+def test_what_is_generated_opens_in_the_course_and_is_not_saved(course: Course) -> None:
+    manager = CourseContents(root_dir=str(course.root))
+    before = (course.root / EXERCISES).read_bytes()
+    model = asyncio.run(manager.get(EXERCISES, type="notebook"))
+    assert model["writable"] is False
+    with pytest.raises(HTTPError, match="Answer it in a workspace of your own"):
+        asyncio.run(manager.save({"type": "notebook", "content": model["content"]}, EXERCISES))
+    assert (course.root / EXERCISES).read_bytes() == before
+    assert asyncio.run(manager.get("chapters/01_tiny.md"))["writable"] is True
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
+    """A shell with our extension, which begins knowing nothing."""
+    monkeypatch.setattr(remember, "checks", {})
+    monkeypatch.setattr(remember, "ran", {})
+    made = InteractiveShell()
+    made.history_manager.enabled = False
+    remember.load_ipython_extension(made)
+    return made
+
+
+def test_a_kernel_says_of_which_answer_a_pass_is(
+    shell: InteractiveShell, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[dict[str, Any]] = []
+    said: list[str] = []
+    monkeypatch.setattr(shell.display_pub, "publish", lambda data, metadata: published.append(data))
+    monkeypatch.setattr(progress_here, "display", lambda markdown: said.append(markdown.data))
+    monkeypatch.setenv(SESSION, str(workspace.root / EXERCISES))
+    check = source_of(cell(load(workspace.root / EXERCISES), "add-check"))
+    shell.run_cell(source_of(cell(load(workspace.root / EXERCISES), "setup-1")), cell_id="setup-1")
+
+    shell.run_cell("def add(a, b): return a - b", cell_id="add")
+    shell.run_cell(check, cell_id="add-check")
+    progress()
+    assert published == []
+    assert "| ◐ | Add two numbers | 0 of 1 | its check says what is missing |" in said[-1]
+
+    shell.run_cell(RIGHT["add"], cell_id="add")
+    shell.run_cell(check, cell_id="add-check")
+    progress()
+    assert published[-1][RAN]["add"] == digest(RIGHT["add"] + "\n")
+    assert "| ● | Add two numbers | 1 of 1 |  |" in said[-1]
+
+    shell.run_cell(f"{RIGHT['add']}  # again", cell_id="add")
+    progress()
+    assert "| ◐ | Add two numbers | 0 of 1 | changed since it passed; run the answer and its check again |" in said[-1]
+
+
+def test_progress_elsewhere_says_where_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(SESSION, raising=False)
+    with pytest.raises(NotInAWorkspace, match="Open one from the start page"):
+        progress()
