@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +25,21 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for command in ("course", "start", "watch", "lab", "book", "test", "clean", "doctor", "grade"):
-        assert f"\n    {command} " in said
+    for command in (
+        "course",
+        "start",
+        "progress",
+        "reset",
+        "submit-check",
+        "watch",
+        "lab",
+        "book",
+        "test",
+        "clean",
+        "doctor",
+        "grade",
+    ):
+        assert re.search(rf"^    {command}\b", said, re.MULTILINE)
 
 
 def test_an_error_is_words_on_stderr_and_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

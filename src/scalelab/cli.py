@@ -1,4 +1,4 @@
-"""The command `scalelab`: build and serve the course, test it, record runs, keep exercises in step, grade."""
+"""The command `scalelab`: work on the course, build and serve it, test it, keep exercises in step, grade."""
 
 from __future__ import annotations
 
