@@ -213,8 +213,10 @@ def test_a_chapter_prints_as_a_handout(visit: Open) -> None:
     before = page.evaluate(theme)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(theme) == "light"
+    expect(page.locator(".sl-machine table").first).to_be_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate(theme) == before == "auto"
+    expect(page.locator(".sl-machine table").first).to_be_hidden()
 
 
 def test_a_dead_link_leads_to_a_page_that_leads_on(site: Site, visit: Open) -> None:
