@@ -135,6 +135,7 @@ def test_kernels_terminals_and_what_they_started_end_with_the_server(
 
     client = BlockingKernelClient()
     client.load_connection_file(str(runtime / f"kernel-{json.loads(kernel.data)['id']}.json"))
+    client.hb_channel.time_to_dead = 60.0  # in its second of patience, a busy machine has not begun the kernel
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)

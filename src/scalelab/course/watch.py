@@ -270,24 +270,21 @@ class Files:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def watch(notebook: Path, *, as_python: bool = False, once: bool = False, out: TextIO | None = None) -> bool:
+def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> bool:
     """Show how the answers stand, again at each save, until `q` or Ctrl-C; return whether all of them pass.
 
     as_python: write a plain file beside the notebook first. once: show it once, and return. On a terminal, keys give
     hints and solutions; elsewhere, lines are printed one below the other. Raises NoNotebook.
     """
-    stream = sys.stdout if out is None else out
     with WarmModule("scalelab.course.run_cells", ["from scalelab import checks", "import aiohttp"]) as warm:
-        screen = _Screen(stream, live=not once and stream.isatty() and sys.stdin.isatty())
+        screen = _Screen(sys.stdout, live=not once and sys.stdout.isatty() and sys.stdin.isatty())
         files = Files(notebook, screen.notice)
         if as_python:
             files.write_text()
         session = _Session(files, Judge(warm), screen)
-        session.check()
-        if once:
-            return session.done
-        with _keys(live=screen.live) as pressed:
-            while (key := pressed(POLL_S)) != "q":
+        with _keys(live=screen.live) as pressed:  # from the first page on, which names the keys
+            session.check()
+            while not once and (key := pressed(POLL_S)) != "q":
                 if key:
                     session.press(key)
                 if files.saved():
