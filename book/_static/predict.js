@@ -40,7 +40,8 @@ function mark(figure, answer, unit) {
 
 function show(form, answer) {
   const { prediction: key, unit } = form.dataset;
-  form.querySelector(".sl-predict-said").textContent = `Kept in this browser: ${words(answer, unit)}. Read on to see the run.`;
+  const where = recall("prediction", key) === null ? "Noted until you leave this page" : "Kept in this browser";
+  form.querySelector(".sl-predict-said").textContent = `${where}: ${words(answer, unit)}. Read on to see the run.`;
   for (const place of document.querySelectorAll(`[data-shows-prediction="${CSS.escape(key)}"]`)) {
     if (place.matches("figure")) mark(place, answer, unit);
     else place.textContent = `You predicted ${words(answer, unit)}.`;

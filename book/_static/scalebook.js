@@ -22,11 +22,20 @@ function themeSwitch(button) {
   show();
 }
 
-// Paper is light, and what a figure has painted on its canvas must be too.
-function lightOnPaper() {
-  let theme;
-  addEventListener("beforeprint", () => ([theme, root.dataset.theme] = [root.dataset.theme, "light"]));
-  addEventListener("afterprint", () => (root.dataset.theme = theme));
+// Paper is light, and what a figure has painted on its canvas must be too. It shows the cards of machines, for it has no
+// button to open them.
+function readyForPaper() {
+  let [theme, opened] = ["", []];
+  const open = (are) => opened.forEach((card) => (card.open = are));
+  addEventListener("beforeprint", () => {
+    [theme, root.dataset.theme] = [root.dataset.theme, "light"];
+    opened = [...document.querySelectorAll(".sl-machine:not([open])")];
+    open(true);
+  });
+  addEventListener("afterprint", () => {
+    root.dataset.theme = theme;
+    open(false);
+  });
 }
 
 function copyButtons() {
@@ -105,7 +114,7 @@ const PARTS = {
 };
 for (const [part, wanted] of Object.entries(PARTS)) if (document.querySelector(wanted)) import(part);
 marksInContents();
-lightOnPaper();
+readyForPaper();
 themeSwitch(document.querySelector(".sl-theme"));
 copyButtons();
 keyboardScrolling();

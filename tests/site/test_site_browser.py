@@ -172,6 +172,25 @@ def test_what_a_reader_leaves_is_kept_shown_saved_loaded_and_cleared(site: Site,
     assert not seen.errors
 
 
+def test_without_storage_the_page_works_and_says_that_nothing_is_kept(site: Site, visit: Open) -> None:
+    seen = visit("index.html", until="load")
+    seen.page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('off', 'SecurityError'); } })"
+    )
+    seen.page.reload()
+    expect(seen.page.locator(".sl-kept [role=status]")).to_contain_text("storage is switched off")
+    seen.page.goto(site.address + CHAPTER)
+    question = seen.page.get_by_role("group", name="Question 1")
+    question.locator("summary").first.press("Enter")
+    expect(question.locator("details p").first).to_be_visible()
+    form = seen.page.locator("form.sl-predict[data-kind=number]").first
+    form.get_by_role("spinbutton").fill("500")
+    form.get_by_role("button", name="Commit").click()
+    expect(form.get_by_role("status")).to_contain_text("Noted until you leave this page: 500")
+    expect(seen.page.locator(".sl-prediction-mark").first).to_be_attached()
+    assert not seen.errors
+
+
 def test_a_checkpoint_answers_without_a_script(visit: Open) -> None:
     page = visit(CHAPTER, until="load", java_script_enabled=False).page
     answer = page.get_by_role("group", name="Question 1").locator("details.sl-right")
@@ -194,8 +213,10 @@ def test_a_chapter_prints_as_a_handout(visit: Open) -> None:
     before = page.evaluate(theme)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(theme) == "light"
+    expect(page.locator(".sl-machine table").first).to_be_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate(theme) == before == "auto"
+    expect(page.locator(".sl-machine table").first).to_be_hidden()
 
 
 def test_a_dead_link_leads_to_a_page_that_leads_on(site: Site, visit: Open) -> None:
