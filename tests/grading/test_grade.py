@@ -41,6 +41,7 @@ TIMEOUT = 3.0
 TOGETHER_S = 1.0
 """A cell that takes longer beside others is judged again alone: this short, endless answers cost the tests less."""
 LEFT_BEHIND = "scalelab-test-left-behind"
+SLEEPER = f"[sys.executable, '-c', 'import time; time.sleep(600)', '{LEFT_BEHIND}']"
 FULL = sum(POINTS.values())
 
 BLANK = {"add": " ", "ordered": " ", "mend": " "}
@@ -208,11 +209,10 @@ def spoiled(template: Course, tmp_path_factory: pytest.TempPathFactory) -> Class
     for add, ordered in PAIRS:
         answers = {"add": SPOILED["add"][add][0], "ordered": SPOILED["ordered"][ordered][0]}
         one.hand_in(add, RIGHT | answers)
-    sleeper = f"[sys.executable, '-c', 'import time; time.sleep(600)', '{LEFT_BEHIND}']"
     odd = {
         "add": "import os\ndef add(a, b):\n    return a + b if 'question.ipynb' not in os.listdir() else 0",
         "ordered": "for number in range(1200):\n    print(number, flush=True)\n" + RIGHT["ordered"],
-        "mend": f"import subprocess, sys\nsubprocess.Popen({sleeper}, start_new_session=True)\n{RIGHT['mend']}",
+        "mend": f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)\n{RIGHT['mend']}",
     }
     one.hand_in("odd", odd)
     with pytest.MonkeyPatch.context() as patch:
@@ -279,9 +279,22 @@ def test_what_an_answer_does_besides_does_not_matter(spoiled: Class) -> None:
     assert points(spoiled.grade_of("odd")) == POINTS
 
 
+def still_running() -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if LEFT_BEHIND in (one.info["cmdline"] or [])]
+
+
 def test_nothing_is_left_running(spoiled: Class) -> None:
-    left = [process for process in psutil.process_iter(["cmdline"]) if LEFT_BEHIND in (process.info["cmdline"] or [])]
-    assert not left
+    assert not still_running()
+
+
+def test_without_a_sandbox_nothing_is_left_running_either(
+    one_question: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "screen", lambda *_: ())
+    leaves = f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)\n{RIGHT['add']}"
+    found = judge.judge(read_reference(reference_path(one_question)), {"add": leaves}, timeout=60.0)
+    assert found["add"].state == "passed"
+    assert not still_running()
 
 
 def test_what_is_not_graded_is_named(graded: Class) -> None:
