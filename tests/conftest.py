@@ -24,7 +24,7 @@ settings.load_profile("unhurried")
 
 TOLD = "told"
 LONGEST = (
-    # Two workers take these in turn. What chapters measure suffers from what runs beside them: here browsers only.
+    # The workers take these in turn. What chapters measure suffers from what runs beside them: here browsers only.
     *("test_chapters", "test_explorables_browser", "test_attacks", "test_site_browser"),
     *("test_grade", "test_build", "test_exercise_sets", "test_nbgrader", "test_sandbox", "test_cluster"),
     *("test_resume", "test_caches", "test_lab"),

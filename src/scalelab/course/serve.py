@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 import psutil
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.manager import ContentsManager
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 
 from scalelab._help import COURSE
 from scalelab.course import processes
@@ -101,6 +103,15 @@ class CourseServer(ServerApp):
         await super()._cleanup()
 
 
+class CourseKernel(ServerKernelManager):
+    """A kernel whose own complaints go into the server's log: ended in the middle of a cell, it has some."""
+
+    complaints: IO[bytes]
+
+    async def start_kernel(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
+        await super().start_kernel(*args, **{**options, "stdout": self.complaints, "stderr": self.complaints})
+
+
 def serve(
     course: Course,
     progress: Progress,
@@ -151,6 +162,7 @@ def serve(
             "--LabApp.log_level=ERROR",
             "--LabApp.extension_manager=readonly",
             f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}",
+            f"--MultiKernelManager.kernel_manager_class={CourseKernel.__module__}.{CourseKernel.__name__}",
             f"--KernelSpecManager.allowed_kernelspecs={KERNEL_NAME}",
             f"--KernelManager.transport_encryption={transport_encryption()}",
             f"--LabApp.user_settings_dir={settings / 'lab' / 'user-settings'}",
@@ -178,7 +190,8 @@ def serve(
             webbrowser.open(links["The book" if book else "JupyterLab"])
 
     server.when_ready = when_ready
-    server.start()
+    with log.open("ab") as CourseKernel.complaints:
+        server.start()
 
 
 def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
