@@ -22,6 +22,7 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+CHAPTER_TESTS = "tests/chapters"
 KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 
@@ -173,15 +174,20 @@ def _test(course: Course, options: argparse.Namespace) -> int:
     from scalelab.course.execute import recall
     from scalelab.course.find import chapters
 
-    arguments, environment = options.rest, dict(os.environ)
-    if not arguments:
-        environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
-        # Chapters are executed with nothing beside them, for their results are shown; then workers share the tests:
-        # one more than the machines that this is meant for have cores, since many tests wait for what they started.
-        subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
-        arguments = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
-    pytest = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(pytest, cwd=course.root, env=environment, check=False).returncode
+    def pytest(*arguments: str) -> int:
+        command = [sys.executable, "-m", "pytest", *arguments]
+        return subprocess.run(command, cwd=course.root, env=environment, check=False).returncode
+
+    environment = dict(os.environ)
+    if options.rest:
+        return pytest(*options.rest)
+    environment[KEPT_CHAPTERS] = ",".join(one.slug for one in chapters(course) if recall(course, one) is not None)
+    # Chapters measure: they are executed, and judged again, with nothing beside them.
+    subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
+    alone = pytest(CHAPTER_TESTS)
+    # One worker more than the machines that this is meant for have cores: many tests wait for what they started.
+    shared = pytest(f"--ignore={CHAPTER_TESTS}", "--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
+    return alone or shared
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:

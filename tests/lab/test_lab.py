@@ -127,7 +127,22 @@ def leave(page: Page, lab: Served) -> None:
     page.goto("about:blank")  # or it would complain of a server that is gone
     left, said = lab.stop()
     assert left == []
-    assert said.startswith("\nStopping.\n")  # a kernel that is about to start may say that it was interrupted
+    assert said == "\nStopping.\n"
+
+
+def read_run_and_predict(page: Page, chapter: Path) -> None:
+    """Run a chapter's cells up to the first that asks for a number, and commit one."""
+    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    asking = next(place for place, cell in enumerate(code) if "predict(" in "".join(cell["source"]))
+    student = Student(page, chapter)
+    for cell in code[: asking + 1]:
+        student.go(cell["id"])
+        page.keyboard.press("Shift+Enter")
+    asked = student.cell(code[asking]["id"]).locator(".jp-OutputArea")
+    asked.get_by_label("Your number").fill("100", timeout=CHECK)
+    asked.get_by_role("button", name="Commit").click()
+    expect(asked).to_contain_text("Kept: 100 ")
 
 
 def answer_wrongly_then_rightly(page: Page, notebook: Path, exercise: Exercise) -> None:
@@ -140,6 +155,13 @@ def answer_wrongly_then_rightly(page: Page, notebook: Path, exercise: Exercise) 
     expect(found).to_contain_text("✗", timeout=CHECK)
     expect(found).to_contain_text(wrong.message)
     expect(found).not_to_contain_text("Traceback")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")  # a cell of the student's own
+    page.keyboard.press("Enter")
+    page.keyboard.insert_text("checks.hint()")
+    page.keyboard.press("Shift+Enter")
+    hinted = page.locator(f"{NOTEBOOK} .jp-Notebook .jp-OutputArea", has_text=f"Hint 1 of 3 on {exercise.id}")
+    expect(hinted).to_be_attached(timeout=CHECK)
     found = student.answer(exercise.id, exercise.solution)
     expect(found).to_contain_text("✓", timeout=CHECK)
     expect(found).not_to_contain_text("✗")
@@ -166,6 +188,10 @@ def test_a_students_way_from_the_start_page_to_a_grade(
     shows(page, lab, "0 of 37 exercises passed")
     shown = time.monotonic() - began
     tell(f"`scalelab start` in an empty folder: address after {ready:.1f} s, its page in a browser after {shown:.1f} s")
+    page.locator(f'{START_PAGE} a[href*="chapters/{SET}.ipynb"]').click()
+    wait_for_notebook(page)
+    read_run_and_predict(page, workspace / "chapters" / f"{SET}.ipynb")
+    shows(page, lab, "0 of 37 exercises passed")
     page.locator(f'{START_PAGE} a[href*="exercises/{SET}.ipynb"]').click()
     wait_for_notebook(page)
     expect(page.locator(TABLE_OF_CONTENTS)).to_contain_text("3. In the order you asked")
