@@ -89,6 +89,7 @@ class Server:
         self._pages = {
             path: page if isinstance(page, Page) else Page(json=page) for path, page in (pages or {}).items()
         }
+        self._served: dict[str, Page] = {}
 
     def url(self, path: str) -> str:
         """Return the address of a path, which begins with "/"."""
@@ -101,7 +102,11 @@ class Server:
     def page(self, path_or_url: str) -> Page:
         """Return what the server answers there, latency and body filled in."""
         path = path_or_url.removeprefix(self._origin)
-        page = self._pages.get(path, Page())
+        if path not in self._served:
+            self._served[path] = self._filled_in(path, self._pages.get(path, Page()))
+        return self._served[path]
+
+    def _filled_in(self, path: str, page: Page) -> Page:
         if page.latency is None:
             page = replace(page, latency=instant(self._low + self._draw("latency", path) * (self._high - self._low)))
         if page.json is None and page.text is None:
