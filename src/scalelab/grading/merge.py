@@ -6,6 +6,7 @@ import ast
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
@@ -135,13 +136,18 @@ def _ours(name: str, source: str, printed: str = "") -> Cell:
 def _guarded(question: Question, role: str, *, whole: bool) -> Cell:
     """Return a check with a look at the machinery before and after it, and what it takes over from a visible one."""
     check = question.check(role)
-    source = text_of(check["source"])
-    if role == HIDDEN:
-        source = f"{_given(text_of(question.visible['source']))}\n{source}"
-    look = guard.cell(source, whole=whole)
+    given = text_of(question.visible["source"]) if role == HIDDEN else ""
+    source = _between_looks(text_of(check["source"]), given, whole=whole)
     printed = "".join(text_of(output["text"]) for output in check["outputs"])
     stream = {"name": "stdout", "output_type": "stream", "text": f"{guard.EXPECTED}{printed}{guard.EXPECTED}"}
-    return check | {"source": f"{look}\n{source}\n{look}", "outputs": [stream]}
+    return check | {"source": source, "outputs": [stream]}
+
+
+@lru_cache(maxsize=1024)  # it parses the checks, which are the same for every submission
+def _between_looks(check: str, given: str, *, whole: bool) -> str:
+    source = f"{_given(given)}\n{check}" if given else check
+    look = guard.cell(source, whole=whole)
+    return f"{look}\n{source}\n{look}"
 
 
 def _given(check: str) -> str:

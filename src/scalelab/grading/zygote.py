@@ -45,6 +45,7 @@ STREAM = "scalelab.grading.stream.Stream"
 
 WARM = (
     STREAM.rpartition(".")[0],
+    "scalelab.grading.plain_python",
     *("ipykernel.kernelapp", "ipykernel.debugger", "tornado.platform.asyncio", "faulthandler", "runpy"),
     *("IPython.core.completer", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger"),
     *(
@@ -485,8 +486,11 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
 def _prepared() -> Callable[[], None]:
     """Return ipykernel's loop, once all its sockets are bound."""
     sys.argv[:] = ["ipykernel_launcher.py"]
+    from scalelab.grading.plain_python import PlainPython  # noqa: PLC0415
+
     app = _application()
     app.initialize()
+    app.shell.input_transformer_manager = PlainPython()
     # A thread of its own binds the heartbeat's.
     until = time.monotonic() + HEARTBEAT_S
     while not all((CONNECTION / f"{IP}-{port}").exists() for port in PORTS.values()):
