@@ -38,7 +38,8 @@ PRELOADED = ("__main__", "scalelab.grading.nbval_run", "scalelab.grading.preload
 PLUGINS = (plugin.__name__, "nbval.plugin")
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
-    *("setupplan", "stepwise", "threadexception", "unittest", "unraisableexception"),
+    *("recwarn", "setupplan", "stepwise", "subtests", "threadexception", "tmpdir", "unittest", "unraisableexception"),
+    "warnings",
 )
 """Plugins of pytest that a judge has no use for, of which some take longer than an answer."""
 

@@ -37,6 +37,7 @@ QUESTION = {"answer", "check", "hidden"}
 UNHEARD = ("execute_input", "comm_open", "comm_msg", "comm_close")
 """Messages that nbval passes over, and yet would lay out for its log, which can take longer than an answer."""
 UNHEARD_TOPICS = tuple(f".{name}".encode() for name in UNHEARD)
+BUSY = b'{"execution_state": "busy"}'
 SLICE_S = 0.1
 SETUP_S = 60.0
 """The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
@@ -101,7 +102,7 @@ class Listener:
         with suppress(zmq.Again):
             while True:
                 parts = self._iopub.socket.recv_multipart(zmq.NOBLOCK)
-                if not parts[0].endswith(UNHEARD_TOPICS):
+                if not parts[0].endswith(UNHEARD_TOPICS) and BUSY not in parts[-1][: 2 * len(BUSY)]:
                     self._keep(_told(self._iopub, parts))
                 if time.monotonic() > until:
                     return
