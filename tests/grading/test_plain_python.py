@@ -14,6 +14,8 @@ from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import find_course
 from scalelab.grading.plain_python import PlainPython
 
+OURS = PlainPython()  # type: ignore[no-untyped-call]
+ITS = TransformerManager()  # type: ignore[no-untyped-call]
 CELLS = {
     "nothing": "",
     "comment": "# only this",
@@ -42,11 +44,26 @@ CELLS = {
     "strange escape": "x = '\\d'",
     "deep": "(" * 300 + ")" * 300,
 }
-PIECES = ("x = 1\n", "%time x\n", "!ls\n", "y?\n", "def f():\n    ", "if x:\n", "'''", '"', "(", ")", "\\\n", "# ", ">>> ", "\n")
+PIECES = (
+    "x = 1\n",
+    "%time x\n",
+    "!ls\n",
+    "y?\n",
+    "def f():\n    ",
+    "if x:\n",
+    "'''",
+    '"',
+    "(",
+    ")",
+    "\\\n",
+    "# ",
+    ">>> ",
+    "\n",
+)
 
 
 def both(source: str) -> tuple[str, str]:
-    return PlainPython().transform_cell(source), TransformerManager().transform_cell(source)
+    return OURS.transform_cell(source), ITS.transform_cell(source)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -74,4 +91,4 @@ def test_so_does_every_cell_of_the_course(path: Path) -> None:
 
 def test_python_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TransformerManager, "do_one_token_transform", lambda *_: pytest.fail("searched"))
-    assert PlainPython().transform_cell("x = [1,\n  2]\n") == "x = [1,\n  2]\n"
+    assert OURS.transform_cell("x = [1,\n  2]\n") == "x = [1,\n  2]\n"

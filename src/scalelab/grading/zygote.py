@@ -490,7 +490,7 @@ def _prepared() -> Callable[[], None]:
 
     app = _application()
     app.initialize()
-    app.shell.input_transformer_manager = PlainPython()
+    app.shell.input_transformer_manager = PlainPython()  # type: ignore[no-untyped-call]
     # A thread of its own binds the heartbeat's.
     until = time.monotonic() + HEARTBEAT_S
     while not all((CONNECTION / f"{IP}-{port}").exists() for port in PORTS.values()):
