@@ -304,7 +304,9 @@ def _judged(
                     running[pool.submit(work, submission, stop)] = submission
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                wait(running, return_when=FIRST_COMPLETED)
+                # In the order in which they came, of those that are done.
+                for future in [future for future in running if future.done()]:
                     submission, error = running.pop(future), future.exception()
                     if error is None:
                         yield submission, future.result()
