@@ -24,7 +24,7 @@ import scalelab
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
 from scalelab.course.find import Course
 from scalelab.course.isolated import Family, family
-from scalelab.course.kernels import JUPYTER, KERNEL_NAME
+from scalelab.course.kernels import JUPYTER, KERNEL_NAME, private_transport
 from scalelab.course.notebooks import Notebook, digest_of_sources, reference, student, text_of, written
 from scalelab.course.progress import count
 from scalelab.errors import ScalelabError
@@ -237,7 +237,12 @@ async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
     work = own.folder / "work"
     work.mkdir()
     specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
-    manager = AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs)
+    manager = AsyncKernelManager(
+        kernel_name=KERNEL_NAME,
+        kernel_spec_manager=specs,
+        connection_file=str(own.folder / "kernel.json"),
+        **private_transport(),
+    )
     await manager.start_kernel(cwd=str(work), env=own.environment, stdout=DEVNULL, stderr=DEVNULL)
     channels = manager.client()
     try:
