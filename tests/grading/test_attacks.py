@@ -26,7 +26,7 @@ import psutil
 import pytest
 
 from scalelab.course.find import Course
-from scalelab.course.sync import digest_of
+from scalelab.course.stored import digest_of
 from scalelab.grading import Grade, QuestionGrade, Summary, grade, zygote
 from scalelab.grading.guard import WATCH
 from scalelab.grading.merge import read_reference

@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(two_sets: Folder, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("scalelab.course.sync.os.fsync", full)
+    monkeypatch.setattr("scalelab.course.stored.os.fsync", full)
     two_sets.write()
     assert {name: state for name, state in two_sets.files().items() if not name.startswith("08_asyncio/")} == {
         name: state for name, state in before.items() if not name.startswith("08_asyncio/")

@@ -26,7 +26,8 @@ from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matte
 from scalelab.course.isolated import WarmModule, cores
 from scalelab.course.notebooks import Notebook, reference, student, text_of, written
 from scalelab.course.progress import count, seconds
-from scalelab.course.sync import digest_of, own_metadata, shown, stored_notebook, stored_outputs
+from scalelab.course.stored import digest_of, own_metadata, stored_notebook
+from scalelab.course.sync import shown, stored_outputs
 
 __all__ = ["Problem", "check"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from scalelab.course.sync import write_atomically
+from scalelab.course.stored import write_atomically
 
 DEFAULT = "default-37a8.jupyterlab-workspace"
 """The file in which JupyterLab keeps the layout of its workspace `default`: the name, and a hash of it."""

@@ -17,7 +17,7 @@ from scalelab.course.find import RECORD, Chapter, Course, chapters
 from scalelab.course.handed_in import NoNotebook, names_of, read
 from scalelab.course.lock import free
 from scalelab.course.notebooks import Cell, Notebook, written
-from scalelab.course.sync import stored_notebook, write_atomically
+from scalelab.course.stored import stored_notebook, write_atomically
 from scalelab.course.updating import CHECK, Kept, released, source_of, update
 from scalelab.course.workspace import (
     FORM,

@@ -11,7 +11,7 @@ from scalelab.course import remember
 from scalelab.course.find import RECORD
 from scalelab.course.standing import Live, standings
 from scalelab.course.start_page import in_words
-from scalelab.course.sync import stored_notebook
+from scalelab.course.stored import stored_notebook
 from scalelab.course.updating import released
 from scalelab.course.workspace import Workspace
 from scalelab.errors import ScalelabError

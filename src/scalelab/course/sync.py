@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import re
 import sys
@@ -20,22 +18,18 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-import scalelab
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
 from scalelab.course.find import Course
 from scalelab.course.isolated import Family, family
 from scalelab.course.kernels import JUPYTER, KERNEL_NAME, private_transport
 from scalelab.course.notebooks import Notebook, digest_of_sources, reference, student, text_of, written
 from scalelab.course.progress import count
+from scalelab.course.stored import digest_of, own_metadata, stored_notebook, write_atomically
 from scalelab.errors import ScalelabError
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT = 60
 KERNEL_START = 60
-FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-CHECKS = Path(scalelab.__file__).parent / "checks"
-FORM = "1"
-"""Counts up when references are executed in another way: then none of the recorded digests holds."""
 
 
 class StudentWork(ScalelabError):
@@ -74,26 +68,6 @@ def shown(course: Course, path: Path) -> str:
     return path.relative_to(course.root).as_posix() if path.is_relative_to(course.root) else str(path)
 
 
-def digest_of(source: Path) -> str:
-    """Return a hash of all that a reference is made from: its source and `scalelab.checks`, whatever the line ends."""
-    digest = hashlib.sha256(FORM.encode())
-    files = sorted(path for path in CHECKS.rglob("*") if path.suffix == ".py")
-    for name, path in [("", source), *((path.relative_to(CHECKS).as_posix(), path) for path in files)]:
-        text = path.read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{name} {len(text)} ".encode() + text)
-    return digest.hexdigest()
-
-
-def stored_notebook(path: Path) -> Notebook | None:
-    """Return the notebook in a file, or None where there is no file, or no notebook in it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    well_formed = isinstance(data, dict) and isinstance(data.get("cells"), list)
-    return data if well_formed and all(isinstance(cell, dict) for cell in data["cells"]) else None
-
-
 def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
     """Return what each cell of a reference printed, by cell id."""
     outputs = {}
@@ -101,30 +75,6 @@ def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
         streams = [output for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
         outputs[str(cell.get("id"))] = "".join(text_of(stream.get("text")) for stream in streams)
     return outputs
-
-
-def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
-    """Return what the notebook's metadata say about us; empty where they say nothing."""
-    metadata = (notebook or {}).get("metadata")
-    own = metadata.get("scalelab") if isinstance(metadata, dict) else None
-    return own if isinstance(own, dict) else {}
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
-    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut.
-
-    mode: who may read and write a file, as far as the process's umask lets them.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with open(os.open(new, FLAGS, mode), "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _has_answers(notebook: Notebook | None) -> bool:

@@ -15,7 +15,7 @@ from scalelab.course.answers import Asked, answers, wanted
 from scalelab.course.handed_in import Cell as Seen
 from scalelab.course.handed_in import names_of, squeezed
 from scalelab.course.notebooks import Cell, Notebook, checksum, text_of
-from scalelab.course.sync import own_metadata
+from scalelab.course.stored import own_metadata
 
 ANSWER, CHECK, PROMPT = "answer", "check", "prompt"
 PROGRESS = "where-you-stand"

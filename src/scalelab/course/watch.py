@@ -32,7 +32,7 @@ from scalelab.course.answers_as_text import (
 from scalelab.course.isolated import WarmModule
 from scalelab.course.notebooks import Notebook
 from scalelab.course.progress import count
-from scalelab.course.sync import stored_notebook, write_atomically
+from scalelab.course.stored import stored_notebook, write_atomically
 from scalelab.errors import ScalelabError
 
 POLL_S = 0.25

@@ -18,7 +18,7 @@ import yaml
 
 from scalelab.course.find import RECORD, Course
 from scalelab.course.lock import free
-from scalelab.course.sync import write_atomically
+from scalelab.course.stored import write_atomically
 from scalelab.errors import ScalelabError
 
 FORM = 1

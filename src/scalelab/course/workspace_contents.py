@@ -9,7 +9,7 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from traitlets import Instance
 
 from scalelab.course.find import Course
-from scalelab.course.sync import stored_notebook
+from scalelab.course.stored import stored_notebook
 from scalelab.course.workspace import START, Workspace
 from scalelab.course.workspace_progress import refresh, with_progress
 

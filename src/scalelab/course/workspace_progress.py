@@ -10,7 +10,7 @@ from scalelab.course.find import Course, chapters
 from scalelab.course.notebooks import Notebook
 from scalelab.course.standing import Standing, standings
 from scalelab.course.start_page import Row, in_words, start_page
-from scalelab.course.sync import stored_notebook, write_atomically
+from scalelab.course.stored import stored_notebook, write_atomically
 from scalelab.course.updating import PROGRESS, released
 from scalelab.course.workspace import START, Workspace, title_of
 

@@ -18,7 +18,7 @@ from scalelab.course.exercises import sources
 from scalelab.course.find import Course
 from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
 from scalelab.course.progress import count, seconds
-from scalelab.course.sync import digest_of, own_metadata, stored_notebook
+from scalelab.course.stored import digest_of, own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
 from scalelab.grading.answers import answers, digest_of_answers, marks
 from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE, Verdict, judge

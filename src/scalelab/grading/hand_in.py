@@ -21,7 +21,7 @@ from scalelab.course.notebooks import Cell, Notebook, text_of, written
 from scalelab.course.progress import count
 from scalelab.course.standing import PASSED as PASSED_BEFORE
 from scalelab.course.standing import standings
-from scalelab.course.sync import own_metadata, stored_notebook, write_atomically
+from scalelab.course.stored import own_metadata, stored_notebook, write_atomically
 from scalelab.course.updating import CHECK, PROGRESS, Released, released, source_of
 from scalelab.course.workspace import TO_HAND_IN
 from scalelab.errors import ScalelabError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.course.lock import locked
-from scalelab.course.sync import write_atomically
+from scalelab.course.stored import write_atomically
 from scalelab.errors import ScalelabError
 from scalelab.grading.legible import csv_text
 from scalelab.grading.report import FORM, Grade, as_json, from_json

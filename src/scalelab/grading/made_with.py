@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import scalelab
-from scalelab.course.sync import CHECKS
+from scalelab.course.stored import CHECKS
 
 JUDGES = ("nbval", "ipykernel")
 

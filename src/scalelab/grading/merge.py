@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
-from scalelab.course.sync import own_metadata, stored_notebook
+from scalelab.course.stored import own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
 from scalelab.grading import guard
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scalelab.course.exercises import ExerciseSet
 from scalelab.course.notebooks import Cell, Notebook, reference, student, text_of, written
-from scalelab.course.sync import write_atomically
+from scalelab.course.stored import write_atomically
 
 CONFIG = "nbgrader_config.py"
 KERNEL_SPEC = Path("jupyter", "kernels", "python3", "kernel.json")

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from scalelab.course.progress import count
-from scalelab.course.sync import write_atomically
+from scalelab.course.stored import write_atomically
 from scalelab.grading import class_report
 from scalelab.grading.exports import Export, canvas_csv, moodle_csv, nbgrader_csv, questions_csv
 from scalelab.grading.feedback import feedback_page

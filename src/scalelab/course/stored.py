@@ -1,0 +1,61 @@
+"""Notebooks as they lie in files, what a reference was made from, and how a file is written as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import scalelab
+from scalelab.course.notebooks import Notebook
+
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+CHECKS = Path(scalelab.__file__).parent / "checks"
+FORM = "1"
+"""Counts up when references are executed in another way: then none of the recorded digests holds."""
+
+
+def stored_notebook(path: Path) -> Notebook | None:
+    """Return the notebook in a file, or None where there is no file, or no notebook in it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    well_formed = isinstance(data, dict) and isinstance(data.get("cells"), list)
+    return data if well_formed and all(isinstance(cell, dict) for cell in data["cells"]) else None
+
+
+def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
+    """Return what the notebook's metadata say about us; empty where they say nothing."""
+    metadata = (notebook or {}).get("metadata")
+    own = metadata.get("scalelab") if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def digest_of(source: Path) -> str:
+    """Return a hash of all that a reference is made from: its source and `scalelab.checks`, whatever the line ends."""
+    digest = hashlib.sha256(FORM.encode())
+    files = sorted(path for path in CHECKS.rglob("*") if path.suffix == ".py")
+    for name, path in [("", source), *((path.relative_to(CHECKS).as_posix(), path) for path in files)]:
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name} {len(text)} ".encode() + text)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
+    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut.
+
+    mode: who may read and write a file, as far as the process's umask lets them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(os.open(new, FLAGS, mode), "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
