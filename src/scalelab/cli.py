@@ -252,20 +252,44 @@ def _watch(course: None, options: argparse.Namespace) -> int:
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
     from scalelab.grading import grade
+    from scalelab.grading.kernels import NoSandbox
 
-    grade(
-        options.submissions,
-        options.out,
-        course=course,
-        jobs=options.jobs,
-        timeout=options.timeout,
-        sandbox=options.sandbox,
-        again=options.again,
-        dask=options.dask,
-        roster=options.roster,
-        canvas_ids=dict(options.canvas_id),
-    )
+    try:
+        grade(
+            options.submissions,
+            options.out,
+            course=course,
+            jobs=options.jobs,
+            timeout=options.timeout,
+            sandbox=options.sandbox,
+            again=options.again,
+            dask=options.dask,
+            roster=options.roster,
+            canvas_ids=dict(options.canvas_id),
+        )
+    except NoSandbox as refused:
+        return _grade_in_container(course, options, refused)
     return 0
+
+
+def _grade_in_container(course: Course, options: argparse.Namespace, refused: ScalelabError) -> int:
+    """Grade in a container where an engine answers. Raises `refused` where none does, or `--dask` was asked for."""
+    from scalelab.course.doctor import find_engine
+    from scalelab.grading.container import grade_in_container
+
+    if options.dask:
+        refused.add_note("--dask does not go with a container: without it, a container engine would be used.")
+        raise refused
+    engine, how = find_engine()
+    if not engine:
+        refused.add_note(f"Or let a container engine run the same command in a container: {how}.")
+        raise refused
+    passed_on = [f"--timeout={options.timeout}", *(["--again"] if options.again else [])]
+    passed_on += [] if options.jobs is None else [f"--jobs={options.jobs}"]
+    passed_on += [f"--canvas-id={slug}={number}" for slug, number in options.canvas_id]
+    return grade_in_container(
+        engine, course, options.submissions, options.out, options=passed_on, roster=options.roster
+    )
 
 
 def _canvas_id(text: str) -> tuple[str, int]:

@@ -30,7 +30,7 @@ PACKAGES = {
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ENGINES = ("docker", "podman")
 ENGINE_S = 10.0
-ENGINE_FOR = "the dev container, an image for JupyterHub"
+ENGINE_FOR = "the dev container, an image for JupyterHub, grading where there is no sandbox"
 NOISE_RUNS = 60
 NOISE_WORK = 20_000
 ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 2 * 2**30
@@ -215,10 +215,10 @@ def _at_home(path: str) -> str:
     return f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) and home != home.parent else path
 
 
-def _engine() -> Finding:
-    """Look for a container engine that answers: its program alone starts nothing."""
+def find_engine() -> tuple[str, str]:
+    """Return the path and version of a container engine that answers, or "" and how to get one."""
     silent = ""
-    for engine in filter(None, map(shutil.which, ENGINES)):
+    for engine in filter(None, map(shutil.which, ENGINES)):  # a program alone starts nothing
         try:
             done = subprocess.run(
                 [engine, "version", "--format", "{{.Server.Version}}"],
@@ -230,9 +230,16 @@ def _engine() -> Finding:
         except (OSError, subprocess.TimeoutExpired):
             done = None
         if done is not None and done.returncode == 0:
-            return Finding("container engine", ENGINE_FOR, _at_home(engine), done.stdout.strip())
+            return engine, done.stdout.strip()
         silent = silent or f"{Path(engine).stem} is here, but does not answer: start it; or "
-    return Finding("container engine", ENGINE_FOR, "", get=f"{silent}install Docker or Podman")
+    return "", f"{silent}install Docker or Podman"
+
+
+def _engine() -> Finding:
+    engine, words = find_engine()
+    if not engine:
+        return Finding("container engine", ENGINE_FOR, "", get=words)
+    return Finding("container engine", ENGINE_FOR, _at_home(engine), words)
 
 
 def _browser() -> Finding:

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
-from scalelab.course.doctor import Finding
+from scalelab.course.doctor import Finding, find_engine
 from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
 from scalelab.grading import guard, zygote
@@ -46,10 +47,12 @@ def kernels(references: Iterable[Reference], *, sandbox: bool) -> Iterator[Kerne
 
 
 def sandbox_finding() -> Finding:
-    """Return for `scalelab doctor` whether answers can be sandboxed here; it is tried."""
+    """Return for `scalelab doctor` how answers are graded here: in a sandbox, which is tried, or how else."""
     lacks = "only Linux has what it is made of" if sys.platform != "linux" else zygote.missing()
+    engine, words = find_engine() if lacks else ("", "")
+    found = f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "kernels start in one"
     get = f"{lacks.rstrip('.')}. To grade without one, in a machine that holds nothing else: {NO_SANDBOX}"
-    return Finding("sandbox", "grading what others wrote", "" if lacks else "kernels start in one", get=get)
+    return Finding("sandbox", "grading what others wrote", found, get=f"{get}; in a container: {words}")
 
 
 def _imports(references: Iterable[Reference]) -> set[str]:

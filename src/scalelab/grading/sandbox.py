@@ -94,7 +94,7 @@ _MASKED_FILES = (
     *("mtrr", "partitions", "sched_debug", "slabinfo", "swaps", "timer_list", "timer_stats", "vmallocinfo"),
 )
 
-_DENIED = (
+DENIED = (
     # Other processes, and what the kernel knows of them.
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "move_pages"),
     *("migrate_pages", "perf_event_open", "userfaultfd", "bpf", "lookup_dcookie", "syslog", "acct", "quotactl"),
@@ -200,7 +200,7 @@ def system_calls() -> bytes:
     pyseccomp = _pyseccomp()
     refuse = pyseccomp.ERRNO(errno.EPERM)
     filter = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-    for name in _DENIED:
+    for name in DENIED:
         with suppress(OSError):  # not a system call of this machine
             filter.add_rule(refuse, name)
     # Its flags are in memory, where no filter sees them; libraries fall back to clone.
