@@ -146,7 +146,7 @@ def test_noise_is_measured_in_this_run() -> None:
 
 def test_the_sandbox_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels.zygote, "missing", lambda: "Warm kernels do not start here: no namespaces.")
-    monkeypatch.setattr(kernels, "find_engine", lambda: ("", "install one"))
+    monkeypatch.setattr("scalelab.course.doctor.find_engine", lambda: ("", "install one"))
     lacking = kernels.sandbox_finding()
     assert (lacking.found, "--no-sandbox" in lacking.get) == ("", True)
     if sys.platform == "linux":

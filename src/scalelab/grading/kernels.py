@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scalelab.course.doctor import Finding, find_engine
 from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
 from scalelab.grading import guard, zygote
 from scalelab.grading.merge import Reference
 from scalelab.grading.nbval_run import Kernels
+
+if TYPE_CHECKING:
+    from scalelab.course.doctor import Finding
 
 NO_SANDBOX = "--no-sandbox"
 
@@ -48,6 +51,8 @@ def kernels(references: Iterable[Reference], *, sandbox: bool) -> Iterator[Kerne
 
 def sandbox_finding() -> Finding:
     """Return for `scalelab doctor` how answers are graded here: in a sandbox, which is tried, or how else."""
+    from scalelab.course.doctor import Finding, find_engine  # noqa: PLC0415 (a judge needs nothing of it)
+
     lacks = "only Linux has what it is made of" if sys.platform != "linux" else zygote.missing()
     engine, words = find_engine() if lacks else ("", "")
     found = f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "kernels start in one"
