@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -41,6 +43,19 @@ window.takeAway = figure.render({ model, el: document.getElementById("place") })
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a page with one explorable; after the test, no page may have had an error or asked another host."""
+    with opening(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def look_at(browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """Return the page with this explorable that stands still for all tests that change nothing on it."""
+    with opening(browser) as opened:
+        yield cache(lambda name: opened(name, reduced_motion="reduce"))
+
+
+@contextmanager
+def opening(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts, troubles = [], []
 
     def opened(

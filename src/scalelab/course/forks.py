@@ -9,6 +9,7 @@ too few.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -34,6 +35,7 @@ def main() -> None:
             exec(statement, {})
     # The threads of a library for linear algebra are at rest here, and it starts them anew in each fork.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    gc.freeze()  # No fork's collector touches, and so copies, what is here.
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(_status(run, Path(asked["folder"]), asked["timeout"])), flush=True)

@@ -2,7 +2,8 @@
 
 Reads a JSON list of cell sources from stdin, and writes a JSON list to stdout: per cell, whether it ended without an
 error (`ok`), what it printed (`printed`), and its error's own words (`error`) and traceback (`traceback`). IPython runs
-the cells inside a running event loop, as ipykernel does; a kernel would need three times as long to start.
+the cells inside a running event loop, as ipykernel does; a kernel would need three times as long to start. What a shell
+imports only when it is made is imported at once: a fork finds it done.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
+from IPython.core import application, completer, completerlib, logger, magics, oinspect  # noqa: F401
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
