@@ -19,6 +19,14 @@ import aiohttp.connector
 from scalelab.checks._world import THREADS, World
 
 EPOCH = 1_750_000_000  # what time.time() says when a run begins, in seconds
+CLOCKS = ("time", "monotonic", "perf_counter")
+_replaced = [*(vars(time)[name] for clock in CLOCKS for name in (clock, f"{clock}_ns")), time.sleep]
+_replaced += [asyncio.run, asyncio.run_coroutine_threadsafe]
+LOOKED_UP = tuple(
+    (vars(module), [name for name, value in vars(module).items() if any(value is one for one in _replaced)])
+    for module in (time, asyncio, aiohttp.connector)
+)
+"""Where modules look up what is replaced, by name."""
 NEVER_AWAITED = re.compile(r"coroutine '(?:.*\.)?(\w+)' was never awaited")
 
 
@@ -28,7 +36,7 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
 
     Other threads of the process notice nothing. Names that `namespace` has imported from `time` are covered.
     """
-    clocks = {name: _clock(world, name) for name in ("time", "monotonic", "perf_counter")}
+    clocks = {name: _clock(world, name) for name in CLOCKS}
     clocks |= {f"{name}_ns": _clock(world, f"{name}_ns") for name in clocks}
     clocks["sleep"] = _for_members(world, time.sleep, world.sleep)
     replaced = {id(getattr(time, name)): new for name, new in clocks.items()}
@@ -37,10 +45,10 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
     replaced[id(from_thread)] = _for_members(world, from_thread, functools.partial(_from_thread, world, from_thread))
     resolve = functools.partial(_no_network, world)
     with contextlib.ExitStack() as stack:
-        for scope in (vars(time), vars(asyncio), vars(aiohttp.connector), namespace):
-            for name, value in list(scope.items()):
-                if id(value) in replaced:
-                    _swap(stack, scope, name, replaced[id(value)])
+        for scope, names in (*LOOKED_UP, (namespace, list(namespace))):
+            for name in names:
+                if new := replaced.get(id(scope.get(name))):
+                    _swap(stack, scope, name, new)
         _set(stack, socket, "getaddrinfo", _for_members(world, socket.getaddrinfo, resolve))
         _set(stack, ThreadPoolExecutor, "__init__", _pool_size(world))
         _set(stack, ThreadPoolExecutor, "submit", _submit(world))

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -15,6 +16,8 @@ from scalelab.checks._world import Ended, NeverEnds, World, instant
 from scalelab.errors import ScalelabError
 
 ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
+LENGTH = re.compile(r"^content-length[ \t]*:[ \t]*([0-9]+)", re.IGNORECASE | re.MULTILINE)
+CHUNKED = re.compile(r"^transfer-encoding[ \t]*:[ \t]*chunked[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
 class PageError(ScalelabError):
@@ -196,11 +199,9 @@ class _Wire(asyncio.Transport):
         head, separator, rest = self._received.partition(b"\r\n\r\n")
         if not separator:
             return
-        first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", 0))
-        chunked = headers.get("transfer-encoding", "") == "chunked"
-        if len(rest) < length or (chunked and not rest.endswith(b"0\r\n\r\n")):
+        first, _, fields = head.decode("latin-1").partition("\r\n")
+        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
+        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
             return
         self._received = b""
         method, path, _ = first.split(" ", 2)
