@@ -185,8 +185,8 @@ def _test(course: Course, options: argparse.Namespace) -> int:
     # Chapters measure: they are executed, and judged again, with nothing beside them.
     subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
     alone = pytest(CHAPTER_TESTS)
-    # One worker more than the machines that this is meant for have cores: many tests wait for what they started.
-    shared = pytest(f"--ignore={CHAPTER_TESTS}", "--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
+    # Two workers per core of the machines that this is meant for: most tests wait for what they started.
+    shared = pytest(f"--ignore={CHAPTER_TESTS}", "--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
     return alone or shared
 
 
