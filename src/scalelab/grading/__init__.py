@@ -8,8 +8,6 @@ this for a whole class.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import scalelab.course  # noqa: F401 - before nbformat, whose import it makes fast
-
 if TYPE_CHECKING:
     from scalelab.grading.batch import Summary, grade
     from scalelab.grading.merge import BadReference
