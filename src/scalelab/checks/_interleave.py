@@ -233,17 +233,26 @@ class _Turns:
         self.closed = True
         self._text = self._written.getvalue()  # what they write from now on tells of nothing but their end
         self._unended = sum(not member.over for member in self._members[1:])
-        for member in self._members:
-            given_up = time.monotonic() + LET_GO
-            if not member.over:
-                member.turn.release()
-            while not member.over and time.monotonic() < given_up:
-                with member.door:
-                    if not member.over:
-                        raise_in(member.ident, Ended)
-                _sleep(0.001)
-            pools: Any = concurrent.futures.thread
-            pools._threads_queues.pop(member.thread, None)  # the interpreter's exit would wait for it
+        pools: Any = concurrent.futures.thread
+        # A pool's thread logs what ends it; ended again in the midst of that, it would never let go of logging's lock.
+        log = pools._base.LOGGER
+        before, log.disabled = log.disabled, True
+        try:
+            for member in self._members:
+                self._end(member)
+                pools._threads_queues.pop(member.thread, None)  # the interpreter's exit would wait for it
+        finally:
+            log.disabled = before
+
+    def _end(self, member: _Member) -> None:
+        given_up = time.monotonic() + LET_GO
+        if not member.over:
+            member.turn.release()
+        while not member.over and time.monotonic() < given_up:
+            with member.door:
+                if not member.over:
+                    raise_in(member.ident, Ended)
+            _sleep(0.001)
 
     def _main(self) -> None:
         try:
