@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import logging
 import queue
 import threading
 import time
@@ -474,3 +475,24 @@ def test_together_returns_results_in_order_and_raises_the_first_error() -> None:
     assert checks.together(lambda: 1, lambda: 2) == [1, 2]
     with pytest.raises(ZeroDivisionError):
         checks.together(lambda: 1, lambda: 1 / 0, lambda: int("x"))
+
+
+def test_threads_of_a_pool_end_without_a_word_to_the_log() -> None:
+    """One that is ended again while it logs its end would keep the lock of logging, for which all others wait."""
+    heard: list[logging.LogRecord] = []
+    log, handler = logging.getLogger("concurrent.futures"), logging.Handler()
+    handler.emit = heard.append  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+
+        def left_behind() -> list[int]:
+            pool = ThreadPoolExecutor(5)
+            pools.append(pool)
+            return [future.result() for future in [pool.submit(abs, number) for number in range(9)]]
+
+        pools: list[ThreadPoolExecutor] = []
+        run = checks.interleave(left_behind)
+        assert (run.left, heard) == (5, [])
+        assert not log.disabled
+    finally:
+        log.removeHandler(handler)
