@@ -102,7 +102,7 @@ class Listener:
         with suppress(zmq.Again):
             while True:
                 parts = self._iopub.socket.recv_multipart(zmq.NOBLOCK)
-                if not parts[0].endswith(UNHEARD_TOPICS) and BUSY not in parts[-1][: 2 * len(BUSY)]:
+                if not parts[0].endswith(UNHEARD_TOPICS) and parts[-1] != BUSY:
                     self._keep(_told(self._iopub, parts))
                 if time.monotonic() > until:
                     return
