@@ -28,7 +28,7 @@ from scalelab.errors import ScalelabError
 TURNS = 100_000  # of the loop, before a run counts as endless
 PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
 LET_GO = 5.0  # real seconds for an interrupted thread to end, before it is left behind
-SETTLE = 50  # turns after the answer's return, for tasks that are about to end
+SETTLE = 50  # turns at most after the answer's return, for tasks that are about to end
 GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
 DEFAULT_NAME = re.compile(r"Task-\d+")
 
@@ -324,6 +324,8 @@ class _Attempt:
         given_up = [task for task in left if task.cancelling()]
         self._stock = self._take_stock(left)
         for _ in range(SETTLE):
+            if loop.has_come_to_rest():
+                break
             await asyncio.sleep(0)
         left = [task for task in loop.tasks if task is not self._own and _left(task, task in given_up)]
         self._stock |= {"leaked": _names(left), "unclosed": self._unclosed()}

@@ -443,7 +443,6 @@ class Loop(asyncio.SelectorEventLoop):
         self._timers = itertools.count()
         self.tasks: list[asyncio.Task[Any]] = []  # kept until the run is over, so that none is forgotten
         self._clock_resolution = RESOLUTION  # of the real clock it would be 16 ms on Windows
-        self.set_default_executor(ThreadPoolExecutor(THREADS))
         self.set_exception_handler(lambda loop, context: None)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -453,6 +452,12 @@ class Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._world.now
+
+    def has_come_to_rest(self) -> bool:
+        """Whether nothing but the caller would run in the next turn, nor in any before the clock moves."""
+        own: Any = self  # asyncio shows neither list
+        due = own._scheduled and own._scheduled[0].when() < self.time() + self._clock_resolution
+        return not own._ready and not due
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

@@ -31,7 +31,6 @@ from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
 from scalelab.grading.submissions import BadInput, Refused, Submission, find
-from scalelab.measure.machine import usable_cores
 
 WAITS = 2
 """How many submissions a core has in hand: a judge waits for its kernels to start and end a good part of its time."""
@@ -200,6 +199,8 @@ def _judging(
         return
     make_ready()
     with kernels(used, sandbox=sandbox) as own:
+        from scalelab.measure.machine import usable_cores  # noqa: PLC0415 (brings NumPy, while judges are made ready)
+
         yield (
             lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
             jobs or WAITS * usable_cores(),

@@ -61,17 +61,19 @@ def sandbox_finding() -> Finding:
 
 
 def _imports(references: Iterable[Reference]) -> set[str]:
-    """Return the modules that the cells of these references import, as far as they are installed."""
+    """Return what the cells of these references import, as far as it is installed: `module`, or `module:name`."""
     found = set()
     for reference in references:
         cells = [cell for cell in reference.notebook["cells"] if cell["cell_type"] == "code"]
         for node in (node for cell in cells for node in ast.walk(ast.parse(text_of(cell["source"])))):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                # What is imported from a package may be a module.
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if _installed(name)}
+                found |= {alias.name for alias in node.names if _installed(alias.name)}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level and _installed(node.module):
+                for name in (alias.name for alias in node.names if alias.name != "*"):
+                    # It may be a module, or what a module imports once it is asked for.
+                    within = f"{node.module}.{name}"
+                    found.add(within if _installed(within) else f"{node.module}:{name}")
+    return found
 
 
 def _installed(name: str) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -22,6 +23,7 @@ from queue import Empty, Queue
 from typing import IO
 
 import pytest
+from _pytest.config import _prepareconfig
 
 from scalelab.course.isolated import Family, family
 from scalelab.course.notebooks import Notebook, written
@@ -42,6 +44,14 @@ NOT_NEEDED = (
     "warnings",
 )
 """Plugins of pytest that a judge has no use for, of which some take longer than an answer."""
+OPTIONS = (
+    *("-c", os.devnull, "--rootdir", os.path.abspath(os.sep), "--noconftest"),
+    *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
+    *("--assert=plain", "--capture=no", "--color=no", "--tb=no", "--quiet"),
+    *("--nbval-lax", "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
+)
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""A variable that keeps from pytest what else is installed for it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,8 @@ def run(
     sweep = kernels.name == COLD_KERNEL
     with family(sweep=sweep) as own:
         files = [_put(own, name, notebook) for name, notebook in notebooks.items()]
-        process = _start(_arguments(own, files, timeout, kernels), own, kernels)
+        judge = _Forked if _forks() else _Executed
+        process = judge(_Judging(files, timeout, kernels.name, own.folder, _environment(own, kernels)))
         try:
             silence = max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S
             for line in _lines(process, silence, stop):
@@ -110,23 +121,10 @@ def _put(own: Family, name: str, notebook: Notebook) -> Path:
     return path
 
 
-def _arguments(own: Family, files: Sequence[Path], timeout: float, kernels: Kernels) -> list[str]:
-    settings = own.folder / "pytest.ini"
-    settings.write_text("[pytest]\n", encoding="utf-8")
-    return [
-        *("-c", str(settings), "--rootdir", str(own.folder), "--noconftest"),
-        *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
-        *("--assert=plain", "--capture=no", "--color=no", "--tb=no", "--quiet"),
-        *("--nbval-lax", "--nbval-kernel-name", kernels.name),
-        *("--nbval-cell-timeout", str(timeout), "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
-        *map(str, files),
-    ]
-
-
 def _environment(own: Family, kernels: Kernels) -> dict[str, str]:
     more = dict(kernels.environment or {})
     paths = [more.get("JUPYTER_PATH", ""), str(JUPYTER), own.environment["JUPYTER_PATH"]]
-    more |= {"JUPYTER_PATH": os.pathsep.join(filter(None, paths)), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    more |= ALONE | {"JUPYTER_PATH": os.pathsep.join(filter(None, paths))}
     return own.environment | more
 
 
@@ -149,8 +147,15 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _start(arguments: list[str], own: Family, kernels: Kernels) -> _Executed | _Forked:
-    return (_Forked if _forks() else _Executed)(arguments, own.folder, _environment(own, kernels))
+@dataclass(frozen=True)
+class _Judging:
+    """What one pytest is to do: the notebooks, the seconds a cell has, the kernel, and its folder and environment."""
+
+    files: Sequence[Path]
+    timeout: float
+    kernel: str
+    folder: Path
+    environment: Mapping[str, str]
 
 
 class _Executed:
@@ -158,11 +163,15 @@ class _Executed:
 
     stream: IO[bytes]
 
-    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, judging: _Judging) -> None:
+        options = (
+            *("--nbval-kernel-name", judging.kernel, "--nbval-cell-timeout", str(judging.timeout)),
+            *(word for name in PLUGINS for word in ("-p", name)),
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest", *(word for name in PLUGINS for word in ("-p", name)), *arguments],
-            cwd=folder,
-            env=environment,
+            [sys.executable, "-P", "-m", "pytest", *OPTIONS, *options, *map(str, judging.files)],
+            cwd=judging.folder,
+            env=dict(judging.environment),
             stdin=subprocess.DEVNULL,
             # Kernels inherit stdout, and may flood it; stderr is pytest's alone, and carries the records.
             stdout=subprocess.DEVNULL,
@@ -187,10 +196,10 @@ class _Forked:
 
     stream: IO[bytes]
 
-    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, judging: _Judging) -> None:
         context = _context()
         reader, writer = context.Pipe(duplex=False)
-        self._process = context.Process(target=_judge, args=(writer, arguments, str(folder), environment), daemon=True)
+        self._process = context.Process(target=_judge, args=(writer, judging), daemon=True)
         self._process.start()
         writer.close()
         self.stream = os.fdopen(os.dup(reader.fileno()), "rb")
@@ -206,13 +215,13 @@ class _Forked:
         self.stream.close()
 
 
-def _judge(writer: Connection, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def _judge(writer: Connection, judging: _Judging) -> None:
     """In the forked process: be what a new one would be, and run pytest."""
     sandbox.end_with_parent()  # the fork server, which ends when we do
     os.setsid()
-    os.chdir(folder)
+    os.chdir(judging.folder)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(judging.environment)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number, end in enumerate((nowhere, nowhere, writer.fileno())):
         os.dup2(end, number)
@@ -220,8 +229,23 @@ def _judge(writer: Connection, arguments: list[str], folder: str, environment: d
     os.close(nowhere)
     # A judge lives for a moment: what it leaves in cycles is gone with it.
     gc.disable()
+    config = configured()
+    config.args[:] = map(str, judging.files)
+    config.pluginmanager._confcutdir = judging.folder
+    config.option.nbval_kernel_name = judging.kernel
+    config.option.nbval_cell_timeout = judging.timeout
+    os._exit(int(config.hook.pytest_cmdline_main(config=config)))
+
+
+@cache
+def configured() -> pytest.Config:
+    """Return pytest as it is before it knows what to judge; to come so far takes longer than an answer.
+
+    What `pytest.main` does, in two steps: this one, and then `pytest_cmdline_main`.
+    """
+    os.environ |= ALONE
     # By name, pytest looks for each plugin among all packages that are installed.
-    os._exit(int(pytest.main(arguments, plugins=[import_module(name) for name in PLUGINS])))
+    return _prepareconfig([*OPTIONS], [import_module(name) for name in PLUGINS])
 
 
 def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) -> Iterator[str]:
@@ -229,15 +253,16 @@ def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) 
     lines: Queue[str | None] = Queue()
     threading.Thread(target=_read, args=(process.stream, lines.put), daemon=True).start()
     heard = time.monotonic()
+    ended = False
     while time.monotonic() - heard < silence:
         if stop.is_set():
             return
-        ended = process.ended()
         try:
             line = lines.get(timeout=POLL_S)
         except Empty:
             if ended:
                 return
+            ended = process.ended()
             continue
         if line is None:
             return

@@ -143,10 +143,16 @@ def _told(channel: Any, parts: list[bytes]) -> dict[str, Any]:
     return message
 
 
-def _needed(message: dict[str, Any]) -> dict[str, Any]:
-    """Return what nbval reads of a message: it lays out all that it gets for a log that nobody keeps."""
+class Message(dict[str, Any]):
+    """What nbval reads of a message. It lays out each that it gets for a log that nobody keeps: this is soon done."""
+
+    def __repr__(self) -> str:
+        return f"<a message, {self['msg_type']}>"
+
+
+def _needed(message: dict[str, Any]) -> Message:
     parent = {"msg_id": message["parent_header"].get("msg_id", "")}
-    return {"msg_type": message["msg_type"], "parent_header": parent, "content": message["content"]}
+    return Message(msg_type=message["msg_type"], parent_header=parent, content=message["content"])
 
 
 def _prints_on(first: dict[str, Any], then: dict[str, Any]) -> bool:

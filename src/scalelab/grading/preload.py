@@ -13,7 +13,7 @@ import nbformat.validator
 from _pytest.config import default_plugins
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
-from scalelab.grading import plugin
+from scalelab.grading import nbval_run, plugin
 
 MODULES = (
     *("nbval.plugin", "nbval.kernel", "jupyter_client.manager", "zmq.asyncio", plugin.__name__),
@@ -24,6 +24,7 @@ for name in (*MODULES, *(f"_pytest.{name}" for name in default_plugins)):
     import_module(name)
 nbformat.validator.validate(nbformat.v4.new_notebook())  # type: ignore[no-untyped-call]
 KernelProvisionerFactory.instance()
+nbval_run.configured()
 # What is here now is never garbage: a judge's collector need not look at it, nor copy its pages.
 gc.collect()
 gc.freeze()

@@ -19,8 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from IPython.core.inputtransformer2 import TransformerManager
-
 from scalelab.course.notebooks import text_of
 from scalelab.grading.bindings import (
     Comprehension,
@@ -38,6 +36,7 @@ from scalelab.grading.bindings import (
     values,
 )
 from scalelab.grading.merge import Reference
+from scalelab.grading.plain_python import PlainPython
 
 LONGEST = 100_000
 """Characters of an answer that are read; a longer one is set aside."""
@@ -135,7 +134,7 @@ PASSES_ON = (ast.Attribute, ast.Subscript, ast.Starred, ast.NamedExpr, ast.Await
 BUILTINS = frozenset(dir(builtins))
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-_as_ipython_reads = TransformerManager()  # type: ignore[no-untyped-call]
+_as_ipython_reads = PlainPython()
 _one_at_a_time = threading.Lock()  # for the filters of warnings, which are the process's
 
 

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO, Any, NoReturn
 from uuid import uuid4
 
@@ -45,7 +46,7 @@ STREAM = "scalelab.grading.stream.Stream"
 
 WARM = (
     STREAM.rpartition(".")[0],
-    "scalelab.grading.plain_python",
+    "scalelab.grading.shell",
     *("ipykernel.kernelapp", "ipykernel.debugger", "tornado.platform.asyncio", "faulthandler", "runpy"),
     *("IPython.core.completer", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger"),
     *(
@@ -94,7 +95,7 @@ class NoZygote(ScalelabError):
 
 @contextmanager
 def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -> Iterator[dict[str, str]]:
-    """Start a zygote that has imported the modules `imports`; at the end, nothing of it or its kernels is left.
+    """Start a zygote that has imported `imports`, each `module` or `module:name`; at the end, nothing of it is left.
 
     Yields what to add to the environment of the process that starts kernels named KERNEL through jupyter_client.
     Several such processes may do so at once. The zygote ends with this process too, however that ends.
@@ -486,11 +487,8 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
 def _prepared() -> Callable[[], None]:
     """Return ipykernel's loop, once all its sockets are bound."""
     sys.argv[:] = ["ipykernel_launcher.py"]
-    from scalelab.grading.plain_python import PlainPython  # noqa: PLC0415
-
     app = _application()
     app.initialize()
-    app.shell.input_transformer_manager = PlainPython()  # type: ignore[no-untyped-call]
     # A thread of its own binds the heartbeat's.
     until = time.monotonic() + HEARTBEAT_S
     while not all((CONNECTION / f"{IP}-{port}").exists() for port in PORTS.values()):
@@ -501,9 +499,13 @@ def _prepared() -> Callable[[], None]:
     return start
 
 
+@cache
 def _application() -> Any:
+    """Return ipykernel's application, set up as far as it can be before a fork."""
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
+
+    from scalelab.grading.shell import Kernel  # noqa: PLC0415
 
     class Application(IPKernelApp):
         def parse_command_line(self, argv: object = None) -> None:
@@ -511,6 +513,7 @@ def _application() -> Any:
 
     app: Any = Application.instance()
     app.log.setLevel(logging.WARNING)
+    app.kernel_class = Kernel
     app.outstream_class = STREAM
     app.update_config(Config(HistoryManager={"enabled": False}))
     app.connection_file = str(CONNECTION / FILE)
@@ -544,11 +547,15 @@ def _main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Its debugger would cost each kernel a tenth of a second, and nobody debugs here.
     sys.modules["debugpy"] = None  # type: ignore[assignment]
-    for name in (*WARM, *told["imports"]):
+    for name in WARM:
         import_module(name)
+    for name in told["imports"]:
+        with suppress(AttributeError):  # a cell that imports it will say so
+            resolve_name(name)
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"after its imports the process has {threads} threads; expected one, which alone can fork")
+    _application()
     gc.collect()
     gc.freeze()
     sandbox.adopt_orphans()
