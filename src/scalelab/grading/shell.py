@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import os
 import re
+import threading
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 from ipykernel.compiler import XCachingCompiler, get_tmp_directory
 from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from traitlets import Instance, Type
 
@@ -55,11 +57,43 @@ class Shell(ZMQInteractiveShell):
         return awaits
 
 
+class _NoThread:
+    """Stands where ipykernel's thread for subshells would: false, and yet asked for the thread that started it."""
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Kernel(IPythonKernel):
-    """ipykernel's kernel with this shell and compiler."""
+    """ipykernel's kernel with this shell and compiler, which says nothing that a judge has no ear for."""
 
     shell_class = Type(Shell)
     compiler_class = Type(Compiler)
+    _supports_kernel_subshells = False
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        if status != "busy":
+            super()._publish_status(status, channel, parent)  # type: ignore[no-untyped-call]
+
+    def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
+        """Say nothing: who sent the cell knows it."""
+
+
+class Application(IPKernelApp):
+    """ipykernel's application, without a command line, whose parser takes long to build, and without subshells."""
+
+    kernel_class = Type(Kernel)
+
+    def parse_command_line(self, argv: object = None) -> None:
+        """There is none."""
+
+    def init_control(self, context: Any) -> None:
+        """Make what controls the kernel, but not the thread for subshells, which every message would pass through."""
+        super().init_control(context)  # type: ignore[no-untyped-call]
+        self.shell_channel_thread.io_loop.close(all_fds=True)
+        self.shell_channel_thread = _NoThread()
 
 
 @lru_cache(maxsize=1)
@@ -71,13 +105,14 @@ def may_await(source: str) -> bool:
     if tree is None or "\r" in source:  # which ends a line, too
         return True
     lines = source.split("\n")
-    return any(AWAITS.search("\n".join(lines[first - 1 : last])) for first, last in map(_own_lines, tree.body))
+    return any(AWAITS.search("\n".join(_outside_of_functions(statement, lines))) for statement in tree.body)
 
 
-def _own_lines(statement: ast.stmt) -> tuple[int, int]:
-    """Return the first and last line of a statement; of a function, of what stands before its body."""
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        first = min((decorator.lineno for decorator in statement.decorator_list), default=statement.lineno)
-        return first, statement.body[0].lineno
-    assert statement.end_lineno is not None
-    return statement.lineno, statement.end_lineno
+def _outside_of_functions(statement: ast.stmt, lines: list[str]) -> list[str]:
+    """Return a statement's lines; of a function, those before its body."""
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return lines[statement.lineno - 1 : statement.end_lineno]
+    first = min((decorator.lineno for decorator in statement.decorator_list), default=statement.lineno)
+    body = statement.body[0]
+    before = lines[first - 1 : body.lineno]
+    return before if before[-1][: body.col_offset].strip() else before[:-1]

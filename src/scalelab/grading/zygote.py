@@ -473,7 +473,10 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
         sandbox.check_readable(box)
         if numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # each fork would draw the same numbers
+        gc.disable()
         run = _prepared()
+        gc.freeze()  # none of this is ever garbage
+        gc.enable()
         os.write(bound, b"!")
         os.close(bound)
         if not os.read(start, 1):
@@ -502,18 +505,12 @@ def _prepared() -> Callable[[], None]:
 @cache
 def _application() -> Any:
     """Return ipykernel's application, set up as far as it can be before a fork."""
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    from scalelab.grading.shell import Kernel  # noqa: PLC0415
-
-    class Application(IPKernelApp):
-        def parse_command_line(self, argv: object = None) -> None:
-            """There is none, and its parser takes long to build."""
+    from scalelab.grading.shell import Application  # noqa: PLC0415
 
     app: Any = Application.instance()
     app.log.setLevel(logging.WARNING)
-    app.kernel_class = Kernel
     app.outstream_class = STREAM
     app.update_config(Config(HistoryManager={"enabled": False}))
     app.connection_file = str(CONNECTION / FILE)
