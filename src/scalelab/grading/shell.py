@@ -18,6 +18,8 @@ from ipykernel.compiler import XCachingCompiler, get_tmp_directory
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.profiledir import ProfileDir
+from IPython.paths import get_ipython_dir
 from traitlets import Instance, Type
 
 from scalelab.grading.plain_python import FLAGS, PlainPython, parsed
@@ -44,6 +46,16 @@ class Shell(ZMQInteractiveShell):
     """ipykernel's shell, which compiles a cell to see whether it awaits only where it may."""
 
     input_transformer_manager = Instance(PlainPython, ())
+
+    @classmethod
+    def instance(cls, *args: Any, **given: Any) -> Shell:
+        """Return the only shell. One that was made before a fork gets what its kernel would have made it with."""
+        made = cls.initialized()
+        shell: Shell = super().instance(*args, **given)
+        if made and "kernel" in given:
+            shell.parent, shell.kernel, shell.profile_dir = given["parent"], given["kernel"], given["profile_dir"]
+            shell.ipython_dir, shell.starting_dir = get_ipython_dir(), os.getcwd()
+        return shell
 
     def should_run_async(
         self, raw_cell: str, *, transformed_cell: str | None = None, preprocessing_exc_tuple: Any = None
@@ -88,6 +100,10 @@ class Application(IPKernelApp):
 
     def parse_command_line(self, argv: object = None) -> None:
         """There is none."""
+
+    def prepare(self) -> None:
+        """Do what takes longest, before a fork: make the shell. Nothing of it is on the disk."""
+        Shell.instance(config=self.config, ipython_dir=os.curdir, profile_dir=ProfileDir(), compiler_class=Compiler)
 
     def init_control(self, context: Any) -> None:
         """Make what controls the kernel, but not the thread for subshells, which every message would pass through."""

@@ -515,6 +515,7 @@ def _application() -> Any:
     app.update_config(Config(HistoryManager={"enabled": False}))
     app.connection_file = str(CONNECTION / FILE)
     app.parent_handle = 1  # which is not watched, and spares the advice for people at a terminal
+    app.prepare()
     return app
 
 
