@@ -426,7 +426,7 @@ def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], wh
     grade.add_argument(
         "--out", type=Path, metavar="GRADES", required=True, help="write grades, feedback and exports into GRADES"
     )
-    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: 3 per core)")
+    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: two per core)")
     grade.add_argument(
         "--timeout", type=float, metavar="S", default=30.0, help="end a cell after S seconds (default: 30)"
     )

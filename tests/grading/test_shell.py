@@ -1,4 +1,4 @@
-"""A warm kernel's shell parses a cell once, and compiles it as IPython's own; what awaits is awaited."""
+"""A warm kernel's shell takes no cell that awaits for one that does not, and tells cells apart."""
 
 from __future__ import annotations
 
@@ -10,23 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from IPython.core.compilerop import CachingCompiler
 
 from scalelab.course.exercises import read_set, sources
 from scalelab.course.find import find_course
 from scalelab.grading.shell import Compiler, may_await
 
-COMPILED = {
-    "nothing": "",
-    "statements": "x = 1\nif x:\n    y = 2\n",
-    "awaits": "await x\n",
-    "returns": "return 3\n",
-    "no Python": "def (:\n",
-    "no end": "f(1,\n",
-    "null byte": "x = 1\0\n",
-    "a strange escape": "x = '\\d'\n",
-    "a number before a word": "x = 1if y else 2\n",
-}
 PIECES = (
     "x = 1\n",
     "await x\n",
@@ -82,28 +70,6 @@ def test_neither_is_a_cell_of_the_course(path: Path) -> None:
 
 def test_functions_that_await_need_not_be_compiled_to_see_that_their_cell_does_not() -> None:
     assert not may_await("x = 1\n\n\n@cache\nasync def f(a=1):\n    async with x:\n        await a\n\n\nf(x)\n")
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_every_kind_of_cell_is_parsed_as_by_ipython(name: str) -> None:
-    def parsed(compiler: CachingCompiler) -> tuple[str, list[str]]:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            try:
-                what = ast.dump(compiler.ast_parse(COMPILED[name], "cell.py"), include_attributes=True)
-            except (SyntaxError, ValueError) as error:
-                what = repr(error)
-        return what, [f"{one.filename}: {one.message}" for one in warned]
-
-    assert parsed(Compiler()) == parsed(CachingCompiler())
-
-
-def test_a_cell_is_parsed_with_what_was_imported_from_the_future() -> None:
-    compiler = Compiler()
-    compiler("from __future__ import barry_as_FLUFL\n", "one.py", "exec")
-    assert isinstance(compiler.ast_parse("1 <> 2\n"), ast.Module)
-    with pytest.raises(SyntaxError):
-        Compiler().ast_parse("1 <> 2\n")
 
 
 def test_cells_have_names_of_their_own() -> None:

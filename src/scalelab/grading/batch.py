@@ -32,7 +32,7 @@ from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
 from scalelab.grading.submissions import BadInput, Refused, Submission, find
 
-WAITS = 3
+WAITS = 2
 """How many submissions a core has in hand: a judge waits for its kernels to start and end a good part of its time."""
 MOST_LINES = 40
 """How many lines of one kind the end of a batch shows; the files in OUT have all."""
@@ -70,7 +70,7 @@ def grade(
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
 
-    `jobs` submissions are judged side by side (None: three per core); `timeout` is in seconds per cell;
+    `jobs` submissions are judged side by side (None: two per core); `timeout` is in seconds per cell;
     `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
     soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
     included, and so have the pages, exports and reports (`outputs.write_outputs`, for which are `roster`, a CSV, and

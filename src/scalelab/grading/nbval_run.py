@@ -45,7 +45,7 @@ NOT_NEEDED = (
 )
 """Plugins of pytest that a judge has no use for, of which some take longer than an answer."""
 OPTIONS = (
-    *("-c", os.devnull, "--rootdir", os.path.abspath(os.sep), "--noconftest"),
+    "--noconftest",
     *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
     *("--assert=plain", "--capture=no", "--color=no", "--tb=no", "--quiet"),
     *("--nbval-lax", "--nbval-kernel-startup-timeout", str(KERNEL_START_S)),
@@ -164,7 +164,10 @@ class _Executed:
     stream: IO[bytes]
 
     def __init__(self, judging: _Judging) -> None:
+        settings = judging.folder / "pytest.ini"
+        settings.write_text("[pytest]\n", encoding="utf-8")
         options = (
+            *("-c", str(settings), "--rootdir", str(judging.folder)),
             *("--nbval-kernel-name", judging.kernel, "--nbval-cell-timeout", str(judging.timeout)),
             *(word for name in PLUGINS for word in ("-p", name)),
         )
@@ -245,7 +248,7 @@ def configured() -> pytest.Config:
     """
     os.environ |= ALONE
     # By name, pytest looks for each plugin among all packages that are installed.
-    return _prepareconfig([*OPTIONS], [import_module(name) for name in PLUGINS])
+    return _prepareconfig(["-c", os.devnull, "--rootdir", "/", *OPTIONS], [import_module(name) for name in PLUGINS])
 
 
 def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""IPython's transformer of cells, which need not search for magics what is Python already; and the tree of such a cell.
+"""IPython's transformer of cells, which need not search for magics what is Python already.
 
-What is kept for the next to ask is out of the reach of an answer in the same process: `lru_cache` holds it, whose
-entries Python code cannot set.
+What is kept of a cell for the next to ask cannot be changed by an answer in the same process: it is text, and
+`lru_cache` holds it, whose entries Python code cannot set.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import codeop
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from IPython.core.inputtransformer2 import TransformerManager
@@ -17,20 +18,7 @@ SPECIAL = re.compile(r"[%!?]|^\s*[,;/]", re.MULTILINE)
 """What a cell has somewhere that is no Python, and IPython's all the same."""
 WARNED_OF = re.compile(r"""\\[^\r\n\\'"abfnrtv0-3xNuU]|\d\w*\.?(?:and|else|for|if|in|is|not|or)\b""")
 """What a cell has somewhere of which Python warns when it parses it."""
-FLAGS: int = codeop.Compile().flags
-"""How IPython compiles a cell, unless one before has imported from `__future__`."""
-
-
-@lru_cache(maxsize=1)
-def parsed(source: str) -> ast.Module | None:
-    """Return the tree of a cell, or None where it is no Python, or has to be parsed where Python's warning is shown."""
-    if WARNED_OF.search(source):
-        return None
-    try:
-        tree: ast.Module = compile(source, "<cell>", "exec", FLAGS | ast.PyCF_ONLY_AST, True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return tree
+FLAGS: int = codeop.Compile().flags | ast.PyCF_ONLY_AST
 
 
 class PlainPython(TransformerManager):
@@ -49,7 +37,34 @@ class PlainPython(TransformerManager):
     def do_token_transforms(self, lines: list[str]) -> list[str]:
         """Return the lines with magics, `!commands` and `help?` as calls."""
         source = "".join(lines)
-        if not SPECIAL.search(source) or parsed(source) is not None:
+        if not SPECIAL.search(source) or outside_of_functions(source) is not None:
             return lines
         transformed: list[str] = super().do_token_transforms(lines)  # type: ignore[no-untyped-call]
         return transformed
+
+
+@lru_cache(maxsize=1)
+def outside_of_functions(source: str) -> str | None:
+    """Return the lines of a cell but for the bodies of its functions.
+
+    None where it is no Python, where Python would warn of it, which it shall do once, or where lines are hard to tell.
+    """
+    if WARNED_OF.search(source) or "\r" in source:
+        return None
+    try:
+        tree: ast.Module = compile(source, "<cell>", "exec", FLAGS, True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    lines = source.split("\n")
+    return "\n".join(line for statement in tree.body for line in _without_body(statement, lines))
+
+
+def _without_body(statement: ast.stmt, lines: list[str]) -> Iterator[str]:
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield from lines[statement.lineno - 1 : statement.end_lineno]
+        return
+    first = min((decorator.lineno for decorator in statement.decorator_list), default=statement.lineno)
+    body = statement.body[0]
+    yield from lines[first - 1 : body.lineno - 1]
+    if lines[body.lineno - 1][: body.col_offset].strip():
+        yield lines[body.lineno - 1]

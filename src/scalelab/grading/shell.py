@@ -1,16 +1,13 @@
-"""ipykernel's kernel for warm kernels: what comes of a cell is the same, but it is taken apart once.
+"""ipykernel's kernel for warm kernels: what comes of a cell is the same, with less done for it.
 
-IPython and ipykernel search a cell for magics twice, compile it twice to see whether it awaits, parse it again, and
-hash it in Python for a name. All that takes longer than most answers.
+IPython and ipykernel search a cell for magics twice, compile it twice to see whether it awaits, and hash it in Python
+for a name. All that takes longer than most answers.
 """
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-import threading
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -18,23 +15,16 @@ from ipykernel.compiler import XCachingCompiler, get_tmp_directory
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
-from IPython.core.profiledir import ProfileDir
-from IPython.paths import get_ipython_dir
 from traitlets import Instance, Type
 
-from scalelab.grading.plain_python import FLAGS, PlainPython, parsed
+from scalelab.grading.plain_python import PlainPython, outside_of_functions
 
 AWAITS = re.compile(r"\bawait\b|\basync\b(?!\s+def\b)")
 """What code has somewhere that awaits."""
 
 
 class Compiler(XCachingCompiler):
-    """ipykernel's compiler of cells, which takes the tree of a cell that has been parsed."""
-
-    def ast_parse(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> ast.AST:
-        """Return the tree of a cell, as `ast.parse` does."""
-        tree = parsed(source) if (self.flags, symbol) == (FLAGS, "exec") else None
-        return super().ast_parse(source, filename, symbol) if tree is None else tree
+    """ipykernel's compiler of cells, without its hash in Python."""
 
     def get_code_name(self, raw_code: str, code: str, number: int) -> str:
         """Return what a cell is called in tracebacks: a file's name, as ipykernel's own, by a faster hash."""
@@ -46,16 +36,6 @@ class Shell(ZMQInteractiveShell):
     """ipykernel's shell, which compiles a cell to see whether it awaits only where it may."""
 
     input_transformer_manager = Instance(PlainPython, ())
-
-    @classmethod
-    def instance(cls, *args: Any, **given: Any) -> Shell:
-        """Return the only shell. One that was made before a fork gets what its kernel would have made it with."""
-        made = cls.initialized()
-        shell: Shell = super().instance(*args, **given)
-        if made and "kernel" in given:
-            shell.parent, shell.kernel, shell.profile_dir = given["parent"], given["kernel"], given["profile_dir"]
-            shell.ipython_dir, shell.starting_dir = get_ipython_dir(), os.getcwd()
-        return shell
 
     def should_run_async(
         self, raw_cell: str, *, transformed_cell: str | None = None, preprocessing_exc_tuple: Any = None
@@ -69,66 +49,25 @@ class Shell(ZMQInteractiveShell):
         return awaits
 
 
-class _NoThread:
-    """Stands where ipykernel's thread for subshells would: false, and yet asked for the thread that started it."""
-
-    parent_thread = threading.main_thread()
-
-    def __bool__(self) -> bool:
-        return False
-
-
 class Kernel(IPythonKernel):
-    """ipykernel's kernel with this shell and compiler, which says nothing that a judge has no ear for."""
+    """ipykernel's kernel with this shell and compiler."""
 
     shell_class = Type(Shell)
     compiler_class = Type(Compiler)
-    _supports_kernel_subshells = False
-
-    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
-        if status != "busy":
-            super()._publish_status(status, channel, parent)  # type: ignore[no-untyped-call]
-
-    def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
-        """Say nothing: who sent the cell knows it."""
 
 
 class Application(IPKernelApp):
-    """ipykernel's application, without a command line, whose parser takes long to build, and without subshells."""
+    """ipykernel's application, without a command line, whose parser takes long to build."""
 
     kernel_class = Type(Kernel)
 
     def parse_command_line(self, argv: object = None) -> None:
         """There is none."""
 
-    def prepare(self) -> None:
-        """Do what takes longest, before a fork: make the shell. Nothing of it is on the disk."""
-        Shell.instance(config=self.config, ipython_dir=os.curdir, profile_dir=ProfileDir(), compiler_class=Compiler)
 
-    def init_control(self, context: Any) -> None:
-        """Make what controls the kernel, but not the thread for subshells, which every message would pass through."""
-        super().init_control(context)  # type: ignore[no-untyped-call]
-        self.shell_channel_thread.io_loop.close(all_fds=True)
-        self.shell_channel_thread = _NoThread()
-
-
-@lru_cache(maxsize=1)
 def may_await(source: str) -> bool:
     """Return whether a cell may await outside of functions; where that cannot be told at once, it may."""
     if not AWAITS.search(source):
         return False
-    tree = parsed(source)
-    if tree is None or "\r" in source:  # which ends a line, too
-        return True
-    lines = source.split("\n")
-    return any(AWAITS.search("\n".join(_outside_of_functions(statement, lines))) for statement in tree.body)
-
-
-def _outside_of_functions(statement: ast.stmt, lines: list[str]) -> list[str]:
-    """Return a statement's lines; of a function, those before its body."""
-    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return lines[statement.lineno - 1 : statement.end_lineno]
-    first = min((decorator.lineno for decorator in statement.decorator_list), default=statement.lineno)
-    body = statement.body[0]
-    before = lines[first - 1 : body.lineno]
-    return before if before[-1][: body.col_offset].strip() else before[:-1]
+    outside = outside_of_functions(source)
+    return outside is None or bool(AWAITS.search(outside))
