@@ -331,7 +331,7 @@ def test_a_fork_bomb_is_bounded_and_disturbs_nobody(start):
         except OSError as error:
             print(type(error).__name__, 0 < made < 60)
     """)
-    assert told.splitlines()[-1] == "BlockingIOError True"  # newer Pythons warn of a fork beside threads
+    assert "BlockingIOError True" in told.splitlines()  # newer Pythons warn of a fork beside threads, before or after
     assert other.run("import subprocess, sys; print(subprocess.call([sys.executable, '-c', 'print()']))") == "0"
 
 
