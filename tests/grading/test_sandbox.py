@@ -512,12 +512,12 @@ def test_an_ended_kernel_leaves_nothing(start, given):
         return sorted(path.name for path in folder.iterdir()), Path("/proc/self/mountinfo").read_text()
 
     # As many as are kept ready, and no more, whatever has run before.
-    usual = {"root", zygote.LISTENER, *map(str, range(zygote.SPARES))}
+    usual = len(["root", zygote.LISTENER]) + zygote.SPARES
     kernels = [start() for _ in range(3)]
     for kernel in kernels:
         kernel.run("open('/tmp/x', 'w').write('x'); import os; os.fork() or os.setsid()")
         kernel.manager.shutdown_kernel(now=True)
-    assert wait_until(lambda: len(kept()[0]) <= len(usual))
+    assert wait_until(lambda: len(kept()[0]) <= usual)
     assert str(folder) not in kept()[1]
 
 
@@ -541,6 +541,18 @@ def test_kernels_for_several_clients_at_once(given):
         for number in range(3)
     ]
     assert [client.communicate()[0].split() for client in clients] == [[b"0"] * 3, [b"1"] * 3, [b"2"] * 3]
+
+
+def test_what_jupyter_clears_away_of_an_ended_kernel_is_no_other_kernels(start):
+    ended = start()
+    ended.client.execute("import os; os._exit(1)")
+    assert ended.dies()
+    # Its place is taken before its manager clears away.
+    others = [start() for _ in range(zygote.SPARES + 2)]
+    ended.client.stop_channels()
+    ended.manager.cleanup_resources()
+    sockets = [Path(f"{one.manager.ip}-{port}") for one in others for port in zygote.PORTS.values()]
+    assert all(path.exists() for path in sockets)
 
 
 def test_kernels_do_not_draw_the_same_numbers(start):

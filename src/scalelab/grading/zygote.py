@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import IO, Any, NoReturn
@@ -215,6 +216,7 @@ class Zygote:
         self.root = folder / "root"
         self.root.mkdir()
         self.kernels: dict[int, Kernel] = {}
+        self.numbers = count()
         self.waiting: deque[Client] = deque()
         self.selector = selectors.DefaultSelector()
         self.stopped = False
@@ -293,8 +295,9 @@ class Zygote:
 
     def _make(self) -> Kernel:
         slot = next(slot for slot in range(SLOTS) if slot not in self.kernels)
-        folder = self.folder / f"{slot}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        # jupyter_client removes the sockets of a kernel some time after its end: never those of another one.
+        folder = self.folder / f"{next(self.numbers)}"
+        folder.mkdir(mode=0o700)
         connection = {"transport": "ipc", **PORTS, "key": uuid4().hex, "signature_scheme": "hmac-sha256"}
         (folder / FILE).touch(mode=0o600)
         (folder / FILE).write_text(json.dumps(connection | {"ip": str(CONNECTION / IP)}), encoding="ascii")
