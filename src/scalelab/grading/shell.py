@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +16,8 @@ from ipykernel.compiler import XCachingCompiler, get_tmp_directory
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.profiledir import ProfileDir
+from IPython.paths import get_ipython_dir
 from traitlets import Instance, Type
 
 from scalelab.grading.plain_python import PlainPython, outside_of_functions
@@ -37,6 +40,16 @@ class Shell(ZMQInteractiveShell):
 
     input_transformer_manager = Instance(PlainPython, ())
 
+    @classmethod
+    def instance(cls, *args: Any, **given: Any) -> Shell:
+        """Return the only shell. One that was made before a fork gets what its kernel would have made it with."""
+        made = cls.initialized()
+        shell: Shell = super().instance(*args, **given)
+        if made and "kernel" in given:
+            shell.parent, shell.kernel, shell.profile_dir = given["parent"], given["kernel"], given["profile_dir"]
+            shell.ipython_dir, shell.starting_dir = get_ipython_dir(), os.getcwd()
+        return shell
+
     def should_run_async(
         self, raw_cell: str, *, transformed_cell: str | None = None, preprocessing_exc_tuple: Any = None
     ) -> bool:
@@ -49,20 +62,47 @@ class Shell(ZMQInteractiveShell):
         return awaits
 
 
+class _NoThread:
+    """Stands where ipykernel's thread for subshells would: false, and yet asked for the thread that started it."""
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Kernel(IPythonKernel):
-    """ipykernel's kernel with this shell and compiler."""
+    """ipykernel's kernel with this shell and compiler, which says nothing that a judge has no ear for."""
 
     shell_class = Type(Shell)
     compiler_class = Type(Compiler)
+    _supports_kernel_subshells = False
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        if status != "busy":
+            super()._publish_status(status, channel, parent)  # type: ignore[no-untyped-call]
+
+    def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
+        """Say nothing: who sent the cell knows it."""
 
 
 class Application(IPKernelApp):
-    """ipykernel's application, without a command line, whose parser takes long to build."""
+    """ipykernel's application, without a command line, whose parser takes long to build, and without subshells."""
 
     kernel_class = Type(Kernel)
 
     def parse_command_line(self, argv: object = None) -> None:
         """There is none."""
+
+    def prepare(self) -> None:
+        """Do what takes longest, before a fork: make the shell. Nothing of it is on the disk."""
+        Shell.instance(config=self.config, ipython_dir=os.curdir, profile_dir=ProfileDir(), compiler_class=Compiler)
+
+    def init_control(self, context: Any) -> None:
+        """Make what controls the kernel, but not the thread for subshells, which every message would pass through."""
+        super().init_control(context)  # type: ignore[no-untyped-call]
+        self.shell_channel_thread.io_loop.close(all_fds=True)
+        self.shell_channel_thread = _NoThread()
 
 
 def may_await(source: str) -> bool:

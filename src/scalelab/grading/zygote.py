@@ -476,7 +476,10 @@ def _kernel(box: Sandbox, bound: int, start: int, report: int) -> NoReturn:
         sandbox.check_readable(box)
         if numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # each fork would draw the same numbers
+        gc.disable()
         run = _prepared()
+        gc.freeze()  # none of this is ever garbage
+        gc.enable()
         os.write(bound, b"!")
         os.close(bound)
         if not os.read(start, 1):
@@ -515,6 +518,7 @@ def _application() -> Any:
     app.update_config(Config(HistoryManager={"enabled": False}))
     app.connection_file = str(CONNECTION / FILE)
     app.parent_handle = 1  # which is not watched, and spares the advice for people at a terminal
+    app.prepare()
     return app
 
 
