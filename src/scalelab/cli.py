@@ -251,6 +251,8 @@ def _watch(course: None, options: argparse.Namespace) -> int:
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
+    if not options.dask:
+        _make_graders_ready(options.sandbox)
     from scalelab.grading import grade
     from scalelab.grading.kernels import NoSandbox
 
@@ -270,6 +272,15 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     except NoSandbox as refused:
         return _grade_in_container(course, options, refused)
     return 0
+
+
+def _make_graders_ready(sandbox: bool) -> None:
+    """Let the processes that judges and kernels are forked from begin to import while this one imports the rest."""
+    from scalelab.grading import nbval_run, zygote
+
+    if sandbox:
+        zygote.make_ready()
+    nbval_run.make_ready()
 
 
 def _grade_in_container(course: Course, options: argparse.Namespace, refused: ScalelabError) -> int:

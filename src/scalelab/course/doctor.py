@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from scalelab.measure import InterpreterError, interpreters, timer_step, usable_cores
+from scalelab.cores import cgroup_quota, usable_cores
+from scalelab.measure import InterpreterError, interpreters, timer_step
 from scalelab.measure.compare import duration
-from scalelab.measure.machine import cgroup_quota
 from scalelab.services import external
 from scalelab.services.stores import COMPONENTS
 

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+from scalelab.cores import usable_cores
 from scalelab.course.answers import Answer
 from scalelab.course.exercises import sources
 from scalelab.course.find import Course
@@ -199,8 +200,6 @@ def _judging(
         return
     make_ready()
     with kernels(used, sandbox=sandbox) as own:
-        from scalelab.measure.machine import usable_cores  # noqa: PLC0415 (brings NumPy, while judges are made ready)
-
         yield (
             lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
             jobs or WAITS * usable_cores(),

@@ -10,7 +10,8 @@ from scalelab.course.notebooks import Notebook
 from scalelab.grading import guard
 from scalelab.grading.bindings import independent
 from scalelab.grading.merge import EPILOGUE, HIDDEN, PROLOGUE, VISIBLE, Reference, notebook
-from scalelab.grading.nbval_run import Kernels, Records, Seen, run
+from scalelab.grading.nbval_run import Kernels, run
+from scalelab.grading.records import Records, Seen
 from scalelab.grading.screen import Rules, rules, screen
 
 TOGETHER_S = 3.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import multiprocessing
 import os
 import subprocess
@@ -13,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -22,12 +19,10 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import IO
 
-import pytest
-from _pytest.config import _prepareconfig
-
 from scalelab.course.isolated import Family, family
 from scalelab.course.notebooks import Notebook, written
-from scalelab.grading import plugin, sandbox
+from scalelab.grading import sandbox
+from scalelab.grading.records import SETUP_S, Records, read_line
 
 JUPYTER = Path(__file__).parent / "jupyter"
 COLD_KERNEL = "scalelab-judge"
@@ -37,7 +32,7 @@ SILENCE_S = 30
 KEPT_LINES = 20
 POLL_S = 0.5
 PRELOADED = ("__main__", "scalelab.grading.nbval_run", "scalelab.grading.preload")
-PLUGINS = (plugin.__name__, "nbval.plugin")
+PLUGINS = ("scalelab.grading.plugin", "nbval.plugin")
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
     *("recwarn", "setupplan", "stepwise", "subtests", "threadexception", "tmpdir", "unittest", "unraisableexception"),
@@ -62,20 +57,6 @@ class Kernels:
     environment: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What became of one cell: `state` as the plugin says it, what it showed and said, and the seconds it took."""
-
-    state: str = ""
-    text: str = ""
-    said: str = ""
-    seconds: float = 0.0
-
-
-Records = dict[tuple[str, str], Seen]
-"""What became of each cell, by the notebook's name and the cell's id."""
-
-
 class Stopped(Exception):
     """The batch was interrupted."""
 
@@ -97,14 +78,12 @@ def run(
         judge = _Forked if _forks() else _Executed
         process = judge(_Judging(files, timeout, kernels.name, own.folder, _environment(own, kernels)))
         try:
-            silence = max(timeout, plugin.SETUP_S) + KERNEL_START_S + SILENCE_S
+            silence = max(timeout, SETUP_S) + KERNEL_START_S + SILENCE_S
             for line in _lines(process, silence, stop):
-                if not line.startswith(plugin.RECORD):
+                if told := read_line(line):
+                    records.update([told])
+                else:
                     last_words = [*last_words, line][-KEPT_LINES:]
-                    continue
-                record = json.loads(line.removeprefix(plugin.RECORD))
-                seen = Seen(record["state"], record["text"], record["said"], record["seconds"])
-                records[record["notebook"], record["cell"]] = seen
         finally:
             if sweep:
                 own.end()
@@ -232,23 +211,11 @@ def _judge(writer: Connection, judging: _Judging) -> None:
     os.close(nowhere)
     # A judge lives for a moment: what it leaves in cycles is gone with it.
     gc.disable()
-    config = configured()
-    config.args[:] = map(str, judging.files)
-    config.pluginmanager._confcutdir = judging.folder
-    config.option.nbval_kernel_name = judging.kernel
-    config.option.nbval_cell_timeout = judging.timeout
-    os._exit(int(config.hook.pytest_cmdline_main(config=config)))
+    from scalelab.grading import preload  # noqa: PLC0415 (the fork server has it; whoever starts judges need not)
 
-
-@cache
-def configured() -> pytest.Config:
-    """Return pytest as it is before it knows what to judge; to come so far takes longer than an answer.
-
-    What `pytest.main` does, in two steps: this one, and then `pytest_cmdline_main`.
-    """
-    os.environ |= ALONE
-    # By name, pytest looks for each plugin among all packages that are installed.
-    return _prepareconfig(["-c", os.devnull, "--rootdir", "/", *OPTIONS], [import_module(name) for name in PLUGINS])
+    options = {"nbval_kernel_name": judging.kernel, "nbval_cell_timeout": judging.timeout}
+    preload.judge(judging.files, judging.folder, options)
+    os._exit(0)
 
 
 def _lines(process: _Executed | _Forked, silence: float, stop: threading.Event) -> Iterator[str]:

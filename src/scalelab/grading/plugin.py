@@ -8,7 +8,6 @@ so that an endless answer waits for its limit once. It loads in the process that
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -26,13 +25,13 @@ from jupyter_client.session import json_unpacker
 
 from scalelab.course.isolated import MARK, end_marked
 from scalelab.grading import guard
+from scalelab.grading.records import SETUP_S, Seen, as_line
 from scalelab.grading.zygote import SOCKET
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LARGEST_OUTPUT = 200_000
 LARGEST_REPORT = 10_000
 LARGEST_TRACEBACK = 100
-RECORD = "scalelab: "
 COMPARED = {"check", "hidden", "guard"}
 QUESTION = {"answer", "check", "hidden"}
 UNHEARD = ("execute_input", "comm_open", "comm_msg", "comm_close")
@@ -40,8 +39,6 @@ UNHEARD = ("execute_input", "comm_open", "comm_msg", "comm_close")
 UNHEARD_TOPICS = tuple(f".{name}".encode() for name in UNHEARD)
 BUSY = b'{"execution_state": "busy"}'
 SLICE_S = 0.1
-SETUP_S = 60.0
-"""The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
 
 
 class Listener:
@@ -175,15 +172,16 @@ def _prints_on(first: dict[str, Any], then: dict[str, Any]) -> bool:
 class Reporter:
     """Writes one line of JSON to stderr per cell: the process that started pytest reads it there."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self) -> None:
         self.over: set[Path] = set()
         self.given_up: set[str] = set()
         self.asks: dict[Path, set[str]] = {}
-        self.timeout = timeout
+        self.timeout = 0.0  # seconds for a cell, known once there are cells
 
     @pytest.hookimpl
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
         """Let a cell's role, not its text, tell nbval what to do; and remove the files, which hold the outputs."""
+        self.timeout = config.option.nbval_cell_timeout
         for item in items:
             if _role(item) in QUESTION:
                 self.asks.setdefault(item.path, set()).add(_exercise(item))
@@ -258,7 +256,7 @@ class Reporter:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the reporter."""
-    config.pluginmanager.register(Reporter(config.option.nbval_cell_timeout), "scalelab-reporter")
+    config.pluginmanager.register(Reporter(), "scalelab-reporter")
 
 
 def _role(item: Any) -> str:
@@ -292,6 +290,4 @@ def _cut(parts: list[str]) -> str:
 
 
 def _say(item: Any, state: str, text: str = "", said: str = "", seconds: float = 0.0) -> None:
-    cell = {"notebook": item.path.parent.name, "cell": item.cell.id}
-    record = cell | {"state": state, "text": text, "said": said, "seconds": seconds}
-    print(RECORD + json.dumps(record), file=sys.stderr, flush=True)
+    print(as_line(item.path.parent.name, item.cell.id, Seen(state, text, said, seconds)), file=sys.stderr, flush=True)

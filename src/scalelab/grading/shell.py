@@ -19,6 +19,7 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.profiledir import ProfileDir
 from IPython.paths import get_ipython_dir
 from traitlets import Instance, Type
+from traitlets.config import Config
 
 from scalelab.grading.plain_python import PlainPython, outside_of_functions
 
@@ -87,16 +88,34 @@ class Kernel(IPythonKernel):
 
 
 class Application(IPKernelApp):
-    """ipykernel's application, without a command line, whose parser takes long to build, and without subshells."""
+    """ipykernel's application, with the parts that take long and no judge needs left out: a command line, files of
+    configuration and of a profile, which would also make grades depend on a machine's, and a thread for subshells.
+    """
 
     kernel_class = Type(Kernel)
 
     def parse_command_line(self, argv: object = None) -> None:
         """There is none."""
 
+    def init_profile_dir(self) -> None:
+        """It is there, from `prepare`."""
+
+    def init_config_files(self) -> None:
+        """There are none."""
+
+    def load_config_file(self, *_: Any, **__: Any) -> None:
+        """There is none."""
+
+    def update_config(self, config: Config) -> None:
+        """Take a configuration, unless it is what there is."""
+        if config != self.config:
+            super().update_config(config)
+
     def prepare(self) -> None:
         """Do what takes longest, before a fork: make the shell. Nothing of it is on the disk."""
-        Shell.instance(config=self.config, ipython_dir=os.curdir, profile_dir=ProfileDir(), compiler_class=Compiler)
+        self.profile_dir = ProfileDir()
+        options = {"ipython_dir": os.curdir, "profile_dir": self.profile_dir, "compiler_class": Compiler}
+        Shell.instance(config=self.config, **options)
 
     def init_control(self, context: Any) -> None:
         """Make what controls the kernel, but not the thread for subshells, which every message would pass through."""

@@ -18,6 +18,7 @@ from asyncio import events
 
 # What they are before any answer runs.
 from builtins import (  # noqa: UP029
+    all,
     bool,
     callable,
     getattr,
@@ -37,7 +38,7 @@ from builtins import (  # noqa: UP029
 )
 from collections.abc import Callable, Iterable, Iterator
 from inspect import unwrap
-from operator import attrgetter
+from operator import attrgetter, is_
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -85,6 +86,10 @@ _of_tee: set[CodeType] = set()
 _end = os._exit
 
 
+Part = tuple[Callable[[Any], Any], list[Any], list[Any]]
+"""What gets a part of something, what it is got from, and what it was for each."""
+
+
 class Watch:
     """What was noted of a process's machinery, in long flat lists, which are compared in one go.
 
@@ -102,7 +107,6 @@ class Watch:
         ] = []  # whose it is, whether a class's, and what may be in it
         self.functions: dict[int, Any] = {}
         self.classes: dict[int, Any] = {}
-        self.cells: list[CellType] = []
         self.seen: set[str] = set()
         self.given: dict[str, Any] = {}
         self.namespace: dict[str, Any] = {}
@@ -144,11 +148,10 @@ class Watch:
         return state or self._changed_name(whole=whole) or self._changed_part(whole=whole)
 
     def _changed_name(self, *, whole: bool) -> str:
-        number = len(self.names) if whole or not self.core else self.core[0]
-        now = list(map(id, map(_get, self.scopes[:number], self.names[:number])))
-        before = self.ids[:number]
-        if now != before:
-            return next(label for label, one, other in zip(self.labels, now, before, strict=False) if one != other)
+        values = self.values if whole or not self.core else self.values_of_core
+        if not all(map(is_, map(_get, self.scopes, self.names), values)):
+            now = map(_get, self.scopes, self.names)
+            return next(label for label, one, noted in zip(self.labels, now, values, strict=False) if one is not noted)
         sizes = list(map(len, self.whole))
         if sizes != self.sizes:
             for owner, scope, one, other in zip(self.owners, self.whole, sizes, self.sizes, strict=True):
@@ -160,18 +163,10 @@ class Watch:
 
     def _changed_part(self, *, whole: bool) -> str:
         """Return the function or class that is made of something else, or ""."""
-        if not whole and self.core:
-            functions = list(self.functions.values())[: self.core[1]]
-            for number, get in enumerate((_code, _defaults, _keywords)):
-                ids = map(id, map(get, functions))
-                for function, one, noted in zip(functions, ids, self.ids_of_parts[number], strict=False):
-                    if one != noted:
-                        return f"{function.__module__}.{function.__qualname__}"
-            return ""
-        now = self._parts()
-        for owners, before, found in zip(self._owners(), self.ids_of_parts, now, strict=True):
-            if list(map(id, found)) != before:
-                owner = next(o for o, one, other in zip(owners, found, before, strict=True) if id(one) != other)
+        for get, owners, noted in self.parts if whole or not self.core else self.parts_of_core:
+            if not all(map(is_, map(get, owners), noted)):
+                owner = next(one for one, part in zip(owners, noted, strict=True) if get(one) is not part)
+                owner = self.owners_of_cells.get(id(owner), owner)
                 return f"{owner.__module__}.{owner.__qualname__}"
         return ""
 
@@ -267,22 +262,20 @@ class Watch:
         functions = list(self.functions.values())
         owned = [(function, cell) for function in functions for cell in function.__closure__ or ()]
         owned = [(function, cell) for function, cell in owned if isinstance(_content(cell), FunctionType)]
-        self.owners_of_cells = [function for function, _ in owned]
-        self.cells = [cell for _, cell in owned]
+        self.owners_of_cells = {id(cell): function for function, cell in owned}
         self.values = list(map(_get, self.scopes, self.names))
-        self.ids = list(map(id, self.values))
         self.sizes = list(map(len, self.whole))
-        self.parts = self._parts()
-        self.ids_of_parts = [list(map(id, part)) for part in self.parts]
+        self.parts = [_made_of(get, functions) for get in (_code, _defaults, _keywords)]
+        self.parts.append(_made_of(_bases, list(self.classes.values())))
+        self.parts.append(_made_of(_content, [cell for _, cell in owned]))
+        if self.core:
+            names, number = self.core
+            self.values_of_core = self.values[:names]
+            self.parts_of_core = [(get, owners[:number], noted[:number]) for get, owners, noted in self.parts[:3]]
 
-    def _owners(self) -> list[list[Any]]:
-        functions = list(self.functions.values())
-        return [functions, functions, functions, list(self.classes.values()), self.owners_of_cells]
 
-    def _parts(self) -> list[list[Any]]:
-        functions = list(self.functions.values())
-        parts = [list(map(get, functions)) for get in (_code, _defaults, _keywords)]
-        return [*parts, list(map(_bases, self.classes.values())), list(map(_content, self.cells))]
+def _made_of(get: Callable[[Any], Any], owners: list[Any]) -> Part:
+    return get, owners, list(map(get, owners))
 
 
 def _content(cell: CellType) -> Any:

@@ -90,6 +90,9 @@ ENVIRONMENT = {
 """All of a kernel's environment, but for PATH."""
 
 
+_begun: list[subprocess.Popen[bytes]] = []
+
+
 class NoZygote(ScalelabError):
     """The zygote did not start; the message says why."""
 
@@ -112,16 +115,7 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
             "limits": asdict(limits or Limits()),
             "owner": os.getpid(),
         }
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            # Kernels can read the environment and arguments that their zygote was started with.
-            env=_environment(),
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = _begun.pop() if _begun else _begin()
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -144,6 +138,26 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
             process.stdout.close()
             process.stderr.close()
             known(folder.name).remove()
+
+
+def make_ready() -> None:
+    """Let a zygote begin to import while the caller does other things; the next `warm_kernels` goes on with it."""
+    if sys.platform == "linux" and not _begun:
+        _begun.append(_begin())
+
+
+def _begin() -> subprocess.Popen[bytes]:
+    """Start a zygote, which ends with this process, and waits to be told what it is to do."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        # Kernels can read the environment and arguments that their zygote was started with.
+        env=_environment(),
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 @cache
@@ -543,13 +557,15 @@ def _close_all_but(*kept: int) -> None:
 
 
 def _main() -> None:
-    told = json.loads(sys.stdin.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Its debugger would cost each kernel a tenth of a second, and nobody debugs here.
     sys.modules["debugpy"] = None  # type: ignore[assignment]
     for name in WARM:
         import_module(name)
+    if not (line := sys.stdin.readline()):
+        return  # whoever wanted it is gone
+    told = json.loads(line)
     for name in told["imports"]:
         with suppress(AttributeError):  # a cell that imports it will say so
             resolve_name(name)

@@ -1,5 +1,6 @@
 """Measure time, load, memory, loop lag, and the machine they were measured on."""
 
+from scalelab.cores import usable_cores
 from scalelab.measure.budget import BudgetError, within
 from scalelab.measure.compare import Comparison, ComparisonError, compare, paired_ratio, timer_step
 from scalelab.measure.fresh import FreshProcessError, run_fresh
@@ -7,7 +8,7 @@ from scalelab.measure.histogram import Histogram, HistogramError
 from scalelab.measure.interpreters import InterpreterError, free_threaded, missing_free_threaded
 from scalelab.measure.lag import LoopLag
 from scalelab.measure.load import Load, LoadError, closed_loop, open_loop
-from scalelab.measure.machine import MachineCard, machine_card, usable_cores
+from scalelab.measure.machine import MachineCard, machine_card
 from scalelab.measure.memory import MemoryUse, memory
 from scalelab.measure.sample import EmptySample, Interval, median_interval, percentile
 

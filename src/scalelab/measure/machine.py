@@ -9,12 +9,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+from scalelab.cores import cgroup_quota, usable_cores
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,3 @@ def machine_card(*packages: str) -> MachineCard:
     }
     rows.update({package: version(package) for package in packages})
     return MachineCard(rows)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on: its CPU affinity where the system has one, else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cgroup_quota() -> str:
-    """Return how many cores a container may use, in words: Linux control groups, version 2."""
-    try:
-        quota, period = CGROUP_CPU.read_text().split()
-    except (OSError, ValueError):
-        return "none found"
-    return "none" if quota == "max" else f"{int(quota) / int(period):.2g} cores"
