@@ -10,10 +10,13 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from scalelab.errors import ScalelabError
+from scalelab.grading.client import WarmClient
 from scalelab.grading.zygote import SOCKET
 
 START_S = 60.0
@@ -40,6 +43,8 @@ class WarmProvisioner(KernelProvisionerBase):
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Take no command, folder or environment: the zygote has its own for every kernel."""
+        if isinstance(self.parent, KernelManager) and self.parent.client_factory is BlockingKernelClient:
+            self.parent.client_factory = WarmClient
         return {"cmd": []}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
