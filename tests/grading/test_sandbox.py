@@ -636,6 +636,27 @@ def groups_of(folder):
     return [group for parent, _ in cgroups.known("").parents for group in parent.glob(f"{folder.name}*")]
 
 
+READY = """
+import sys
+from scalelab.grading import zygote
+zygote.make_ready()
+print(zygote._begun[0].pid, flush=True)
+if sys.argv[1] == "killed":
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["left", "killed"])
+def test_a_zygote_that_was_made_ready_for_nothing_ends_with_its_owner(end):
+    argv = [sys.executable, "-P", "-c", READY, end]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        pid = int(owner.stdout.readline())
+        if end == "killed":
+            owner.kill()
+        owner.wait(WAIT_S)
+    assert wait_until(lambda: not psutil.pid_exists(pid))
+
+
 def test_kernels_end_with_their_client(given):
     client = f"""
 import os, sys

@@ -8,6 +8,7 @@ here: what the zygote hears of a kernel was written before the kernel took its f
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import logging
@@ -91,6 +92,7 @@ ENVIRONMENT = {
 
 
 _begun: list[subprocess.Popen[bytes]] = []
+"""The zygote of `make_ready`, until it is used."""
 
 
 class NoZygote(ScalelabError):
@@ -143,7 +145,15 @@ def warm_kernels(*, imports: Sequence[str] = (), limits: Limits | None = None) -
 def make_ready() -> None:
     """Let a zygote begin to import while the caller does other things; the next `warm_kernels` goes on with it."""
     if sys.platform == "linux" and not _begun:
+        atexit.register(_end_unused)
         _begun.append(_begin())
+
+
+def _end_unused() -> None:
+    for process in _begun:
+        process.kill()
+        process.communicate()
+    _begun.clear()
 
 
 def _begin() -> subprocess.Popen[bytes]:
