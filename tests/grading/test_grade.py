@@ -38,6 +38,7 @@ from tiny import (
 )
 
 TIMEOUT = 3.0
+AMPLE = 60.0
 TOGETHER_S = 1.0
 """A cell that takes longer beside others is judged again alone: this short, endless answers cost the tests less."""
 LEFT_BEHIND = "scalelab-test-left-behind"
@@ -107,10 +108,10 @@ class Class:
         edit(notebook)
         return save(self.submissions / f"{student}.ipynb", notebook)
 
-    def grade(self) -> Summary:
+    def grade(self, timeout: float = TIMEOUT) -> Summary:
         self.said.clear()
         self.summary = grade(
-            self.submissions, self.out, course=self.course, timeout=TIMEOUT, sandbox=SANDBOX, report=self.said.append
+            self.submissions, self.out, course=self.course, timeout=timeout, sandbox=SANDBOX, report=self.said.append
         )
         return self.summary
 
@@ -209,12 +210,6 @@ def spoiled(template: Course, tmp_path_factory: pytest.TempPathFactory) -> Class
     for add, ordered in PAIRS:
         answers = {"add": SPOILED["add"][add][0], "ordered": SPOILED["ordered"][ordered][0]}
         one.hand_in(add, RIGHT | answers)
-    odd = {
-        "add": "import os\ndef add(a, b):\n    return a + b if 'question.ipynb' not in os.listdir() else 0",
-        "ordered": "for number in range(1200):\n    print(number, flush=True)\n" + RIGHT["ordered"],
-        "mend": f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)\n{RIGHT['mend']}",
-    }
-    one.hand_in("odd", odd)
     with pytest.MonkeyPatch.context() as patch:
         # Many of these would be set aside; here they run.
         patch.setattr(judge, "screen", lambda *_: ())
@@ -274,16 +269,34 @@ def test_nothing_that_a_submission_says_of_itself_is_believed(graded: Class) -> 
     assert points(graded.grade_of("untrusted")) == POINTS
 
 
-def test_what_an_answer_does_besides_does_not_matter(spoiled: Class) -> None:
-    """It looks for the stored outputs, prints much, and leaves a process behind."""
-    assert points(spoiled.grade_of("odd")) == POINTS
+@pytest.fixture(scope="module")
+def odd(template: Course, tmp_path_factory: pytest.TempPathFactory) -> Class:
+    """One submission that looks for the stored outputs, prints much, and leaves a process behind."""
+    root = tmp_path_factory.mktemp("odd")
+    one = Class(template, root / "submissions", root / "grades")
+    answers = {
+        "add": "import os\ndef add(a, b):\n    return a + b if 'question.ipynb' not in os.listdir() else 0",
+        # More messages than a socket holds unread.
+        "ordered": "for number in range(1200):\n    print(number, flush=True)\n" + RIGHT["ordered"],
+        "mend": f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)\n{RIGHT['mend']}",
+    }
+    one.hand_in("odd", answers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "screen", lambda *_: ())
+        one.grade(AMPLE)
+    return one
+
+
+def test_what_an_answer_does_besides_does_not_matter(odd: Class) -> None:
+    assert points(odd.grade_of("odd")) == POINTS
 
 
 def still_running() -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if LEFT_BEHIND in (one.info["cmdline"] or [])]
 
 
-def test_nothing_is_left_running(spoiled: Class) -> None:
+@pytest.mark.usefixtures("spoiled", "odd")
+def test_nothing_is_left_running() -> None:
     assert not still_running()
 
 
