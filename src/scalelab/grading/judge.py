@@ -11,7 +11,7 @@ from scalelab.grading import guard
 from scalelab.grading.bindings import independent
 from scalelab.grading.merge import EPILOGUE, HIDDEN, PROLOGUE, VISIBLE, Reference, notebook
 from scalelab.grading.nbval_run import Kernels, run
-from scalelab.grading.records import Records, Seen
+from scalelab.grading.records import DIFFERS, Records, Seen
 from scalelab.grading.screen import Rules, rules, screen
 
 TOGETHER_S = 3.0
@@ -74,6 +74,13 @@ class _Hearing:
     def clean(self) -> bool:
         """Whether the answer or the check ran to its end, and the machinery that judges it is untouched."""
         return self.answer.state == FAILED or (self.check.state in {PASSED, FAILED} and not self.touched)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the check fails by what was printed in its cell: what an answer before left there may have spoken,
+        such as a coroutine that nobody awaited, whenever Python comes to clear it away.
+        """
+        return self.check.text.endswith(DIFFERS)
 
     @property
     def touched(self) -> str:
@@ -155,7 +162,8 @@ class _Bench:
                 untouched = records.get((role, EPILOGUE), Seen()).state == PASSED
                 for name in left:
                     hearing = _hearing(records, role, name, role)
-                    if untouched and (hearing.passed or (hearing.clean and name in free)):
+                    fails_by_itself = hearing.clean and name in free and not hearing.disturbed
+                    if untouched and (hearing.passed or fails_by_itself):
                         self.held[name, role] = hearing
                     elif not untouched and not (hearing.passed or hearing.clean or hearing.unreached):
                         ended.add(name)

@@ -25,7 +25,7 @@ from jupyter_client.session import json_unpacker
 
 from scalelab.course.isolated import MARK, end_marked
 from scalelab.grading import guard
-from scalelab.grading.records import SETUP_S, Seen, as_line
+from scalelab.grading.records import DIFFERS, SETUP_S, Seen, as_line
 from scalelab.grading.zygote import SOCKET
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -231,7 +231,7 @@ class Reporter:
             text, said = _shown(item)
             text = text or str(call.excinfo.value)
             if str(call.excinfo.value) == "Cell outputs differ":
-                text += "\n(The check prints something else for a right answer.)"
+                text += f"\n{DIFFERS}"
         # After these, what follows in the same kernel cannot run, or cannot be trusted.
         if state not in {"passed", "failed"} or guard.TOUCHED in said or (state == "failed" and _role(item) == "setup"):
             self.over.add(item.path)

@@ -10,6 +10,9 @@ RECORD = "scalelab: "
 SETUP_S = 60.0
 """The least time that a setup cell has: it is the course's own, so a slow machine must cost no answer its points."""
 
+DIFFERS = "(The check prints something else for a right answer.)"
+"""How the text ends of a check that raised nothing, and fails by what was printed in its cell."""
+
 
 @dataclass(frozen=True)
 class Seen:
