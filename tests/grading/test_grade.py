@@ -291,6 +291,31 @@ def test_what_an_answer_does_besides_does_not_matter(odd: Class) -> None:
     assert points(odd.grade_of("odd")) == POINTS
 
 
+LOUD = """
+import gc as collector, sys
+collector.disable()
+class Loud:
+    def __init__(self):
+        self.itself = self
+    def __del__(self):
+        print("cleared away", file=sys.stderr)
+loud = Loud()
+del loud
+"""
+
+
+def test_what_an_answer_leaves_for_python_to_clear_away_costs_no_other_question(
+    template: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a coroutine that nobody awaited, of which Python warns whenever it comes to it."""
+    monkeypatch.setattr(judge, "screen", lambda *_: ())
+    one = Class(template, tmp_path / "submissions", tmp_path / "grades")
+    clears = "import gc\ndef count(word, seen=[]):\n    gc.collect()\n    seen.append(word)\n    return len(seen)"
+    one.hand_in("loud", RIGHT | {"add": RIGHT["add"] + LOUD, "mend": clears})
+    one.grade(AMPLE)
+    assert points(one.grade_of("loud")) == POINTS
+
+
 def still_running() -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if LEFT_BEHIND in (one.info["cmdline"] or [])]
 
