@@ -14,6 +14,8 @@ from scalelab.grading.nbval_run import Kernels, run
 from scalelab.grading.records import DIFFERS, Records, Seen
 from scalelab.grading.screen import Rules, rules, screen
 
+_parsing = threading.Lock()
+"""Python 3.11 cannot parse in several threads: it counts the depth of all their trees in one place, and raises."""
 TOGETHER_S = 3.0
 """The most that a cell may take where all questions share kernels; one that needs longer is judged alone."""
 TRIES = 2
@@ -117,13 +119,14 @@ def judge(
 
 def _set_aside(reference: Reference, answers: Mapping[str, str]) -> dict[str, Verdict]:
     """Return a verdict on each answer that reaches for what judges it, before anything runs."""
-    if reference.digest not in _rules:
-        _rules[reference.digest] = rules(reference)
     verdicts = {}
-    for name, source in answers.items():
-        if found := screen(source, _rules[reference.digest][name]):
-            words = "; ".join(map(str, found[:MOST_FINDINGS]))
-            verdicts[name] = Verdict(SET_ASIDE, f"A person must look at this answer before it is judged: {words}.")
+    with _parsing:
+        if reference.digest not in _rules:
+            _rules[reference.digest] = rules(reference)
+        for name, source in answers.items():
+            if found := screen(source, _rules[reference.digest][name]):
+                words = "; ".join(map(str, found[:MOST_FINDINGS]))
+                verdicts[name] = Verdict(SET_ASIDE, f"A person must look at this answer before it is judged: {words}.")
     return verdicts
 
 
@@ -156,7 +159,8 @@ class _Bench:
         left = self.names
         while len(left) > 1:
             records, _ = self._run({role: self._notebook(left, role) for role in self.roles}, left, timeout)
-            free = independent({name: self.answers[name] for name in left})
+            with _parsing:
+                free = independent({name: self.answers[name] for name in left})
             ended = set()
             for role in self.roles:
                 untouched = records.get((role, EPILOGUE), Seen()).state == PASSED
@@ -198,7 +202,8 @@ class _Bench:
         return [role for role in self.roles if (name, role) not in self.held]
 
     def _notebook(self, names: Sequence[str], role: str) -> Notebook:
-        return notebook(self.reference, {name: self.answers[name] for name in names}, role)
+        with _parsing:
+            return notebook(self.reference, {name: self.answers[name] for name in names}, role)
 
     def _run(self, notebooks: Mapping[str, Notebook], names: Sequence[str], timeout: float) -> tuple[Records, str]:
         records, last_words = run(notebooks, timeout=timeout, kernels=self.kernels, stop=self.stop)
