@@ -16,7 +16,7 @@ PATIENCE_S = 1.0
 class WarmClient(BlockingKernelClient):
     """Takes a kernel for ready when it has answered and says that it is idle again.
 
-    jupyter_client waits until a kernel has said nothing for 0.2 s, which is as long as it takes to judge six answers.
+    jupyter_client's own waits until nothing has come for a fixed while, in which several answers could be judged.
     """
 
     def wait_for_ready(self, timeout: float | None = None) -> None:
