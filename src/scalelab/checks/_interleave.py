@@ -27,7 +27,7 @@ from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
 from scalelab.errors import ScalelabError
 
 STEPS = 100_000  # bytecodes of the answer, before a run counts as endless
-SHARES = (0.02, 0.1, 0.4)  # of the bytecodes after which the turn is dealt anew; the seed picks one
+SHARES = (0.02, 0.1, 0.2)  # of the bytecodes after which the turn is dealt anew; the seed picks one
 LET_GO = 5.0  # real seconds for a thread to end, when all is over
 TOLD = 4  # threads of a deadlock, and runs that printed something, that a verdict tells of
 
