@@ -674,6 +674,41 @@ os.kill(os.getpid(), 9)
     assert wait_until(lambda: not made.exists() or made.stat().st_ino != before)
 
 
+SEALING = """
+import os, sys, threading
+from pathlib import Path
+from scalelab.grading import sandbox
+
+def tried(write):
+    try:
+        write()
+    except OSError as error:
+        return error.strerror
+    return "done"
+
+names = ["mount"] if sandbox.privileged() else ["mount", "user"]
+sandbox._call("unshare", sum(sandbox._NEW_NAMESPACES[name] for name in names))
+sandbox._mount("none", Path("/"), None, sandbox._MS_REC | sandbox._MS_PRIVATE)
+sandbox.CONNECTION = folder = Path(sys.argv[1])
+sandbox._bind(folder, folder)
+sandbox.SEAL_S = float(sys.argv[2])
+writing = open(folder / "socket", "w")
+closing = threading.Timer(0.2, writing.close)
+if len(sys.argv) == 4:
+    closing.start()
+print(tried(sandbox.seal), "|", tried(lambda: open(folder / "another", "w")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "closes", "told"),
+    [("60", ["closes"], f"done | {os.strerror(errno.EROFS)}"), ("0.1", [], f"{os.strerror(errno.EBUSY)} | done")],
+)
+def test_a_folder_that_is_being_written_is_sealed_afterwards(tmp_path, seconds, closes, told):
+    argv = [sys.executable, "-P", "-c", SEALING, str(tmp_path), seconds, *closes]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == told
+
+
 def test_this_system_can_sandbox():
     assert zygote.missing() == ""
 

@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,8 @@ from typing import Any
 
 CONNECTION = Path("/connection")
 """Where a kernel finds the folder of its sockets."""
+SEAL_S = 10.0
+"""How long a thread may still be writing there, when all sockets can be seen."""
 HOME = Path("/tmp")
 """A kernel's only writable folder: its home, working directory and temporary folder."""
 USER = "student"
@@ -270,8 +273,20 @@ def settle(sandbox: Sandbox) -> None:
 
 
 def seal() -> None:
-    """Let nothing more be written to the folder of the sockets, which lies on the host's disk."""
-    _mount("none", CONNECTION, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    """Let nothing more be written to the folder of the sockets, which lies on the host's disk.
+
+    Linux refuses that while something is being written there, and a socket can be seen before its thread has made it.
+    """
+    until = time.monotonic() + SEAL_S
+    while True:
+        try:
+            _mount("none", CONNECTION, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def limit(limits: Limits) -> None:
