@@ -54,19 +54,17 @@ function copyButtons() {
   }
 }
 
-// A box that scrolls sideways must be reachable by keyboard; one that does not should be no tab stop.
+// The build makes every box that can scroll a tab stop. A box whose content fits is not one, until it no longer fits:
+// a chapter has a hundred boxes, and few of them scroll on a wide screen.
 function keyboardScrolling() {
-  const boxes = document.querySelectorAll("pre, .sl-scroll, .sl-equation");
-  const mark = (box) => {
-    const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
-    if (scrolls) box.tabIndex = 0;
-    else box.removeAttribute("tabindex");
-  };
-  const watch = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
-  boxes.forEach((box) => {
-    mark(box);
-    watch.observe(box);
+  const watch = new ResizeObserver((entries) => {
+    for (const { target: box } of entries) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
   });
+  for (const box of document.querySelectorAll("pre, .sl-scroll, .sl-equation")) watch.observe(box);
 }
 
 function followReading() {

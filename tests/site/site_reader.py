@@ -23,6 +23,7 @@ async () => {
 }
 """
 FIGURES_ARE_HERE = "[...document.querySelectorAll('.sl-explorable')].every((place) => place.querySelector('.sl-x'))"
+TWO_FRAMES = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 OPEN_BOXES = "document.querySelectorAll('details').forEach((box) => (box.open = true))"
 
 # Of all texts on the page that look the same, axe holds one against the rule of contrast: a page of code has thousands.
@@ -92,6 +93,8 @@ def read(site: Site, path: str, open_page: Callable[..., Visit]) -> Reading:
     violations = []
     for screen in (DESK, PHONE):
         page.set_viewport_size(screen)
+        page.wait_for_function("(width) => innerWidth === width", arg=screen["width"])
+        page.evaluate(TWO_FRAMES)  # after the first, the page's resize observers have run
         violations += [f"{path}, {screen['width']} px wide, {said}" for said in broken_rules(page)]
     page.evaluate(OPEN_BOXES)
     width = int(page.evaluate("document.documentElement.scrollWidth"))

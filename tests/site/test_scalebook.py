@@ -39,8 +39,22 @@ def test_a_formula_without_mathml_is_refused(latex: str) -> None:
 
 def test_tables_scroll_inside_themselves_and_have_no_empty_header() -> None:
     assert _mend('<table class="dataframe"><tr><th></th><th>a</th></tr></table>') == (
-        '<div class="sl-scroll"><table class="dataframe"><tr><td></td><th>a</th></tr></table></div>'
+        '<div class="sl-scroll" tabindex="0"><table class="dataframe"><tr><td></td><th>a</th></tr></table></div>'
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "focusable"),
+    [
+        ("<pre>code</pre>", '<pre tabindex="0">code</pre>'),
+        ('<pre class="a">code</pre>', '<pre tabindex="0" class="a">code</pre>'),
+        ('<pre class="a" tabindex="0">code</pre>', '<pre class="a" tabindex="0">code</pre>'),
+        ('<div class="sl-equation" id="b">', '<div class="sl-equation" tabindex="0" id="b">'),
+        ("<preview>", "<preview>"),
+    ],
+)
+def test_blocks_that_can_scroll_get_one_tabindex(block: str, focusable: str) -> None:
+    assert _mend(block) == focusable
 
 
 @pytest.mark.parametrize("given", ["https://example.org/course", "https://example.org/course/"])

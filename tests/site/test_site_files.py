@@ -17,10 +17,12 @@ import yaml
 from scalelab.course.find import Course, chapters
 
 RESOURCES = {"link": "href", "script": "src", "img": "src", "source": "src", "form": "action"}
+SCROLLING_CLASSES = {"sl-scroll", "sl-equation"}
+"""The classes that scroll sideways in scalebook.css; so does each `pre`."""
 
 
 class Page(HTMLParser):
-    """The addresses, anchors and open-in-Lab paths of a page."""
+    """The addresses, anchors, open-in-Lab paths and scrolling blocks of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -31,6 +33,7 @@ class Page(HTMLParser):
         self.language = ""
         self.sections: list[str] = []
         self.meta: dict[str, str] = {}
+        self.scrolling: list[tuple[str, list[str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -46,6 +49,9 @@ class Page(HTMLParser):
             self.language = str(values.get("lang"))
         if tag == "section" and values.get("id"):
             self.sections.append(str(values["id"]))
+        if tag == "pre" or SCROLLING_CLASSES & set((values.get("class") or "").split()):
+            tab_indexes = [value for name, value in attrs if name == "tabindex"]
+            self.scrolling.append((str(self.get_starttag_text()), tab_indexes))
         if tag == "meta":
             self.meta[str(values.get("name") or values.get("property"))] = str(values.get("content"))
 
@@ -181,6 +187,14 @@ def test_every_figure_says_what_it_shows(pages: list[Path]) -> None:
         assert re.search(r'aria-label="[^"]{30,}"', svg), svg[:200]
     pictures = [found for path in pages for found in re.findall(r"<img [^>]*>", path.read_text("utf-8"))]
     assert all(re.search(r'alt="[^"]{30,}"', picture) for picture in pictures)
+
+
+def test_every_block_that_can_scroll_is_focusable_without_a_script(pages: list[Path]) -> None:
+    blocks = [(path.name, *block) for path in pages for block in read(path).scrolling]
+    for kind in ("<pre", "sl-scroll", "sl-equation"):
+        assert any(kind in block for _, block, _ in blocks), f"no page has {kind}"
+    problems = [f"{name}: {block}" for name, block, tab_indexes in blocks if tab_indexes != ["0"]]
+    assert not problems, "\n".join(problems)
 
 
 def test_the_landing_page_shows_a_chart_of_the_last_run(built_site: Path) -> None:

@@ -22,6 +22,8 @@ NUMBERED = re.compile(r"chapters/(\d\d)_")
 DESCRIPTION_LENGTH = 160
 PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
 EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;|<p></p>)*</th>")
+SCROLLING = re.compile(r'<(?:pre\b|div class="sl-(?:scroll|equation)")(?![^>]*\btabindex=)')
+"""The start of each block that scrolls sideways when it is wider than the page."""
 LOCAL_LINK = re.compile(
     r'(\b(?:href="|src="|action="|og:image" content="|scalebook/\w+": "))(?![a-z]+:|[/#"])([^"?#]+)'
 )
@@ -138,12 +140,14 @@ def _description(app: Sphinx, page: str, doctree: nodes.document | None) -> str:
 
 
 def _mend(body: str) -> str:
-    """Mend what Sphinx, myst-nb and pandas write: wide tables scroll inside themselves, no header cell is empty, the
-    bibliography is a list of list items, what opens folded code is named by its own text, tokens without a
-    colour of their own are plain text, and a term does not run into its definition in excerpts.
+    """Mend what Sphinx, myst-nb and pandas write: wide tables scroll inside themselves, blocks that can scroll are
+    focusable without a script, no header cell is empty, the bibliography is a list of list items, what opens folded
+    code is named by its own text, tokens without a colour of their own are plain text, and a term does not run into
+    its definition in excerpts.
     """
     body = EMPTY_HEADER.sub("<td></td>", body)
     body = body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
+    body = SCROLLING.sub(r'\g<0> tabindex="0"', body)
     body = body.replace("</dt><dd>", "</dt>\n<dd>")
     body = PLAIN_TOKEN.sub(r"\1", body)
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
