@@ -16,13 +16,25 @@ from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
 from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
+from scalelab.checks._side import (
+    AnswerEnded,
+    Clock,
+    beside,
+    by_reference,
+    call_each,
+    count_lines,
+    defined_names,
+    shared_list,
+)
 from scalelab.checks._verdict import CheckFailed, EmptyCheck, Expect, verdict
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
+    "AnswerEnded",
     "AnswerFailed",
     "Blocking",
     "CheckFailed",
+    "Clock",
     "Deadlock",
     "EmptyCheck",
     "Expect",
@@ -40,10 +52,16 @@ __all__ = [
     "ThreadDeadlock",
     "Unmet",
     "assemble",
+    "beside",
+    "by_reference",
+    "call_each",
+    "count_lines",
+    "defined_names",
     "help_taken",
     "hint",
     "interleave",
     "run",
+    "shared_list",
     "solution",
     "together",
     "verdict",

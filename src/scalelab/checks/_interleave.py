@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
-from scalelab.checks import _words
+from scalelab.checks import _side, _words
 from scalelab.checks._run import PATIENCE, Unmet, observed, raise_in
 from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
 from scalelab.errors import ScalelabError
@@ -92,7 +92,8 @@ def interleave(
     if not _one_at_a_time.acquire(False):
         raise ScalelabError("Threads are being run; wait for their end before you start others.")
     try:
-        world = _Turns(program, seed)
+        make = Turns if _side.current is None else _side.current.turns
+        world = make(program, seed, sys._getframe(1))
         _settle()
         world.run()
     finally:
@@ -134,7 +135,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
-class _Member:
+class Member:
     """One thread, and what it waits for."""
 
     def __init__(self, number: int, thread: threading.Thread) -> None:
@@ -146,21 +147,22 @@ class _Member:
         self.over = False
         self.ident = 0
         self.error: BaseException | None = None
-        self.holds: list[_Lock] = []
+        self.holds: list[Lock] = []
         self.ready: Callable[[], bool] | None = None  # None: it can go on
         self.until: float | None = None
-        self.wants: _Lock | _Member | None = None
+        self.wants: Lock | Member | None = None
         self.frame: FrameType | None = None
 
     def can_go_on(self, now: float) -> bool:
         return self.ready is None or self.ready() or (self.until is not None and self.until <= now)
 
 
-class _Turns:
+class Turns:
     """The threads of one run, of which one has the turn."""
 
-    def __init__(self, program: Callable[[], Any], seed: int) -> None:
-        caller = sys._getframe(2)
+    traced = True  # whether the answer's code runs in these threads, and is stepped through
+
+    def __init__(self, program: Callable[[], Any], seed: int, caller: FrameType) -> None:
         self.namespace: dict[str, Any] = caller.f_globals
         self.check = caller.f_code.co_filename
         self.skipped = _words.check_files if observed.get() is not None else set()
@@ -170,9 +172,9 @@ class _Turns:
         self._program = program
         self._draw = random.Random(seed)
         self._share = SHARES[seed % len(SHARES)]
-        self._members: list[_Member] = []
-        self._by_ident: dict[int, _Member] = {}
-        self._by_thread: dict[int, _Member] = {}
+        self._members: list[Member] = []
+        self._by_ident: dict[int, Member] = {}
+        self._by_thread: dict[int, Member] = {}
         self._over = _real_lock()
         self._over.acquire()
         self._written, self._text = io.StringIO(), ""
@@ -244,7 +246,7 @@ class _Turns:
         finally:
             log.disabled = before
 
-    def _end(self, member: _Member) -> None:
+    def _end(self, member: Member) -> None:
         given_up = time.monotonic() + LET_GO
         if not member.over:
             member.turn.release()
@@ -270,11 +272,11 @@ class _Turns:
 
     # For the threads of the run.
 
-    def member(self) -> _Member | None:
+    def member(self) -> Member | None:
         """Return the calling thread's member; None for a thread of the rest of the process."""
         return self._by_ident.get(_thread.get_ident())
 
-    def member_of(self, thread: threading.Thread) -> _Member | None:
+    def member_of(self, thread: threading.Thread) -> Member | None:
         """Return the member that a thread object stands for."""
         return self._by_thread.get(id(thread))
 
@@ -282,20 +284,20 @@ class _Turns:
         """Give a thread a place among those that take turns."""
         if self.member_of(thread) is not None:
             raise RuntimeError("threads can only be started once")
-        member = _Member(len(self._members), thread)
+        member = Member(len(self._members), thread)
         self._members.append(member)
         self._by_thread[id(thread)] = member
         self._most_alive = max(self._most_alive, sum(not other.over for other in self._members[1:]))
         _real_start(self._live, (member,))
         thread._started.set()  # type: ignore[attr-defined]
 
-    def _live(self, member: _Member) -> None:
+    def _live(self, member: Member) -> None:
         member.ident = _thread.get_ident()
         self._by_ident[member.ident] = member
         member.turn.acquire()
         try:
             if not self.closed:
-                with _each_step(self):
+                with each_step(self) if self.traced else contextlib.nullcontext():
                     member.thread.run()
         except Ended:
             pass
@@ -306,7 +308,7 @@ class _Turns:
         finally:
             self._leave(member)
 
-    def _leave(self, member: _Member) -> None:
+    def _leave(self, member: Member) -> None:
         try:
             with member.door:
                 member.over = True
@@ -329,7 +331,7 @@ class _Turns:
             self.closed = True
             self._over.release()
 
-    def _pass_on(self, me: _Member) -> None:
+    def _pass_on(self, me: Member) -> None:
         """Deal the turn anew; return when it comes back."""
         chosen = self._choose()
         if chosen is me and not me.over:
@@ -345,7 +347,7 @@ class _Turns:
         if not me.over:
             me.turn.acquire()
 
-    def _choose(self) -> _Member | None:
+    def _choose(self) -> Member | None:
         alive = [member for member in self._members if not member.over]
         ready = [member for member in alive if member.can_go_on(self.now)]
         if not ready:
@@ -356,7 +358,7 @@ class _Turns:
             ready = [member for member in alive if member.can_go_on(self.now)]
         return self._draw.choice(ready)
 
-    def wait(self, ready: Callable[[], bool], seconds: float | None, wants: _Lock | _Member | None = None) -> bool:
+    def wait(self, ready: Callable[[], bool], seconds: float | None, wants: Lock | Member | None = None) -> bool:
         """Have the calling thread wait until `ready`, or for so many virtual seconds; return whether it is."""
         self._count()
         if self.closed:
@@ -389,27 +391,27 @@ class _Turns:
             locks = [f"lock {lock.number}" for lock in member.holds if lock.number and lock is not member.wants]
             holds = " and ".join(locks)
             name = f"Thread {member.number}" if member.number else "The main thread"
-            where = f", in {_words.place(member.frame)}" if member.frame is not None else ""
+            where = f", in {_words.place(member.frame)}" if member.frame else ""
             lines.append(f"{name}{f' holds {holds}, and' if holds else ''} waits{_for(member)}{where}")
         return "\n".join(lines)
 
 
-def _has_to_do_with_locks(member: _Member) -> bool:
-    wants = [member.wants] if isinstance(member.wants, _Lock) else []
+def _has_to_do_with_locks(member: Member) -> bool:
+    wants = [member.wants] if isinstance(member.wants, Lock) else []
     return any(lock.number for lock in (*wants, *member.holds))
 
 
-def _for(member: _Member) -> str:
+def _for(member: Member) -> str:
     """Say what a member waits for; nothing where that is inside the library."""
     wants = member.wants
-    if isinstance(wants, _Member):
+    if isinstance(wants, Member):
         return f" for the end of thread {wants.number}"
     if wants is None or not wants.number:
         return ""
     owner, more = wants.owner, ""
     if owner is member:
         more = ", which it holds itself"
-    elif isinstance(owner, _Member) and owner.over:
+    elif isinstance(owner, Member) and owner.over:
         more = f", which thread {owner.number} has not given back and, being at its end, never will"
     return f" for lock {wants.number}{more}"
 
@@ -430,12 +432,12 @@ def _settle() -> None:
         _let_in()
 
 
-class _Lock:
+class Lock:
     """A lock of `threading`, whose owner is known and whose waiting passes the turn on."""
 
     again = False  # whether its owner may take it once more
 
-    def __init__(self, world: _Turns, known: bool) -> None:
+    def __init__(self, world: Turns, known: bool) -> None:
         self.world = world
         self.known = known  # whether the answer made it, and not the library
         self.number = 0  # of those that the answer made, from 1, in the order in which they were first taken
@@ -466,7 +468,7 @@ class _Lock:
             if not world.wait(lambda: self.owner is None, None if timeout < 0 else timeout, self):
                 return False
         self.owner, self.depth = me, self.depth + 1
-        if isinstance(me, _Member) and self.depth == 1:
+        if isinstance(me, Member) and self.depth == 1:
             me.holds.append(self)
         return True
 
@@ -479,7 +481,7 @@ class _Lock:
             raise RuntimeError("cannot release un-acquired lock")
         self.depth -= 1
         if self.depth == 0:
-            if isinstance(self.owner, _Member):
+            if isinstance(self.owner, Member):
                 self.owner.holds.remove(self)
             self.owner = None
 
@@ -493,7 +495,7 @@ class _Lock:
         self.release()
 
 
-class _RLock(_Lock):
+class RLock(Lock):
     """A lock that its owner may take again; with what `threading.Condition` asks of one."""
 
     again = True
@@ -512,10 +514,10 @@ class _RLock(_Lock):
 
 
 if sys.version_info >= (3, 12):
-    _each_step: Callable[[_Turns], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
+    each_step: Callable[[Turns], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
 
     @contextlib.contextmanager
-    def _watched(world: _Turns) -> Iterator[None]:
+    def _watched(world: Turns) -> Iterator[None]:
         """Call `world.step` before every bytecode of the answer, in the world's threads.
 
         Traces of `sys.settrace` change the code under threads that stand in it: 3.12.1 crashes, 3.13.0 forgets events.
@@ -540,7 +542,7 @@ if sys.version_info >= (3, 12):
             watch.register_callback(tool, watch.events.INSTRUCTION, None)
             watch.free_tool_id(tool)
 
-    def _codes(world: _Turns) -> list[CodeType]:
+    def _codes(world: Turns) -> list[CodeType]:
         """Return the code of every function of the answer, those inside functions, classes and wrappers included."""
         found: dict[CodeType, None] = {}
         seen: set[int] = set()
@@ -570,7 +572,7 @@ if sys.version_info >= (3, 12):
 else:
 
     @contextlib.contextmanager
-    def _each_step(world: _Turns) -> Iterator[None]:
+    def each_step(world: Turns) -> Iterator[None]:
         """Call `world.step` before every bytecode of the answer, in the calling thread."""
 
         def enter(frame: FrameType, event: str, arg: Any) -> Any:
@@ -597,7 +599,7 @@ _sleep = time.sleep
 
 
 @contextlib.contextmanager
-def _patched(world: _Turns) -> Iterator[None]:
+def _patched(world: Turns) -> Iterator[None]:
     """Give the world's threads its locks, threads, clock and pools; other threads of the process notice nothing.
 
     Names that the namespace has imported are covered, and locks that its objects hold already.
@@ -606,8 +608,8 @@ def _patched(world: _Turns) -> Iterator[None]:
     replaced: dict[int, Any] = {id(clock): _for_members(world, clock, lambda: world.now) for clock in clocks}
     replaced[id(time.sleep)] = _for_members(world, time.sleep, functools.partial(_rest, world))
     for kind in (threading.Lock, threading._allocate_lock, _thread.allocate_lock):  # type: ignore[attr-defined]
-        replaced[id(kind)] = _for_members(world, kind, functools.partial(_made, world, _Lock))
-    replaced[id(threading.RLock)] = _for_members(world, threading.RLock, functools.partial(_made, world, _RLock))
+        replaced[id(kind)] = _for_members(world, kind, functools.partial(_made, world, Lock))
+    replaced[id(threading.RLock)] = _for_members(world, threading.RLock, functools.partial(_made, world, RLock))
     replaced[id(threading.current_thread)] = _for_members(
         world, threading.current_thread, lambda: _member(world).thread
     )
@@ -641,13 +643,13 @@ def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: Any, new: An
     stack.callback(restore)
 
 
-def _member(world: _Turns) -> _Member:
+def _member(world: Turns) -> Member:
     member = world.member()
     assert member is not None
     return member
 
 
-def _for_members(world: _Turns, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+def _for_members(world: Turns, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return (real if world.member() is None else virtual)(*args, **kwargs)
 
@@ -655,17 +657,17 @@ def _for_members(world: _Turns, real: Callable[..., Any], virtual: Callable[...,
     return call
 
 
-def _made(world: _Turns, kind: type[_Lock]) -> _Lock:
+def _made(world: Turns, kind: type[Lock]) -> Lock:
     return kind(world, world.is_answer(sys._getframe(2)))
 
 
-def _rest(world: _Turns, seconds: float) -> None:
+def _rest(world: Turns, seconds: float) -> None:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
     world.wait(lambda: False, seconds)
 
 
-def _start(world: _Turns) -> Callable[[threading.Thread], None]:
+def _start(world: Turns) -> Callable[[threading.Thread], None]:
     real = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
@@ -679,7 +681,7 @@ def _start(world: _Turns) -> Callable[[threading.Thread], None]:
     return start
 
 
-def _join(world: _Turns) -> Callable[..., None]:
+def _join(world: Turns) -> Callable[..., None]:
     real = threading.Thread.join
 
     def join(self: threading.Thread, timeout: float | None = None) -> None:
@@ -697,7 +699,7 @@ def _join(world: _Turns) -> Callable[..., None]:
     return join
 
 
-def _is_alive(world: _Turns) -> Callable[[threading.Thread], bool]:
+def _is_alive(world: Turns) -> Callable[[threading.Thread], bool]:
     real = threading.Thread.is_alive
 
     def is_alive(self: threading.Thread) -> bool:
@@ -707,7 +709,7 @@ def _is_alive(world: _Turns) -> Callable[[threading.Thread], bool]:
     return is_alive
 
 
-def _pool_size(world: _Turns) -> Callable[..., None]:
+def _pool_size(world: Turns) -> Callable[..., None]:
     real = concurrent.futures.ThreadPoolExecutor.__init__
 
     @functools.wraps(real)
@@ -731,13 +733,13 @@ class _Substitute:
 
     LIBRARY = ("threading", "queue", "_queue")
 
-    def __init__(self, world: _Turns, stack: contextlib.ExitStack) -> None:
+    def __init__(self, world: Turns, stack: contextlib.ExitStack) -> None:
         self.world = world
         self.stack = stack
-        self.locks: dict[int, _Lock] = {}
+        self.locks: dict[int, Lock] = {}
         self.seen: set[int] = set()
-        self.kinds: dict[type, type[_Lock]] = {type(_real_lock()): _Lock, type(_thread.RLock()): _RLock}
-        self.kinds |= {_Lock: _Lock, _RLock: _RLock}  # of an earlier run
+        self.kinds: dict[type, type[Lock]] = {type(_real_lock()): Lock, type(_thread.RLock()): RLock}
+        self.kinds |= {Lock: Lock, RLock: RLock}  # of an earlier run
 
     def inside(self, scope: Any, known: bool = True) -> None:
         """Replace the locks in a namespace, a list, a class or an instance, and in what these hold."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from scalelab.checks import _words
+from scalelab.checks import _side, _words
 from scalelab.checks._inside import patched, warned
 from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
 from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World
@@ -158,11 +158,12 @@ def run(
     if not _one_at_a_time.acquire(blocking=False):
         raise NestedRun("An answer is being run; wait for its end before you start another.")
     try:
-        attempt = _Attempt(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
+        make = Attempt if _side.current is None else _side.current.attempt
+        attempt = make(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
         attempt.go()
     finally:
         _one_at_a_time.release()
-    found = attempt.report()
+    found: Run = attempt.report()
     runs = observed.get()
     if runs is not None:
         runs.append(found)
@@ -177,7 +178,7 @@ def run(
     return found
 
 
-class _Attempt:
+class Attempt:
     """One run of an answer, in a thread of its own."""
 
     def __init__(
@@ -388,7 +389,7 @@ def _left(task: asyncio.Task[Any], given_up: bool) -> bool:
     return not task.done() or (not given_up and bool(getattr(task, "_log_traceback", False)))
 
 
-def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
+def _no_result(run: Run, attempt: Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
     error = run.error
     assert error is not None
     right = "it runs to its end and returns"
@@ -413,9 +414,9 @@ def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
         what = "`...`" if result is ... else "None"
         text = f"It returned {what}: it is not written yet, or a `return` is missing."
         return AnswerFailed(right, text, run)
-    unfinished = _unfinished(result)
-    if unfinished is not None:
-        return AnswerFailed("it returns results", unfinished, run)
+    left_over = unfinished(result) if _side.current is None else _side.current.unfinished(result)
+    if left_over is not None:
+        return AnswerFailed("it returns results", left_over, run)
     if not isinstance(result, wanted):
         return AnswerFailed(right, f"It returned {_a(type(result))}: {_words.short(result)}", run)
     return None
@@ -425,7 +426,7 @@ def _a(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
-def _unfinished(result: Any) -> str | None:
+def unfinished(result: Any) -> str | None:
     """Say what unfinished business a result holds, if any; close coroutines that nobody will await."""
     values = [result]
     if isinstance(result, (list, tuple, set, frozenset)):

@@ -10,12 +10,15 @@ import reprlib
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 LONGEST = 160  # characters of a value
 LEAVES = 3  # errors of a group that are told
 NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill it in and run it, then this one."
+
+ANSWER_FILE = "<answer>"
+"""Where `linecache` has the source of an answer that runs in another process."""
 
 check_files: set[str] = set()  # the cells that checks stand in; no line of theirs is the student's
 
@@ -32,11 +35,19 @@ def short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]} … {text[-17:]}"
 
 
-def place(frame: FrameType, line: int | None = None) -> str:
-    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code."""
+def place(frame: FrameType | int, line: int | None = None) -> str:
+    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code, or a line in another process."""
+    if isinstance(frame, int):
+        return place_in_answer(frame)
     number = frame.f_lineno if line is None else line
     source = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
     return f"line {number} of your cell" + (f": `{short(source)}`" if source else "")
+
+
+def place_in_answer(line: int) -> str:
+    """Return the same for a line of an answer that runs in another process."""
+    source = linecache.getline(ANSWER_FILE, line).strip()
+    return f"line {line} of your cell" + (f": `{short(source)}`" if source else "")
 
 
 def caller(namespace: dict[str, Any]) -> str:
@@ -91,7 +102,7 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
     name = type(error).__name__
     message = " ".join(str(error).split())
     lines = [f"{name}: {short(message)}" if message else name]
-    found = _line_of(error.__traceback__, namespace, skip)
+    found = _line_of(error, namespace, skip)
     if found:
         lines.append(f"It was raised in {found}")
     lines += getattr(error, "__notes__", [])
@@ -111,7 +122,7 @@ def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> s
 
 def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
     text, words = str(error), None
-    in_answer = _line_of(error.__traceback__, namespace, skip) is not None
+    in_answer = _line_of(error, namespace, skip) is not None
     match error:
         case NotImplementedError():
             words = NOT_WRITTEN
@@ -139,9 +150,11 @@ def _name_in(text: str) -> str:
     return f"`{found.group(1)}`" if found else "such a name"
 
 
-def _line_of(trail: TracebackType | None, namespace: dict[str, Any], skip: str) -> str | None:
+def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
     found = None
-    for frame, line in traceback.walk_tb(trail):
+    if (line := getattr(error, "answers_line", None)) is not None:  # it came from an answer in another process
+        return place_in_answer(line)
+    for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:
             found = place(frame, line)
     return found

@@ -1,0 +1,96 @@
+"""Frames of JSON over a socket between the check and the answer's process.
+
+A frame is four bytes of length (big-endian) and a JSON list, `[word, ...]`. Nothing that comes in is evaluated, imported
+or unpickled. `README.md` in this folder describes the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+MAX_FRAME_BYTES = 4 * 2**20
+
+_encode_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class ProtocolError(Exception):
+    """The other side sent something that the protocol does not allow."""
+
+
+class Disconnected(Exception):
+    """The other side has closed the connection."""
+
+
+class Channel:
+    """A socket that carries frames.
+
+    `idle` is called each time the socket has been silent for `poll_s` seconds while a frame is due; it may raise to end
+    the wait. Without it, the channel waits for as long as it takes.
+    """
+
+    def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None, poll_s: float = 0.25) -> None:
+        self._socket = connection
+        self._received = bytearray()
+        self._idle = idle
+        self.frames_sent = self.frames_received = 0
+        connection.settimeout(poll_s if idle is not None else None)
+
+    def send(self, message: list[Any]) -> None:
+        """Send one frame. Raises ProtocolError if it is too large, Disconnected."""
+        try:
+            data = _encode_json(message).encode()
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"cannot be sent: {error}") from None
+        if len(data) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        self.frames_sent += 1
+        frame = memoryview(struct.pack("!I", len(data)) + data)
+        while frame:
+            try:
+                frame = frame[self._socket.send(frame) :]
+            except TimeoutError:
+                self._wait()
+            except OSError:
+                raise Disconnected from None
+
+    def receive(self) -> list[Any]:
+        """Return the next frame. Raises ProtocolError, Disconnected."""
+        length = struct.unpack("!I", self._take(4))[0]
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a message of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        data = self._take(length)
+        self.frames_received += 1
+        try:
+            message = json.loads(data)
+        except (ValueError, RecursionError) as error:  # not JSON, an int of more than 4,300 digits, too deep
+            raise ProtocolError(f"not a message: {str(error)[:80]}") from None
+        if not isinstance(message, list) or not message or not isinstance(message[0], str):
+            raise ProtocolError("not a message")
+        return message
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _wait(self) -> None:
+        if self._idle is not None:
+            self._idle()
+
+    def _take(self, count: int) -> bytes:
+        while len(self._received) < count:
+            try:
+                chunk = self._socket.recv(1 << 16)
+            except TimeoutError:
+                self._wait()
+                continue
+            except OSError:
+                raise Disconnected from None
+            if not chunk:
+                raise Disconnected
+            self._received += chunk
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken

@@ -1,0 +1,49 @@
+"""Start an answer's process as a new Python, without a sandbox: for tests, and where no process can be forked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
+    """Start a process that has run the cells of `setup`; return the connection to it, and its id.
+
+    It ends when the connection is closed.
+    """
+    ours, theirs = socket.socketpair()
+    handle = {} if sys.platform == "win32" else {"pass_fds": (theirs.fileno(),)}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "scalelab.answers.spawn"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **handle,  # type: ignore[call-overload]
+    )
+    assert process.stdin is not None
+    shared = base64.b64encode(theirs.share(process.pid)).decode() if sys.platform == "win32" else theirs.fileno()
+    with process.stdin:
+        process.stdin.write(json.dumps({"socket": shared, "setup": list(setup)}).encode())
+    theirs.close()
+    return ours, process.pid
+
+
+def main() -> None:
+    """Be the answer's process."""
+    from scalelab.answers import process  # noqa: PLC0415 (whoever spawns it does not need it)
+    from scalelab.answers.channel import Channel  # noqa: PLC0415
+
+    task = json.load(sys.stdin)
+    if sys.platform == "win32":
+        connection = socket.fromshare(base64.b64decode(task["socket"]))
+    else:
+        connection = socket.socket(fileno=task["socket"])
+    process.main(Channel(connection), process.run_setup(task["setup"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Where the answer runs: in this process, as in a student's notebook, or in a process of its own, as in the grader.
+
+Checks call the functions below and in `run`, `interleave` and `assemble`, and mean the same in both cases. `current` is
+None in a notebook; the grader sets it for each answer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from scalelab.errors import ScalelabError
+
+
+class AnswerEnded(ScalelabError):
+    """The answer's process ended in the middle of a check; the text says why, for the student."""
+
+
+class Side(Protocol):
+    """An answer in another process, as the functions of this package use it."""
+
+    def attempt(self, *args: Any, **options: Any) -> Any:
+        """Return what runs a coroutine of the answer in virtual time, as `_run.Attempt` does here."""
+
+    def turns(self, *args: Any) -> Any:
+        """Return what deals turns to the answer's threads, as `_interleave.Turns` does here."""
+
+    def unfinished(self, result: Any) -> str | None:
+        """Say which unfinished business a result holds, as `_run.unfinished` does here."""
+
+    def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
+        """Run the lines of a program; return the names that it defines."""
+
+    def by_reference(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function of the answer; leave its result there, and return a stand-in for it."""
+
+    def beside(self, function: Any) -> Any:
+        """Return a stand-in for a function of the set-up or of this package, in the answer's process."""
+
+    def shared_list(self, values: Iterable[Any]) -> list[Any]:
+        """Return a list that both processes hold."""
+
+    def clock(self, now: float) -> Any:
+        """Return a clock that both processes hold."""
+
+
+current: Side | None = None
+
+
+class _Clock:
+    """A clock that stands still until somebody sets `now`."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def Clock(now: float = 1000.0) -> Any:
+    """Return a clock to give to an answer: calling it returns `now`, which only the check sets."""
+    return _Clock(now) if current is None else current.clock(now)
+
+
+def shared_list(values: Iterable[Any]) -> list[Any]:
+    """Return a list to give to an answer that must not be copied on the way: what either side changes, both see."""
+    return list(values) if current is None else current.shared_list(values)
+
+
+def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function of the answer and leave its result with the answer: what is done to it is done there.
+
+    by_reference(find, "boots").append("mine")
+    """
+    return function(*args, **kwargs) if current is None else current.by_reference(function, args, kwargs)
+
+
+def beside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, a function or class of the set-up, as it is where the answer runs.
+
+    Everything that it makes stays there, and its calls of the answer cost no message: counted keys, arrays, weak
+    references, tracemalloc. Its result comes back as data. An answer can falsify it, so compare it with something that
+    is seen here if points depend on it.
+    """
+    return function if current is None else current.beside(function)  # type: ignore[no-any-return]
+
+
+def call_each(function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
+    """Return [function(*args) for args in zip(*columns)], with one message for all calls."""
+    calls = [list(args) for args in zip(*columns, strict=True)]
+    return beside(_call_each)(function, calls)  # type: ignore[no-any-return]
+
+
+def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
+    """Return how many lines of Python run while the answer makes these calls.
+
+    The first argument of each call is a key; each look-up and comparison of it counts as a line, too.
+    """
+    calls = [list(args) for args in zip(*columns, strict=True)]
+    return beside(_count_lines)(function, calls)  # type: ignore[no-any-return]
+
+
+def defined_names(cls: Any) -> set[str]:
+    """Return the names that a class of the answer defines itself."""
+    return set(beside(_defined_names)(cls))
+
+
+def _call_each(function: Callable[..., Any], calls: list[list[Any]]) -> list[Any]:
+    return list(itertools.starmap(function, calls))
+
+
+def _defined_names(cls: Any) -> list[str]:
+    return [name for name in vars(cls) if isinstance(name, str)]
+
+
+class _Key:
+    """A key whose every look-up and comparison is a line of Python that runs."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, _Key) else other))
+
+
+_settrace = sys.settrace
+
+
+def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> int:
+    count = 0
+    prepared = [(_Key(args[0]), *args[1:]) for args in calls]
+
+    def note(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return note
+
+    _settrace(note)
+    try:
+        for args in prepared:
+            function(*args)
+    finally:
+        _settrace(None)
+    return count
