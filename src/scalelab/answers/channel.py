@@ -35,12 +35,23 @@ class Channel:
     def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None, poll_s: float = 0.25) -> None:
         self._socket = connection
         self._received = bytearray()
+        self._unsent = bytearray()
         self._idle = idle
         self.frames_sent = self.frames_received = 0
         connection.settimeout(poll_s if idle is not None else None)
 
+    def tell(self, message: list[Any]) -> None:
+        """Put a frame that needs no reply before the next one that is sent. Raises as `send` does."""
+        self._unsent += self._frame(message)
+        if len(self._unsent) > MAX_FRAME_BYTES:
+            self._flush()
+
     def send(self, message: list[Any]) -> None:
-        """Send one frame. Raises ProtocolError if it is too large, Disconnected."""
+        """Send one frame, after those that were told. Raises ProtocolError if it is too large, Disconnected."""
+        self._unsent += self._frame(message)
+        self._flush()
+
+    def _frame(self, message: list[Any]) -> bytes:
         try:
             data = _encode_json(message).encode()
         except (ValueError, RecursionError) as error:
@@ -48,10 +59,13 @@ class Channel:
         if len(data) > MAX_FRAME_BYTES:
             raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_FRAME_BYTES} are allowed")
         self.frames_sent += 1
-        frame = memoryview(struct.pack("!I", len(data)) + data)
-        while frame:
+        return struct.pack("!I", len(data)) + data
+
+    def _flush(self) -> None:
+        data, self._unsent = memoryview(self._unsent), bytearray()
+        while data:
             try:
-                frame = frame[self._socket.send(frame) :]
+                data = data[self._socket.send(data) :]
             except TimeoutError:
                 self._wait()
             except OSError:

@@ -43,12 +43,12 @@ class ChildWorld(World):
         """Say at once that there is a task, and when it is over: what has been said cannot be taken back."""
         if not self.alone:
             number = self.tasks[task] = len(self.tasks)
-            self.child.channel.send(["born", number, _names([task])[0]])
+            self.child.channel.tell(["born", number, _names([task])[0]])
             task.add_done_callback(functools.partial(self.died, number))
 
     def died(self, number: int, task: asyncio.Task[Any]) -> None:
         if not self.alone:
-            self.child.channel.send(["died", number, not getattr(task, "_log_traceback", False)])
+            self.child.channel.tell(["died", number, not getattr(task, "_log_traceback", False)])
 
     def rest(self, timer: float | None, events: Any) -> list[Any]:
         self._in_a_row, self.idle = 0, True
@@ -130,13 +130,13 @@ class ChildWorld(World):
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             told[2:] = ["raise", codec.error(error)]
         self.child.tasks.pop(number, None)
-        self.child.channel.send(told)
+        self.child.channel.tell(told)
 
     def ask(self, number: int, method: str, args: Any, kwargs: Any) -> asyncio.Future[Any]:
         """Call an async function of the other side's."""
         future = Far(self.child, next(self.child.count))
         self.child.far[future.number] = future
-        self.child.channel.send(["acall", future.number, number, method, args, kwargs])
+        self.child.channel.tell(["acall", future.number, number, method, args, kwargs])
         return future
 
     def take_stock(self) -> None:
@@ -155,7 +155,7 @@ class ChildWorld(World):
                 break
             await asyncio.sleep(0)
         ends = [number for task, number in self.tasks.items() if not _left(task, task in given_up)]
-        self.child.channel.send(
+        self.child.channel.tell(
             [
                 "stock",
                 {
@@ -225,7 +225,7 @@ class Far(asyncio.Future[Any]):
     def cancel(self, msg: Any = None) -> bool:
         if self.done():
             return False
-        self.child.channel.send(["acancel", self.number])
+        self.child.channel.tell(["acancel", self.number])
         return True
 
     def finish(self, how: str, value: Any) -> None:
@@ -248,7 +248,7 @@ class Wires:
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         self.count += 1
         wire = self.open[self.count] = Wire(self.world, loop, protocol, self.count)
-        self.world.child.channel.send(["open", self.count])
+        self.world.child.channel.tell(["open", self.count])
         protocol.connection_made(wire)
         return wire
 
@@ -271,7 +271,7 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if not self.closing:
-            self.world.child.channel.send(["write", self.number, base64.b64encode(bytes(data)).decode()])
+            self.world.child.channel.tell(["write", self.number, base64.b64encode(bytes(data)).decode()])
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self.protocol
@@ -285,7 +285,7 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         if not self.closing:
             if not self.world.alone:
-                self.world.child.channel.send(["close", self.number])
+                self.world.child.channel.tell(["close", self.number])
             self.lose(None)
 
     abort = close
