@@ -9,9 +9,11 @@ with checks.verdict("ordered") as expect:
 
 checks.hint("ordered")        # one more hint each time
 checks.solution("ordered")    # once it has passed
+
+Each verdict is data, too: `checks.verdicts` holds those of this process, in their order.
 """
 
-from scalelab._help import Taken, help_taken, hint, solution
+from scalelab._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
@@ -26,7 +28,18 @@ from scalelab.checks._side import (
     defined_names,
     shared_list,
 )
-from scalelab.checks._verdict import CheckFailed, EmptyCheck, Expect, verdict
+from scalelab.checks._verdict import (
+    CheckFailed,
+    EmptyCheck,
+    Expect,
+    Expectation,
+    Verdict,
+    hint,
+    solution,
+    verdict,
+    verdicts,
+)
+from scalelab.checks._words import Idea
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
@@ -38,6 +51,8 @@ __all__ = [
     "Deadlock",
     "EmptyCheck",
     "Expect",
+    "Expectation",
+    "Idea",
     "Interleaving",
     "NestedRun",
     "NeverEnds",
@@ -51,6 +66,7 @@ __all__ = [
     "Taken",
     "ThreadDeadlock",
     "Unmet",
+    "Verdict",
     "assemble",
     "beside",
     "by_reference",
@@ -65,4 +81,5 @@ __all__ = [
     "solution",
     "together",
     "verdict",
+    "verdicts",
 ]

@@ -110,7 +110,7 @@ def interleave(
         advice = otherwise if isinstance(otherwise, str) else otherwise(found)
     right = "it runs to its end" if isinstance(error, (ThreadDeadlock, NeverEnds, Stuck)) else "it raises no error"
     told = str(error) if isinstance(error, ThreadDeadlock) else _words.told(error, world.namespace, world.check)
-    raise Unmet(right, "\n".join([told, *([advice] if advice else [])])) from None
+    raise Unmet(right, advice or "", detail=told) from None
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

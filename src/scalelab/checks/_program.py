@@ -29,9 +29,10 @@ def assemble(program: str, **names: Any) -> dict[str, Any]:
         exec(compile(program, file, "exec"), namespace)
     except SyntaxError as error:
         line = f" line {error.lineno}: `{(error.text or '').strip()}`" if error.lineno else ""
-        raise Unmet(right, f"Python cannot read{line} ({error.msg}). Which line must stand right above it?") from None
+        detail = f"Python cannot read{line} ({error.msg}). Which line must stand right above it?"
+        raise Unmet(right, "", detail=detail) from None
     except _side.AnswerEnded:
         raise
     except Exception as error:
-        raise Unmet(right, f"Running the lines raised {type(error).__name__}: {error}") from None
+        raise Unmet(right, "", detail=f"Running the lines raised {type(error).__name__}: {error}") from None
     return namespace

@@ -53,18 +53,23 @@ class NestedRun(ScalelabError):
 
 
 class Unmet(ScalelabError):
-    """An answer is not as it should be: `right` states how, the text says in words what it is instead."""
+    """An answer is not as it should be: `right` states how, the text says in words what it is instead.
 
-    def __init__(self, right: str, text: str) -> None:
-        super().__init__(text)
-        self.right = right
+    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first, and says what the answer did; only
+    there is the answer quoted.
+    """
+
+    def __init__(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
+        super().__init__("\n".join(filter(None, (detail, text))))
+        self.right, self.words, self.detail = right, str(text), detail
+        self.idea = _words.idea_of(text) or idea
 
 
 class AnswerFailed(Unmet):
     """The answer did not return what it should; `run` is what was seen until then."""
 
-    def __init__(self, right: str, text: str, run: Run) -> None:
-        super().__init__(right, text)
+    def __init__(self, right: str, text: str, run: Run, *, detail: str = "") -> None:
+        super().__init__(right, text, detail=detail)
         self.run = run
 
 
@@ -394,15 +399,14 @@ def _no_result(run: Run, attempt: Attempt, otherwise: str | Callable[[Run], str]
     assert error is not None
     right = "it runs to its end and returns"
     if isinstance(error, NotAwaitable):
-        text = f"It gave {error} at once, and no coroutine: define your function with `async def`."
-        return AnswerFailed("it is a coroutine function", text, run)
+        detail = f"It gave {error} at once, and no coroutine: define your function with `async def`."
+        return AnswerFailed("it is a coroutine function", "", run, detail=detail)
     advice = _words.advice(error, attempt.namespace, attempt.check)
     if isinstance(error, NotImplementedError) and advice:
         return AnswerFailed(right, advice, run)
-    lines = [_words.told(error, attempt.namespace, attempt.check)]
     if advice is None and otherwise is not None:
         advice = otherwise if isinstance(otherwise, str) else otherwise(run)
-    return AnswerFailed(right, "\n".join([*lines, *([advice] if advice else [])]), run)
+    return AnswerFailed(right, advice or "", run, detail=_words.told(error, attempt.namespace, attempt.check))
 
 
 def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
@@ -418,7 +422,7 @@ def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
     if left_over is not None:
         return AnswerFailed("it returns results", left_over, run)
     if not isinstance(result, wanted):
-        return AnswerFailed(right, f"It returned {_a(type(result))}: {_words.short(result)}", run)
+        return AnswerFailed(right, "", run, detail=f"It returned {_a(type(result))}: {_words.short(result)}")
     return None
 
 

@@ -15,7 +15,14 @@ from scalelab.errors import ScalelabError
 
 
 class AnswerEnded(ScalelabError):
-    """The answer's process ended in the middle of a check; the text says why, for the student."""
+    """The answer's process ended in the middle of a check; the text says why, for the student.
+
+    `state` is "timed out" or "ended".
+    """
+
+    def __init__(self, text: str, state: str = "ended") -> None:
+        super().__init__(text)
+        self.state = state
 
 
 class Side(Protocol):

@@ -22,6 +22,23 @@ ANSWER_FILE = "<answer>"
 
 check_files: set[str] = set()  # the cells that checks stand in; no line of theirs is the student's
 
+
+class Idea(str):
+    """An author's words on a wrong idea, with the idea's name: Idea("no-lock", "Two threads read the same number.")."""
+
+    name: str
+
+    def __new__(cls, name: str, words: str) -> Idea:
+        idea = super().__new__(cls, words)
+        idea.name = name
+        return idea
+
+
+def idea_of(words: str) -> str:
+    """Return the name of the idea that these words are on, "" if they carry none."""
+    return words.name if isinstance(words, Idea) else ""
+
+
 _repr = reprlib.Repr()
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdeque = 8
 _repr.maxdict = 6
@@ -113,6 +130,14 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
         if len(inside) > LEAVES:
             lines.append(f"… and {len(inside) - LEAVES} more.")
     return "\n".join(lines)
+
+
+def explained(error: BaseException) -> str:
+    """Return what ended an answer's cell: type, message, the student's line, and advice if there is any."""
+    lines = [told(error, {}), advice(error, {})]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.insert(1, f"Python cannot read {place_in_answer(error.lineno)}")
+    return "\n".join(filter(None, lines))
 
 
 def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str | None:
