@@ -55,7 +55,7 @@ class AnswerProcess:
     def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
         self.channel = channel
         self.namespace = namespace
-        self.codec = Codec(namespace, self.refer, self.resolve)
+        self.codec = Codec(namespace, self.refer, self.resolve, intern=True)
         self.codec.line = line_of
         self.codec.record = self.record
         self.codec.by_reference = (SharedList, Clock, Given)
