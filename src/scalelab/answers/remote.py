@@ -55,7 +55,8 @@ class Answer:
         self.kinds: dict[int, tuple[str, frozenset[str], frozenset[str]]] = {}
         self.world: Any = None  # the run in virtual time that is under way
         self.turns: Any = None  # the threads that take turns
-        self.ended = ""
+        self.ended = ""  # why its process is not there any more
+        self.state = ""
         self.counts = itertools.count()
 
     # The conversation.
@@ -88,23 +89,23 @@ class Answer:
 
     def send(self, message: list[Any]) -> None:
         if self.ended:
-            raise AnswerEnded(self.ended)
+            raise AnswerEnded(self.ended, self.state)
         try:
             self.channel.send(message)
         except Disconnected:
             self._end(GONE)
         except OutOfTime as error:
-            self._end(str(error))
+            self._end(str(error), "timed out")
 
     def receive(self) -> list[Any]:
         if self.ended:
-            raise AnswerEnded(self.ended)
+            raise AnswerEnded(self.ended, self.state)
         try:
             message = self.channel.receive()
         except Disconnected:
             self._end(GONE)
         except OutOfTime as error:
-            self._end(str(error))
+            self._end(str(error), "timed out")
         except ProtocolError as error:
             self.fail(str(error))
         if self.channel.frames_received > MAX_FRAMES:
@@ -117,10 +118,10 @@ class Answer:
         """End the conversation with an answer that does not keep to the protocol."""
         self._end(f"Your answer sent the check something of its own, or too much ({why}).")
 
-    def _end(self, reason: str) -> NoReturn:
+    def _end(self, reason: str, state: str = "ended") -> NoReturn:
         self.close()
-        self.ended = reason
-        raise AnswerEnded(reason)
+        self.ended, self.state = reason, state
+        raise AnswerEnded(reason, state)
 
     def close(self) -> None:
         """End the answer's process: whoever started it kills it when this end of the connection closes."""

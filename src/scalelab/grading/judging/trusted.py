@@ -27,6 +27,7 @@ from scalelab.answers.remote import Answer
 from scalelab.answers.remote_side import RemoteSide
 from scalelab.checks import _side, _verdict, _words
 from scalelab.grading.judging import fork_server
+from scalelab.grading.judging.results import TIMED_OUT
 
 RECORDS = "SCALELAB_VERDICTS"
 """The environment variable that names the file to which verdicts are written, a line of JSON each."""
@@ -45,7 +46,7 @@ class _Notebook:
         self.cells: list[Any] = []  # the set-up's, compiled
         self.own: set[str] = set()  # names that were there before the set-up
         self.answer: Answer | None = None
-        self.key = ""
+        self.key = self.source = ""
         self.hopeless: dict[str, checks.AnswerEnded] = {}  # answers that used up their time, by source
         self.resources = ExitStack()
 
@@ -80,7 +81,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
         if name[:1] != "_":  # IPython's own
             del namespace[name]
     set_up_names = _run_set_up(namespace)
-    _notebook.key = key or exercise
+    _notebook.key, _notebook.source = key or exercise, source
     connection, pid = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
@@ -127,6 +128,8 @@ def _record(words: dict[str, Any]) -> None:
 
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
+    if verdict.ended == TIMED_OUT:
+        _notebook.hopeless[_notebook.source] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 
 
