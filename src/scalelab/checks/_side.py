@@ -34,9 +34,6 @@ class Side(Protocol):
     def turns(self, *args: Any) -> Any:
         """Return what deals turns to the answer's threads, as `_interleave.Turns` does here."""
 
-    def unfinished(self, result: Any) -> str | None:
-        """Say which unfinished business a result holds, as `_run.unfinished` does here."""
-
     def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
         """Run the lines of a program; return the names that it defines."""
 
@@ -91,7 +88,7 @@ def beside(function: Callable[..., Any]) -> Callable[..., Any]:
     references, tracemalloc. Its result comes back as data. An answer can falsify it, so compare it with something that
     is seen here if points depend on it.
     """
-    return function if current is None else current.beside(function)  # type: ignore[no-any-return]
+    return function if current is None else current.beside(function)
 
 
 def call_each(function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
