@@ -6,6 +6,7 @@ imported or unpickled. `README.md` in this folder describes the protocol.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -100,6 +101,8 @@ class Channel:
         return message
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for a frame
         self._socket.close()
 
     def _poll(self) -> None:
