@@ -3,340 +3,229 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from scalelab.checks import _inside
-from scalelab.checks._run import SETTLE, TURNS, _left, _names
-from scalelab.checks._world import POLL, SPIN, SPIN_SECONDS, Blocking, Ended, Loop, World, instant
+from scalelab.answers.future import FarFuture, outcome
+from scalelab.checks import _inside, _run, _words
+from scalelab.checks._network import Connection
+from scalelab.checks._world import Ended, Loop, World
 
 if TYPE_CHECKING:
     from scalelab.answers.process import AnswerProcess
 
 TURNS_IN_A_ROW = 100  # after which the other side gets a turn at the same instant
+MAX_REPORTED = 1_000  # blocking calls and forgotten coroutines
 
 
-class ChildWorld(World):
-    """The clock as the answer's process sees it: it moves when the other side says so."""
+class ProcessWorld(World):
+    """The clock as the answer's process sees it: the other side moves it.
 
-    def __init__(self, child: AnswerProcess) -> None:
-        from scalelab.answers.process_threads import here
+    What the loop does is told at once, in an order that cannot be changed afterwards; it travels with the next message
+    that waits for a reply.
+    """
 
-        super().__init__(limit=float("inf"), turns=10 * TURNS, where=lambda: str(here()))
-        self.child = child
+    loop: ProcessLoop
+
+    def __init__(self, process: AnswerProcess) -> None:
+        where = functools.partial(_words.caller, process.namespace)
+        super().__init__(limit=float("inf"), turns=10 * _run.TURNS, where=where)
+        self.process = process
+        self.tell = process.channel.tell
         self.wires = Wires(self)
-        self.loop: Loop | None = None
         self.sessions: list[aiohttp.ClientSession] = []
         self.never_awaited: list[str] = []
-        self.over: asyncio.Future[None] | None = None
-        self.alone = False
-        self.others_wait = False  # whether the other side's loop has something to do at this instant
-        self.main: asyncio.Task[Any] | None = None
-        self.awaited: list[asyncio.Task[Any]] = []
-        self.tasks: dict[asyncio.Task[Any], int] = {}
+        self.alone = True  # whether nobody moves the clock but this process: before and after the run
+        self._over: asyncio.Future[None] | None = None
+        self._others_wait = False  # whether the other side's loop has something to do at this instant
+        self._awaited: list[asyncio.Task[Any]] = []
+        self._tasks: dict[asyncio.Task[Any], int] = {}
 
     def born(self, task: asyncio.Task[Any]) -> None:
-        """Say at once that there is a task, and when it is over: what has been said cannot be taken back."""
+        """Tell that a task of the answer's has begun, and when it is over."""
         if not self.alone:
-            number = self.tasks[task] = len(self.tasks)
-            self.child.channel.tell(["born", number, _names([task])[0]])
-            task.add_done_callback(functools.partial(self.died, number))
+            number = self._tasks[task] = len(self._tasks)
+            self.tell(["born", number, *_run.names([task])])
+            task.add_done_callback(functools.partial(self._died, number))
 
-    def died(self, number: int, task: asyncio.Task[Any]) -> None:
+    def _died(self, number: int, task: asyncio.Task[Any]) -> None:
         if not self.alone:
-            self.child.channel.tell(["died", number, not getattr(task, "_log_traceback", False)])
-
-    def rest(self, timer: float | None, events: Any) -> list[Any]:
-        self._in_a_row, self.idle = 0, True
-        try:
-            while not (found := events(0)):
-                if self.busy:
-                    self._yielded.wait(POLL)
-                elif self._due and (timer is None or self._due[0][0] <= timer):
-                    if self.reach(self._due[0][0]):
-                        self.step()
-                    else:
-                        return []
-                elif timer is None and self._strangers():
-                    found = events(POLL)
-                    if found:
-                        break
-                else:
-                    self.reach(timer)
-                    return []
-            return found
-        finally:
-            self.idle = False
+            self.tell(["died", number, not _run.is_left(task, False)])
 
     def pass_by(self) -> None:
-        self._in_a_row += 1
-        if self.busy:
-            self._yielded.wait(0.001)
-        elif self._in_a_row > SPIN:
-            self.reach(instant(self.now + SPIN_SECONDS))
-            if self._due and self._due[0][0] <= self.now:
-                self.step()
-        elif self.others_wait or self._in_a_row % TURNS_IN_A_ROW == 0:
+        super().pass_by()
+        if not self.busy and (self._others_wait or self._in_a_row % TURNS_IN_A_ROW == 0):
             self.reach(self.now)
 
-    def reach(self, moment: float | None, *, blocked: bool = False) -> bool:
+    def reach(self, moment: float | None, call: str = "") -> bool:
         """Say until when there is nothing to do; return whether that moment has come, or something came before."""
         if self.alone:
-            self.now = max(self.now, moment or self.now)
-            return moment is not None
-        self.progress += 1
-        channel = self.child.channel
-        channel.send(["idle", moment, blocked])
+            return super().reach(moment, call)
+        self.process.channel.send(["idle", moment, call])
         while True:
-            message = channel.receive()
+            message = self.process.channel.receive()
             if message[0] == "go":
-                self.now, self.others_wait = message[1], message[3]
-                for one in message[2]:
-                    self.child.handle(one)
+                _, self.now, messages, self._others_wait = message
+                for inner in messages:
+                    self.process.handle(inner)
                 return moment is not None and self.now >= moment
-            self.child.handle(message)
-
-    def _block(self, call: str, end: float | None, done: Any) -> None:
-        """Stand still until a moment: what comes meanwhile is kept by the loop until it runs again."""
-        began, where = self.now, self._where()
-        while not done():
-            if self.busy:
-                self._yielded.wait(POLL)
-            elif self._due and (end is None or self._due[0][0] <= end):
-                if self.reach(self._due[0][0], blocked=True):
-                    self.step()
-            elif self.reach(end, blocked=True):
-                break
-        self._note(Blocking(call, instant(self.now - began), where))
+            self.process.handle(message)
 
     # What the other side asks of the loop.
 
-    def start(self, number: int, coroutine: Any) -> None:
-        assert self.loop is not None
-        task = Loop.create_task(self.loop, self._awaited(number, coroutine))
-        self.child.tasks[number] = task
-        self.awaited.append(task)
+    def start(self, number: int, awaitable: Any) -> None:
+        """Await an object of the answer's, and tell what came of it."""
 
-    async def _awaited(self, number: int, coroutine: Any) -> None:
-        codec, told = self.child.codec, ["done", number, "return", None]
-        try:
-            told[3] = codec.encode(await coroutine)
-        except asyncio.CancelledError:
-            told[2] = "cancelled"
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            told[2:] = ["raise", codec.error(error)]
-        self.child.tasks.pop(number, None)
-        self.child.channel.tell(told)
+        async def tell_outcome() -> None:
+            found = await outcome(awaitable, self.process.codec)
+            self.process.tasks.pop(number, None)
+            self.tell(["done", number, *found])
+
+        task = self.process.tasks[number] = Loop.create_task(self.loop, tell_outcome())
+        self._awaited.append(task)
 
     def ask(self, number: int, method: str, args: Any, kwargs: Any) -> asyncio.Future[Any]:
         """Call an async function of the other side's."""
-        future = Far(self.child, next(self.child.count))
-        self.child.far[future.number] = future
-        self.child.channel.tell(["acall", future.number, number, method, args, kwargs])
+        call = next(self.process.count)
+
+        def ask_to_cancel() -> bool:
+            self.tell(["acancel", call])
+            return not self.alone
+
+        future = self.process.far[call] = FarFuture(ask_to_cancel)
+        self.tell(["acall", call, number, method, args, kwargs])
         return future
 
     def take_stock(self) -> None:
-        assert self.loop is not None
-        Loop.create_task(self.loop, self._take_stock())
-
-    async def _take_stock(self) -> None:
-        loop = self.loop
-        assert loop is not None
-        left = [task for task in self.tasks if not task.done()]
+        """Tell what the loop has left behind, once it has come to rest."""
+        left = [task for task in self._tasks if not task.done()]
         given_up = [task for task in left if task.cancelling()]
-        waits = waiting(left + [task for task in self.awaited if not task.done()])
-        seconds = self.now
-        for _ in range(SETTLE):
-            if loop.has_come_to_rest():
-                break
-            await asyncio.sleep(0)
-        ends = [number for task, number in self.tasks.items() if not _left(task, task in given_up)]
-        self.child.channel.tell(
-            [
-                "stock",
-                {
-                    "seconds": seconds,
-                    "sessions": len(self.sessions),
-                    "unclosed": sum(not session.closed for session in self.sessions),
-                    "over": ends,
-                    "blocking": [[one.call, one.seconds, int(one.where or 0)] for one in self.blocking[:1000]],
-                    "never_awaited": self.never_awaited[:100],
-                    "waiting": waits,
-                    "printed": self.child.printed.take(),
-                },
-            ]
-        )
+        waiting = left + [task for task in self._awaited if not task.done()]
+        places = _words.waiting(waiting, self.process.namespace)
+
+        async def tell_stock() -> None:
+            await _run.settle(self.loop)
+            self._tell_stock(places, given_up)
+
+        Loop.create_task(self.loop, tell_stock())
+
+    def _tell_stock(self, places: str, given_up: list[asyncio.Task[Any]]) -> None:
+        stock = {
+            "sessions": len(self.sessions),
+            "unclosed": _run.unclosed(self.sessions),
+            "over": [number for task, number in self._tasks.items() if not _run.is_left(task, task in given_up)],
+            "blocking": [[call.call, call.seconds, call.where] for call in self.blocking[:MAX_REPORTED]],
+            "never_awaited": self.never_awaited[:MAX_REPORTED],
+            "places": places,
+            "printed": self.process.printed.take(),
+        }
+        self.tell(["stock", stock])
 
     def finish(self) -> None:
-        assert self.over is not None
+        """End the loop."""
+        assert self._over is not None
         self.alone = True
-        if not self.over.done():
-            self.over.set_result(None)
+        if not self._over.done():
+            self._over.set_result(None)
 
     async def until_over(self) -> None:
-        self.main = asyncio.current_task()
-        self.over = asyncio.get_running_loop().create_future()
-        await self.over
-        for session in self.sessions:
-            if not session.closed:
-                with contextlib.suppress(Exception):
-                    await session.close()
+        """Run until `finish` is called."""
+        self._over = asyncio.get_running_loop().create_future()
+        self.alone = False
+        await self._over
+        await _run.close(self.sessions)
+
+    def end(self, error: BaseException) -> None:
+        """Tell that the loop has ended by itself."""
+        kind, text = "Stuck", f"the event loop was ended by {type(error).__name__}"
+        if isinstance(error, Ended):
+            kind, text = type(error.reason).__name__, str(error.reason)
+        self._tell_stock("", [])
+        self.process.channel.send(["over", kind, text])
 
 
-def waiting(tasks: list[asyncio.Task[Any]]) -> list[list[Any]]:
-    """Return where in the answer's cell tasks wait: the coroutine's name, and its line."""
-    from scalelab.answers.process_threads import ANSWER_FILE
-
-    places = set()
-    for task in tasks:
-        coroutine: Any = task.get_coro()
-        found = None
-        while coroutine is not None:
-            frame = getattr(coroutine, "cr_frame", None)
-            if frame is not None and frame.f_code.co_filename == ANSWER_FILE:
-                found = frame
-            coroutine = getattr(coroutine, "cr_await", None)
-        if found is not None:
-            places.add((found.f_lineno, found.f_code.co_name))
-    return [[name, line] for line, name in sorted(places)[:10]]
-
-
-class ChildLoop(Loop):
+class ProcessLoop(Loop):
     """The answer's event loop."""
+
+    _world: ProcessWorld
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)
-        if getattr(coro, "__qualname__", "") != "ChildWorld.until_over":
-            self._world.born(task)  # type: ignore[attr-defined]
+        self._world.born(task)
         return task
 
 
-class Far(asyncio.Future[Any]):
-    """The result of an async call to the other side; to cancel it is to ask for that there."""
-
-    def __init__(self, child: AnswerProcess, number: int) -> None:
-        super().__init__()
-        self.child, self.number = child, number
-
-    def cancel(self, msg: Any = None) -> bool:
-        if self.done():
-            return False
-        self.child.channel.tell(["acancel", self.number])
-        return True
-
-    def finish(self, how: str, value: Any) -> None:
-        if how == "cancelled":
-            super().cancel()
-        elif how == "raise":
-            self.set_exception(value)
-        else:
-            self.set_result(value)
-
-
 class Wires:
-    """Connections to a server that is on the other side: what a client writes is sent there as it is."""
+    """Connections to a server that is on the other side: a client's bytes are sent there as they are."""
 
-    def __init__(self, world: ChildWorld) -> None:
+    def __init__(self, world: ProcessWorld) -> None:
         self.world = world
         self.open: dict[int, Wire] = {}
         self.count = 0
 
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         self.count += 1
-        wire = self.open[self.count] = Wire(self.world, loop, protocol, self.count)
-        self.world.child.channel.tell(["open", self.count])
+        wire = self.open[self.count] = Wire(self, loop, protocol, self.count)
+        self.world.tell(["open", self.count])
         protocol.connection_made(wire)
         return wire
 
     def data(self, number: int, data: str) -> None:
         if number in self.open:
-            self.open[number].protocol.data_received(base64.b64decode(data))
+            self.open[number].receive(data.encode("latin-1"))
 
     def lost(self, number: int, why: str) -> None:
         if number in self.open:
-            self.open[number].lose(ConnectionResetError(why) if why else None)
+            self.open[number].end(ConnectionResetError(why))
 
 
-class Wire(asyncio.Transport):
-    """The client's end of a connection."""
+class Wire(Connection):
+    """One of these connections."""
 
-    def __init__(self, world: ChildWorld, loop: Any, protocol: asyncio.Protocol, number: int) -> None:
-        super().__init__()
-        self.world, self.loop, self.protocol, self.number = world, loop, protocol, number
-        self.closing = False
+    def __init__(self, wires: Wires, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int) -> None:
+        super().__init__(loop, protocol)
+        self._wires, self._number = wires, number
 
-    def write(self, data: Any) -> None:
-        if not self.closing:
-            self.world.child.channel.tell(["write", self.number, base64.b64encode(bytes(data)).decode()])
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        if not self._closing:
+            self._wires.world.tell(["write", self._number, bytes(data).decode("latin-1")])
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.protocol
+    def receive(self, data: bytes) -> None:
+        self._protocol.data_received(data)
 
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        if not self.closing:
-            if not self.world.alone:
-                self.world.child.channel.tell(["close", self.number])
-            self.lose(None)
-
-    abort = close
-
-    def lose(self, error: Exception | None) -> None:
-        if not self.closing:
-            self.closing = True
-            self.world.wires.open.pop(self.number, None)
-            self.loop.call_soon(self.protocol.connection_lost, error)
-
-    def is_reading(self) -> bool:
-        return not self.closing
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def can_write_eof(self) -> bool:
-        return False
+    def _release(self, error: Exception | None) -> None:
+        del self._wires.open[self._number]
+        if error is None and not self._wires.world.alone:
+            self._wires.world.tell(["close", self._number])
 
 
-def run_loop(child: AnswerProcess, server: bool) -> None:
+def run_loop(process: AnswerProcess, server: bool) -> None:
     """Run an event loop until the other side ends it."""
-    world = ChildWorld(child)
-    child.world = world
-    world.begin()
-    with _inside.warned(world.never_awaited), _inside.patched(world, world.sessions, child.namespace):
-        runner = asyncio.Runner(loop_factory=lambda: ChildLoop(world, world.wires if server else None))
+    world = process.world = ProcessWorld(process)
+    network = world.wires if server else None
+    with (
+        _run.one_at_a_time,
+        _inside.warned(world.never_awaited),
+        _inside.patched(world, world.sessions, process.namespace),
+    ):
+        runner = asyncio.Runner(loop_factory=lambda: ProcessLoop(world, network))
         loop = runner.get_loop()
-        assert isinstance(loop, Loop)
-        world.loop = loop
+        assert isinstance(loop, ProcessLoop)
+        world.begin(loop)
         try:
             runner.run(world.until_over())
-        except Ended as ended:
-            child.channel.send(["over", type(ended.reason).__name__, str(ended.reason)])
-            world.alone = True
         except BaseException as error:
-            if world.alone:
-                raise
-            child.channel.send(["over", "Stuck", f"the event loop was ended by {type(error).__name__}"])
+            if not world.alone:
+                world.end(error)
             world.alone = True
-        world.grant(seconds=3600.0, turns=20_000)
+        world.grant(seconds=_run.GRACE_SECONDS, turns=_run.GRACE_TURNS)
         with contextlib.suppress(BaseException):
             runner.close()
         world.close(0.1)
-    child.tasks.clear()
-    child.far.clear()
-    child.world = None
-    child.channel.send(["ended"])
+    process.tasks.clear()
+    process.far.clear()
+    process.world = None
+    process.channel.send(["ended"])

@@ -22,8 +22,11 @@ from scalelab.checks import AnswerEnded
 
 ANSWER_FILE = "<answer>"
 MAX_FRAMES = 400_000  # from one answer
+MAX_BYTES = 32 * 2**20
 MAX_OBJECTS = 100_000
-KINDS = {"coroutine", "task", "awaitable", "iterator", "class", "function", "object"}
+MAX_PRINTED = 200_000  # characters
+AWAITABLES = {"coroutine", "task", "awaitable"}
+KINDS = AWAITABLES | {"iterator", "class", "function", "object"}
 GONE = "The process of your answer ended: it ran out of memory, crashed, or exited by itself."
 
 
@@ -51,12 +54,13 @@ class Answer:
         self.given: list[Any] = []  # what the answer may call or read, by number
         self.given_numbers: dict[int, int] = {}
         self.synchronised: dict[int, list[Any]] = {}  # shared lists and clocks: the state that was sent last
+        self._in_state: set[int] = set()
         self.remotes: dict[int, Remote] = {}
         self.kinds: dict[int, tuple[str, frozenset[str], frozenset[str]]] = {}
         self.world: Any = None  # the run in virtual time that is under way
         self.turns: Any = None  # the threads that take turns
-        self.ended = ""  # why its process is not there any more
-        self.state = ""
+        self.ended = ""  # why the conversation is over
+        self.state = "ended"  # and whether it "ended" or "timed out"
         self.counts = itertools.count()
 
     # The conversation.
@@ -95,7 +99,7 @@ class Answer:
         except Disconnected:
             self._end(GONE)
         except OutOfTime as error:
-            self._end(str(error), "timed out")
+            self._end(str(error), error.state)
 
     def receive(self) -> list[Any]:
         if self.ended:
@@ -105,11 +109,11 @@ class Answer:
         except Disconnected:
             self._end(GONE)
         except OutOfTime as error:
-            self._end(str(error), "timed out")
+            self._end(str(error), error.state)
         except ProtocolError as error:
             self.fail(str(error))
-        if self.channel.frames_received > MAX_FRAMES:
-            self.fail("it sent message after message")
+        if self.channel.frames_received > MAX_FRAMES or self.channel.bytes_received > MAX_BYTES:
+            self.fail("too many messages")
         if self._monitor is not None:
             self._monitor.heard()
         return message
@@ -236,7 +240,7 @@ class Answer:
     def send_changes(self) -> None:
         """Bring clocks and shared lists up to date in the answer's process."""
         changes = []
-        for number, before in self.synchronised.items():
+        for number, before in list(self.synchronised.items()):
             state = self._state(number, self.given[number])
             if state != before:
                 self.synchronised[number] = state
@@ -247,7 +251,13 @@ class Answer:
     def _state(self, number: int, value: Clock | SharedList) -> list[Any]:
         if isinstance(value, Clock):
             return ["C", number, value.now]
-        return ["L", number, [self.codec.encode(item) for item in value]]
+        if number in self._in_state:  # a list that holds itself
+            return ["$", number]
+        self._in_state.add(number)
+        try:
+            return ["L", number, [self.codec.encode(item) for item in value]]
+        finally:
+            self._in_state.discard(number)
 
     # Values and objects of the answer.
 
@@ -277,6 +287,8 @@ class Answer:
             record = Record(data[4])
             record.remote = self.resolve(["@", data[1], data[2], "object"])
             record.fields = [checked_text(field, 100) for field in data[3]]
+            if len(record.fields) != len(record):
+                raise ProtocolError("not the fields of that record")
             return record
         if data[0] != "@" or len(data) != 4 or data[3] not in KINDS:
             raise ProtocolError("not a value")
@@ -308,7 +320,10 @@ class Answer:
 
     def printed(self) -> str:
         """Return what the answer has printed since it was asked last."""
-        return checked_text(self.ask("printed"), 200_000)
+        try:
+            return checked_text(self.ask("printed"), MAX_PRINTED)
+        except ProtocolError as error:
+            self.fail(str(error))
 
 
 class Remote:
@@ -340,7 +355,7 @@ class Remote:
         raise AttributeError(f"the answer's {self._kind[0]} is not the check's to change")
 
     def __len__(self) -> int:
-        return checked_int(self._answer.call(self._number, "__len__", (), {}))
+        return self._answer.call(self._number, "__len__", (), {})  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         return True
@@ -365,9 +380,14 @@ class Remote:
         return self._answer.call(self._number, "__contains__", (key,), {}) is True
 
     def __await__(self) -> Any:
-        if self._what not in ("coroutine", "task", "awaitable"):
+        if not self.awaitable_kind:
             raise TypeError(f"object {self._kind[0]} can't be used in 'await' expression")
-        return self._answer.world.wait_for(self._number).__await__()
+        return self._answer.world.await_remote(self._number).__await__()
+
+    @property
+    def awaitable_kind(self) -> str:
+        """Which kind of awaitable this is, or ""."""
+        return self._what if self._what in AWAITABLES else ""
 
     def __repr__(self) -> str:
         return f"<{self._kind[0]} of the answer>"

@@ -7,23 +7,55 @@ when it has nothing to do, and until when. Then the clock goes on to whatever co
 from __future__ import annotations
 
 import asyncio
-import base64
-import inspect
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text, checked_time
+from scalelab.answers.future import FarFuture, outcome
 from scalelab.answers.remote import Answer, Remote
-from scalelab.checks import AnswerEnded, _run, _words
+from scalelab.checks import AnswerEnded, _run
 from scalelab.checks._network import Service
-from scalelab.checks._run import NotAwaitable
 from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, NeverEnds, Stuck, World
+from scalelab.errors import ScalelabError
 
-MOST_WIRES = 5_000
-MOST_CALLS = 100_000
-ENDINGS = {"NeverEnds": NeverEnds, "Stuck": Stuck, "Deadlock": Deadlock}
+MAX_CONNECTIONS = 10_000
+MAX_CALLS = 100_000
+MAX_WRITTEN = 2**20
+"""Bytes that a client may write on one connection before they are a whole request."""
+ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": Deadlock}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What only the answer's process knows of its loop; `over` numbers the tasks that are at their end."""
+
+    sessions: int = 0
+    unclosed: int = 0
+    over: frozenset[int] = frozenset()
+    blocking: tuple[Blocking, ...] = ()
+    never_awaited: tuple[str, ...] = ()
+    places: str = ""
+    printed: str = ""
+
+    @classmethod
+    def of(cls, stock: dict[str, Any]) -> Report:
+        """Return the report in a message. Raises ProtocolError."""
+        return cls(
+            sessions=checked_int(stock["sessions"]),
+            unclosed=checked_int(stock["unclosed"]),
+            over=frozenset(checked_int(number) for number in stock["over"]),
+            blocking=tuple(
+                Blocking(checked_text(call, 100), checked_time(seconds, 0.0) or 0.0, checked_text(where, 300))
+                for call, seconds, where in stock["blocking"]
+            ),
+            never_awaited=tuple(checked_text(name, 100) for name in stock["never_awaited"]),
+            places=checked_text(stock["places"], 1_000),
+            printed=checked_text(stock["printed"], 200_000),
+        )
 
 
 class SharedWorld(World):
@@ -32,315 +64,259 @@ class SharedWorld(World):
     def __init__(self, answer: Answer, *, limit: float, turns: int, where: Callable[[], str]) -> None:
         super().__init__(limit=limit, turns=turns, where=where)
         self.answer = answer
-        self.loop: Any = None
         self.service: Service | None = None
-        self.pending: list[list[Any]] = []
-        self.alone = False  # whether the answer's loop has been ended
+        self.pending: list[list[Any]] = []  # messages for the answer's next turn
+        self.over = False  # whether the answer's loop is at its end
         self.until: float | None = None  # when the answer's loop goes on by itself
-        self.stock: dict[str, Any] | None = None
+        self.report: Report | None = None
+        self.tasks: dict[int, str] = {}  # the answer's tasks that are not over
+        self.at_return: tuple[dict[int, str], dict[str, Any]] | None = None
+        self.books: Callable[[], dict[str, Any]] = dict
+        self._born = 0
+        self._call = ""  # in which the answer's loop stands still
+        self._hears = False
         self._relays: dict[int, Relay] = {}
-        self._calls: dict[int, asyncio.Task[Any]] = {}
-        self._awaited: dict[int, Awaited] = {}
-        self._over = ""
-        self.tasks: dict[int, str] = {}  # of the answer's, those that are not over
-        self.names: dict[int, str] = {}
-        self.alive: dict[int, str] | None = None  # when the last of what this side awaited was done
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._awaited: dict[int, FarFuture] = {}
 
-    def begin(self) -> None:
-        super().begin()
+    def begin(self, loop: Loop) -> None:
+        super().begin(loop)
         self.answer.world = self
-        self.answer.send(["loop", self.service is not None])
-        self._hear()
+        with self._conversation():
+            self.answer.send(["loop", self.service is not None])
+            self._hear()
 
     def pump(self) -> None:
         """Give the answer its turn at this instant: hand over what has come, and hear what it does until it waits."""
-        if self.alone:
-            self.pending.clear()
+        messages, self.pending = self.pending, []
+        if self.over:
             return
         self.turn()
-        self.answer.send_changes()
-        messages, self.pending = self.pending, []
-        self.answer.send(["go", self.now, messages, bool(self.loop._ready)])
-        self._hear()
+        with self._conversation():
+            self.answer.send_changes()
+            assert self.loop is not None
+            self.answer.send(["go", self.now, messages, self.loop.has_work()])
+            self._hear()
 
     def _hear(self) -> None:
-        self.until, waiting = None, False
+        self.until, self._hears = None, True
+        while self._hears:
+            self.answer.obey(self.answer.receive())
+
+    @contextlib.contextmanager
+    def _conversation(self) -> Any:
         try:
-            while not waiting:
-                message = self.answer.receive()
-                if message[0] == "idle":
-                    self.until, waiting = checked_time(message[1], self.now), True
-                else:
-                    self.answer.obey(message)
-        except ProtocolError as error:
-            self.answer.fail(str(error))
+            yield
         except AnswerEnded as ended:
+            self.over = True
             raise Ended(Stuck(str(ended))) from None
 
+    @property
+    def _is_due(self) -> bool:
+        return bool(self.pending) or (self.until is not None and self.until <= self.now)
+
+    def at_rest(self) -> bool:
+        return not self._is_due
+
     def pass_by(self) -> None:
-        if self.pending or (self.until is not None and self.until <= self.now):
+        if self._is_due:
             self.pump()
         super().pass_by()
 
     def rest(self, timer: float | None, events: Callable[[float], list[Any]]) -> list[Any]:
-        self._in_a_row, self.idle = 0, True
-        try:
-            if self.interruption is not None:
-                raise Ended(self.interruption)
-            if self.pending or (self.until is not None and self.until <= self.now):
-                self.pump()  # which may have set timers of this side's: the loop looks anew
-                return []
-            if found := events(0):
-                return found
-            coming = [when for when in (timer, self.until) if when is not None]
-            if not coming:
-                raise Ended(Deadlock("every coroutine waits, and nothing is left that could wake one"))
-            self.now = max(self.now, min(coming))
+        if self._is_due:
+            self.pump()  # which may have set timers of this side's: the loop looks anew
             return []
-        finally:
-            self.idle = False
+        return super().rest(timer, events)
+
+    def reach(self, moment: float | None, call: str = "") -> bool:
+        if call:  # while this side's loop stands still, so does the answer's
+            return super().reach(moment, call)
+        coming = [when for when in (moment, self.until) if when is not None]
+        super().reach(min(coming, default=None), self._call)
+        return moment is not None and self.now >= moment
+
+    def _strangers(self) -> bool:
+        return False  # no thread of this process is the answer's
 
     # What the answer says while its loop runs.
 
     def obey(self, message: list[Any]) -> None:
+        """Do what the answer's loop asks for, if it may. Raises Ended, ProtocolError."""
+        try:
+            if message[0] == "idle":
+                self.until, self._call = checked_time(message[1], self.now), checked_text(message[2], 100)
+                self._hears = False
+            else:
+                self._obey(message)
+        except (TypeError, ValueError, LookupError) as error:
+            raise ProtocolError(f"{message[0][:20]!r} makes no sense: {str(error)[:80]}") from None
+
+    def _obey(self, message: list[Any]) -> None:
+        assert self.loop is not None
         match message:
-            case ["open", number] if self.service is not None and len(self._relays) < MOST_WIRES:
-                relay = self._relays[checked_int(number)] = Relay(self, number)
-                relay.wire = self.service.connect(self.loop, relay)
-            case ["write", number, data] if number in self._relays:
-                self._relays[number].wire.write(base64.b64decode(data))
-            case ["close", number]:
-                if number in self._relays:
-                    self._relays[number].wire.close()
-            case ["acall", number, given, method, args, kwargs] if len(self._calls) < MOST_CALLS:
+            case ["open", number] if self.service is not None and len(self._relays) < MAX_CONNECTIONS:
+                self._relays[checked_int(number)] = Relay(self, number, self.service, self.loop)
+            case ["write", number, str() as data] if number in self._relays:
+                self._relays[number].write(data.encode("latin-1"))
+            case ["close", number] if number in self._relays:
+                self._relays[number].wire.close()
+            case ["acall", number, given, method, args, kwargs] if len(self._calls) < MAX_CALLS:
                 function = self.answer.function(given, method)
-                call = function(*self.answer.args(args), **self.answer.kwargs(kwargs))
-                if not inspect.iscoroutine(call):
-                    raise ProtocolError("that is no async function")
-                self._calls[checked_int(number)] = self.loop.create_task(self._call(number, call))
-            case ["acancel", number]:
-                if number in self._calls:
-                    self._calls[number].cancel()
+                args, kwargs = self.answer.args(args), self.answer.kwargs(kwargs)
+                call = self._make_call(checked_int(number), function, args, kwargs)
+                self._calls[number] = self.loop.create_task(call)
+            case ["acancel", number] if number in self._calls:
+                self._calls[number].cancel()
             case ["done", number, how, value] if number in self._awaited:
-                self.alive = dict(self.tasks)
+                self.at_return = dict(self.tasks), self.books()
                 self._awaited.pop(number).finish(how, self.answer.decoded(value))
-            case ["born", number, name] if len(self.names) < MOST_CALLS:
-                self.names[checked_int(number)] = self.tasks[number] = checked_text(name, 100)
+            case ["born", number, name] if number == self._born < MAX_CALLS:
+                self._born += 1
+                self.tasks[number] = checked_text(name, 100)
             case ["died", number, bool() as well]:
                 if well:  # else somebody has to ask for its error
                     self.tasks.pop(number, None)
             case ["stock", dict() as stock]:
-                self.stock = stock
+                self.report = Report.of(stock)
             case ["over", str() as kind, words]:
-                self._over = checked_text(words)
-                raise Ended(ENDINGS.get(kind, Stuck)(self._over))
+                self.over = True
+                raise Ended(ENDINGS.get(kind, Stuck)(checked_text(words)))
             case _:
                 raise ProtocolError(f"{message[0][:20]!r} was not expected")
 
-    async def _call(self, number: int, call: Any) -> None:
-        told = ["adone", number, "return", None]
-        try:
-            told[3] = self.answer.codec.encode(await call)
-        except asyncio.CancelledError:
-            told[2] = "cancelled"
-        except Exception as error:
-            told[2:] = ["raise", self.answer.codec.error(error)]
-        self.pending.append(told)
+    async def _make_call(self, number: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        async def call() -> Any:
+            return await function(*args, **kwargs)
+
+        found = await outcome(call(), self.answer.codec)
+        self.pending.append(["adone", number, *found])
         try:
             self.pump()  # who awaited it goes on at this very instant, as in one loop
         except Ended as ended:
             self.interruption = ended.reason or Stuck("it was ended")
 
-    async def wait_for(self, target: int) -> Any:
-        """Await a coroutine of the answer's."""
+    def await_remote(self, target: int) -> Awaitable[Any]:
+        """Await an object of the answer's."""
         number = next(self.answer.counts)
-        self._awaited[number] = future = Awaited(self, number)
-        self.pending.append(["await", number, target])
-        return await future
 
-    def take_stock(self) -> dict[str, Any]:
-        """Ask the answer's loop what it has left behind; the clock stands still meanwhile."""
-        if self._over or self.answer.ended:
-            return {}
-        self.grant(seconds=3_600.0, turns=20_000)
-        self.stock = None
-        self.pending.append(["stock"])
-        for _ in range(1_000):
-            self.pump()
-            if self.stock is not None:
-                return self.stock
-        return {}
+        def ask_to_cancel() -> bool:
+            self.pending.append(["cancel", number])
+            return not self.over
+
+        future = self._awaited[number] = FarFuture(ask_to_cancel)
+        self.pending.append(["await", number, target])
+        return future
+
+    def take_stock(self) -> Report:
+        """Ask what the answer's loop has left behind; the clock stands still meanwhile. Raises Ended."""
+        self.grant(seconds=_run.GRACE_SECONDS, turns=_run.GRACE_TURNS)
+        if not self.over:
+            self.pending.append(["stock"])
+            while self.report is None:
+                self.pump()
+        return self.report or Report()
+
+    @property
+    def something_waits(self) -> bool:
+        """Whether the answer's loop has a timer, a request or a call under way."""
+        calls = any(not call.done() for call in self._calls.values())
+        return self.until is not None or calls or any(relay.wire.is_asked for relay in self._relays.values())
+
+    @property
+    def open_connections(self) -> int:
+        return sum(not relay.wire.is_closing() for relay in self._relays.values())
 
     def end(self) -> None:
         """End the answer's loop."""
-        self.until, self.alone = None, True
-        self.answer.world = None
-        if self.answer.ended:
-            return
-        if not self._over:
-            self.answer.send(["go", self.now, [["end"]], False])
-        while self.answer.receive()[0] != "ended":
-            pass
-
-
-class Awaited(asyncio.Future[Any]):
-    """What a coroutine of the answer's will return; to cancel it is to ask for that there."""
-
-    def __init__(self, world: SharedWorld, number: int) -> None:
-        super().__init__()
-        self.world, self.number = world, number
-
-    def cancel(self, msg: Any = None) -> bool:
-        if self.done():
-            return False
-        self.world.pending.append(["cancel", self.number])
-        return True
-
-    def finish(self, how: Any, value: Any) -> None:
-        if how == "cancelled":
-            super().cancel()
-        elif how == "raise" and isinstance(value, BaseException):
-            self.set_exception(value)
-        elif how == "return":
-            self.set_result(value)
-        else:
-            raise ProtocolError("no result")
+        with contextlib.suppress(AnswerEnded):
+            if not self.over:
+                self.answer.send(["go", self.now, [["end"]], False])
+            while not self.answer.ended and self.answer.receive()[0] != "ended":
+                pass
+        self.over, self.until, self.answer.world = True, None, None
+        self.pending.clear()
 
 
 class Relay(asyncio.Protocol):
     """The server's view of a client in the other process."""
 
-    def __init__(self, world: SharedWorld, number: int) -> None:
-        self.world, self.number = world, number
-        self.wire: Any = None
+    def __init__(self, world: SharedWorld, number: int, service: Service, loop: Loop) -> None:
+        self._world, self._number = world, number
+        self._unread = 0
+        self.wire: Any = service.connect(loop, self)
+
+    def write(self, data: bytes) -> None:
+        self._unread = 0 if data.endswith(b"\r\n\r\n") else self._unread + len(data)
+        if self._unread > MAX_WRITTEN:
+            raise ProtocolError("a request that does not end")
+        self.wire.write(data)
 
     def data_received(self, data: bytes) -> None:
-        self.world.pending.append(["data", self.number, base64.b64encode(data).decode()])
+        self._world.pending.append(["data", self._number, data.decode("latin-1")])
 
     def connection_lost(self, error: BaseException | None) -> None:
         if error is not None:
-            self.world.pending.append(["lost", self.number, str(error)])
+            self._world.pending.append(["lost", self._number, str(error)])
 
 
 class RemoteAttempt(_run.Attempt):
     """One run of an answer that is in another process."""
 
+    world: SharedWorld
+
     def __init__(self, remote: Answer, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
         self.remote = remote
-        before = self.world
-        self.world = SharedWorld(remote, limit=before._limit, turns=_run.TURNS, where=before._where)
-        self._service._world = self.world
-        self.world.service = self._network
-        self._said: dict[str, Any] = {}
+        super().__init__(*args, **kwargs)
+        self.world.service = self._service if self._has_server else None
+        self.world.books = self._books
+
+    def _make_world(self, **options: Any) -> SharedWorld:
+        return SharedWorld(self.remote, **options)
+
+    def _make_loop(self) -> Loop:
+        return Loop(self.world, None)
+
+    def kind(self, value: Any) -> str:
+        return value.awaitable_kind if isinstance(value, Remote) else super().kind(value)
 
     def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
         over.wait()  # the answer's monitor ends what takes too long
 
-    def _main(self, over: threading.Event) -> None:
-        runner = asyncio.Runner(loop_factory=lambda: Loop(self.world, None))
-        try:
-            self.world.loop = loop = runner.get_loop()
-            try:
-                self.world.begin()
-                runner.run(self._call())
-            except BaseException as error:  # the loop itself has come to an end
-                if self._stock is None:
-                    self._fail(error)
-            self._close_door()
-            if self._stock is None:
-                asyncio._set_running_loop(loop)
-                try:
-                    self._stock = self._look_back(loop)
-                finally:
-                    asyncio._set_running_loop(None)
-            self.world.end()
-            self.world.pending.clear()
-            self.world._relays.clear()
-            self._tidy_up(runner)
-        except AnswerEnded:
-            self._stock = self._stock or self._take_stock([])
-        except BaseException as error:
-            self._crash = error
-        finally:
-            self.remote.world = None
-            over.set()
+    def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
+        self.remote.close()
+        super()._interrupt(over, thread, reason)
 
-    async def _call(self) -> None:
-        self._own = asyncio.current_task()
-        try:
-            found = self.answer()
-            if not inspect.isawaitable(found) or (isinstance(found, Remote) and found._what not in AWAITABLE):
-                raise NotAwaitable(_words.short(found))
-            result = await found
-            if self.world.interruption is not None:
-                raise Ended(self.world.interruption)
-        except BaseException as error:
-            self._fail(error)
-            result = None
-        self._close_door()
-        if self._stock is None:
-            self._result = result
-            self._stock = self._take_stock([])
+    def _tidy_up(self, runner: asyncio.Runner) -> None:
+        self.world.end()
+        super()._tidy_up(runner)
 
-    def _look_back(self, loop: Any) -> dict[str, Any]:
-        stock = self._take_stock([])
-        places = [
-            f"`{checked_text(name, 100)}` waits in {_words.place(line)}"
-            for name, line in self._said.get("waiting", [])[:3]
-        ]
-        if places and self._error is not None:
-            self._error.add_note("\n".join(places))
+    async def _look_around(self) -> None:
+        assert self.world.loop is not None
+        await _run.settle(self.world.loop)
+        self._stock = self._compared(*self.world.at_return or (self.world.tasks, self._books()))[0]
+
+    def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+        stock, places = self._compared(self.world.tasks, self._books())
+        self._note_places(places)
         return stock
 
-    def _take_stock(self, left: Any) -> dict[str, Any]:
-        """What this side has seen, and, where it is none of its business, what the answer's says."""
-        world, service = self.world, self._service
-        seen = {
-            "seconds": world.now,
-            "requests": tuple(service.requests),
-            "most_in_flight": service.most_in_flight,
-            "connections": service.connections,
-        }
-        alive = dict(world.tasks) if world.alive is None or self._error is not None else world.alive
-        try:
-            said = self._said = world.take_stock() if world.loop is not None else {}
-        except (Ended, AnswerEnded):
-            said = {}
-        over = set(said.get("over", ()))
-        leaked = tuple(sorted(name for number, name in alive.items() if number not in over))
-        if not leaked and said and world.until is not None and self._error is None:
+    def _compared(self, tasks: dict[int, str], books: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the books beside what the answer's process reports, compared with them, and where its tasks wait."""
+        world, report = self.world, Report()
+        tasks = dict(tasks)
+        with contextlib.suppress(Ended):
+            report = world.take_stock()
+        self._written.write(report.printed)
+        unclosed = max(report.unclosed, min(1, world.open_connections))
+        leaked = tuple(sorted(name for number, name in tasks.items() if number not in report.over))
+        if not leaked and not unclosed and self._error is None and world.something_waits:
             leaked = ("something that still waits",)
-        self._written.write(checked_text(said.get("printed", ""), 200_000))
-        blocking = [
-            Blocking(checked_text(call, 100), float(took), _words.place_in_answer(checked_int(line)) if line else "")
-            for call, took, line in said.get("blocking", ())
-        ]
-        return (
-            seen
-            | {
-                "requests": tuple(service.requests),  # with those that were given up when it had returned
-                "sessions": checked_int(said.get("sessions", 0)),
-                "unclosed": checked_int(said.get("unclosed", 0)),
-                "leaked": leaked,
-                "blocking": tuple(blocking),
-                "never_awaited": tuple(checked_text(name, 100) for name in list(said.get("never_awaited", ()))[:100]),
-            }
-        )
-
-
-AWAITABLE = ("coroutine", "task", "awaitable")
-
-
-def unfinished(result: Any) -> str | None:
-    """Say which unfinished business a result holds, if any: as `_run.unfinished` does, for stand-ins."""
-    values = list(result.values()) if isinstance(result, dict) else [result]
-    if isinstance(result, (list, tuple, set, frozenset)):
-        values = list(result)
-    kinds = [value._what for value in values if isinstance(value, Remote) and value._what in ("coroutine", "task")]
-    if not kinds:
-        return None
-    kind = "coroutine object" if "coroutine" in kinds else "task"
-    if values[0] is result:
-        return f"What you return is a {kind}, not its result: nobody has awaited it."
-    return f"What you return are {kind}s, not their results: nobody has awaited them."
+        stock = books | {
+            "sessions": max(report.sessions, len(self._service.client_closed)),
+            "unclosed": unclosed,
+            "leaked": leaked,
+            "blocking": (*world.blocking, *report.blocking),
+            "never_awaited": report.never_awaited,
+        }
+        return stock, report.places

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from scalelab.answers.remote import Answer, Clock, Remote, RemoteMethod, SharedList
-from scalelab.answers.remote_run import RemoteAttempt, unfinished
+from scalelab.answers.remote_run import RemoteAttempt
 from scalelab.answers.remote_threads import RemoteTurns
 
 
@@ -21,9 +21,6 @@ class RemoteSide:
 
     def turns(self, *args: Any) -> RemoteTurns:
         return RemoteTurns(self.answer, *args)
-
-    def unfinished(self, result: Any) -> str | None:
-        return unfinished(result)
 
     def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
         return self.answer.ask("assemble", program, file, list(names))  # type: ignore[no-any-return]

@@ -17,7 +17,10 @@ from scalelab.errors import ScalelabError
 
 ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
 LENGTH = re.compile(r"^content-length[ \t]*:[ \t]*([0-9]+)", re.IGNORECASE | re.MULTILINE)
+CLOSE = re.compile(r"^connection[ \t]*:[ \t]*close", re.IGNORECASE | re.MULTILINE)
 CHUNKED = re.compile(r"^transfer-encoding[ \t]*:[ \t]*chunked[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+
+KEEP_ALIVE_S = 15.0  # after which aiohttp closes a connection that nobody uses
 
 
 class PageError(ScalelabError):
@@ -134,6 +137,7 @@ class Service:
         self.requests: list[Request] = []
         self.most_in_flight = 0
         self.connections = 0
+        self.client_closed: set[float] = set()  # when clients closed connections that could have been used again
         self._world = world
         self._most_requests = most_requests
         self._ends: dict[int, float] = {}
@@ -174,38 +178,24 @@ class Service:
             self._ends.pop(number, None)
 
 
-class _Wire(asyncio.Transport):
-    """The client's end of a connection, with the server's end inside."""
+class Connection(asyncio.Transport):
+    """The client's end of a connection, as asyncio defines it; `write` and `_release` belong to the server's end."""
 
-    def __init__(
-        self, service: Service, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
         super().__init__()
-        self._service = service
         self._loop = loop
         self._protocol = protocol
-        self._number = number
-        self._received = b""
-        self._asked: int | None = None
-        self._answer: asyncio.TimerHandle | None = None
         self._closing = False
 
-    # The client's side, as asyncio defines it.
+    def end(self, error: Exception | None) -> None:
+        """Close the connection: without an error for the client, with one for the server."""
+        if not self._closing:
+            self._closing = True
+            self._release(error)
+            self._loop.call_soon(self._protocol.connection_lost, error)
 
-    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
-        if self._closing:
-            return
-        self._received += bytes(data)
-        head, separator, rest = self._received.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        first, _, fields = head.decode("latin-1").partition("\r\n")
-        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
-        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
-            return
-        self._received = b""
-        method, path, _ = first.split(" ", 2)
-        self._ask(method, path)
+    def _release(self, error: Exception | None) -> None:
+        raise NotImplementedError
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -218,10 +208,9 @@ class _Wire(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        self._close(None)
+        self.end(None)
 
-    def abort(self) -> None:
-        self._close(None)
+    abort = close
 
     def is_reading(self) -> bool:
         return not self._closing
@@ -241,7 +230,41 @@ class _Wire(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return False
 
-    # The server's side.
+
+class _Wire(Connection):
+    """A connection with the server's end inside."""
+
+    def __init__(
+        self, service: Service, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int
+    ) -> None:
+        super().__init__(loop, protocol)
+        self._service = service
+        self._number = number
+        self._received = b""
+        self._asked: int | None = None
+        self._answer: asyncio.TimerHandle | None = None
+        self._reusable_from = math.inf
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the client waits for an answer."""
+        return self._asked is not None and not self._closing
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        if self._closing:
+            return
+        self._received += bytes(data)
+        head, separator, rest = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        first, _, fields = head.decode("latin-1").partition("\r\n")
+        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
+        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
+            return
+        self._received = b""
+        self._reusable_from = math.inf if CLOSE.search(fields) else self._loop.time()
+        method, path, _ = first.split(" ", 2)
+        self._ask(method, path)
 
     def _ask(self, method: str, path: str) -> None:
         self._asked, page = self._service.arrived(method, path, self._number)
@@ -252,7 +275,7 @@ class _Wire(asyncio.Transport):
     def _reply(self, method: str, page: Page) -> None:
         self._asked = self._answer = None
         if page.breaks:
-            self._close(ConnectionResetError("the server cut the connection"))
+            self.end(ConnectionResetError("the server cut the connection"))
             return
         kind, text = ("text/plain", page.text) if page.text is not None else ("application/json", json.dumps(page.json))
         body = text.encode()
@@ -266,12 +289,10 @@ class _Wire(asyncio.Transport):
         )
         self._protocol.data_received(head.encode("latin-1") + (b"" if method == "HEAD" else body))
 
-    def _close(self, error: Exception | None) -> None:
-        if self._closing:
-            return
-        self._closing = True
+    def _release(self, error: Exception | None) -> None:
         if self._answer is not None:
             self._answer.cancel()
         if self._asked is not None:
             self._service.cancelled(self._asked)
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        elif error is None and self._loop.time() - self._reusable_from < KEEP_ALIVE_S:
+            self._service.client_closed.add(self._loop.time())

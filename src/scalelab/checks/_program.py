@@ -29,8 +29,7 @@ def assemble(program: str, **names: Any) -> dict[str, Any]:
         exec(compile(program, file, "exec"), namespace)
     except SyntaxError as error:
         line = f" line {error.lineno}: `{(error.text or '').strip()}`" if error.lineno else ""
-        detail = f"Python cannot read{line} ({error.msg}). Which line must stand right above it?"
-        raise Unmet(right, "", detail=detail) from None
+        raise Unmet(right, f"Python cannot read{line} ({error.msg}). Which line must stand right above it?") from None
     except _side.AnswerEnded:
         raise
     except Exception as error:

@@ -27,12 +27,13 @@ from scalelab.errors import ScalelabError
 
 TURNS = 100_000  # of the loop, before a run counts as endless
 PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
+LOOKS = 20  # in that time: they count, not the clock, for a machine that is slow to look is slow to run
 LET_GO = 5.0  # real seconds for an interrupted thread to end, before it is left behind
 SETTLE = 50  # turns at most after the answer's return, for tasks that are about to end
 GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
 DEFAULT_NAME = re.compile(r"Task-\d+")
 
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 
 
 class Seen(Protocol):
@@ -160,20 +161,20 @@ def run(
     of type `returns`; `otherwise` is the author's word on an error where no more general advice fits ("" for none).
     Raises NestedRun.
     """
-    if not _one_at_a_time.acquire(blocking=False):
+    if not one_at_a_time.acquire(blocking=False):
         raise NestedRun("An answer is being run; wait for its end before you start another.")
     try:
         make = Attempt if _side.current is None else _side.current.attempt
         attempt = make(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
         attempt.go()
     finally:
-        _one_at_a_time.release()
+        one_at_a_time.release()
     found: Run = attempt.report()
     runs = observed.get()
     if runs is not None:
         runs.append(found)
     if found.error is None:
-        failure = _unfit(found, returns)
+        failure = _unfit(found, returns, attempt.kind)
     elif isinstance(found.error, may_raise):
         failure = None
     else:
@@ -199,9 +200,10 @@ class Attempt:
         self.answer = answer
         self.check = check  # the file of the check's own code, no line of which is the student's
         self.namespace: dict[str, Any] = getattr(function, "__globals__", {})
-        self.world = World(limit=limit, turns=TURNS, where=functools.partial(_words.caller, self.namespace))
+        where = functools.partial(_words.caller, self.namespace)
+        self.world: World = self._make_world(limit=limit, turns=TURNS, where=where)
         self._service = Service(server or Server(), self.world, most_requests)
-        self._network = None if server is None else self._service
+        self._has_server = server is not None
         self._sessions: list[aiohttp.ClientSession] = []
         self._written = io.StringIO()
         self._warned: list[str] = []
@@ -213,6 +215,12 @@ class Attempt:
         self._door = threading.Lock()
         self._closed = False
         self._left_behind = False
+
+    def _make_world(self, **options: Any) -> World:
+        return World(**options)
+
+    def _make_loop(self) -> Loop:
+        return Loop(self.world, self._service if self._has_server else None)
 
     def go(self) -> None:
         """Run in a new thread and wait for its end; on the way out everything is as it was before."""
@@ -237,15 +245,15 @@ class Attempt:
 
     def report(self) -> Run:
         """Return what the run has shown."""
-        stock = self._stock or self._take_stock([])
+        stock = self._stock or self._take_stock(())
         return Run(result=self._result, error=self._error, printed=self._written.getvalue(), **stock)
 
     def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
-        seen, since = -1, 0.0
-        while not self._left_behind and not over.wait(PATIENCE / 20):
-            if self.world.progress != seen:
-                seen, since = self.world.progress, time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
+        seen, looks = -1, 0
+        while not self._left_behind and not over.wait(PATIENCE / LOOKS):
+            looks = looks + 1 if self.world.progress == seen else 0
+            seen = self.world.progress
+            if looks > LOOKS:
                 self._interrupt(over, thread, self._reason())
 
     def _reason(self) -> ScalelabError:
@@ -271,11 +279,12 @@ class Attempt:
         self._fail(reason)
 
     def _main(self, over: threading.Event) -> None:
-        self.world.begin()
-        runner = asyncio.Runner(loop_factory=lambda: Loop(self.world, self._network))
+        runner = asyncio.Runner(loop_factory=self._make_loop)
         try:
             loop = runner.get_loop()
+            assert isinstance(loop, Loop)
             try:
+                self.world.begin(loop)
                 runner.run(self._call())
             except BaseException as error:  # the loop itself has come to an end
                 if self._stock is None:
@@ -299,7 +308,7 @@ class Attempt:
         loop = runner.get_loop()
         self.world.grant(seconds=GRACE_SECONDS, turns=GRACE_TURNS)
         with contextlib.suppress(BaseException):
-            runner.run(self._close_sessions())
+            runner.run(close(self._sessions))
         with contextlib.suppress(BaseException):
             runner.close()
         self.world.close()
@@ -312,7 +321,7 @@ class Attempt:
         self._own = asyncio.current_task()
         try:
             found = self.answer()
-            if not inspect.isawaitable(found):
+            if not self.kind(found):
                 raise NotAwaitable(_words.short(found))
             result = await found
             if self.world.interruption is not None:  # swallowed on the way
@@ -324,46 +333,50 @@ class Attempt:
         if self._stock is not None:  # the run was over already, and only the tidying up has brought us here
             return
         self._result = result
+        await self._look_around()
+
+    def kind(self, value: Any) -> str:
+        """Return which kind of awaitable a value is, or ""."""
+        return kind_of_awaitable(value)
+
+    async def _look_around(self) -> None:
+        """Take stock of a loop in which the answer has returned."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         left = [task for task in loop.tasks if not task.done() and task is not self._own]
         given_up = [task for task in left if task.cancelling()]
         self._stock = self._take_stock(left)
-        for _ in range(SETTLE):
-            if loop.has_come_to_rest():
-                break
-            await asyncio.sleep(0)
-        left = [task for task in loop.tasks if task is not self._own and _left(task, task in given_up)]
-        self._stock |= {"leaked": _names(left), "unclosed": self._unclosed()}
+        await settle(loop)
+        left = [task for task in loop.tasks if task is not self._own and is_left(task, task in given_up)]
+        self._stock |= {"leaked": names(left), "unclosed": unclosed(self._sessions)}
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Take stock of a loop that came to no end by itself."""
         tasks = asyncio.all_tasks(loop)
-        places = _words.waiting(tasks, self.namespace, self.check)
-        if places and self._error is not None:
-            self._error.add_note(places)
+        self._note_places(_words.waiting(tasks, self.namespace, self.check))
         return self._take_stock(task for task in tasks if task is not self._own)
 
+    def _note_places(self, places: str) -> None:
+        if places and self._error is not None:
+            self._error.add_note(places)
+
     def _take_stock(self, left: Iterable[asyncio.Task[Any]]) -> dict[str, Any]:
+        return self._books() | {
+            "sessions": len(self._sessions),
+            "unclosed": unclosed(self._sessions),
+            "leaked": names(left),
+            "blocking": tuple(self.world.blocking),
+            "never_awaited": tuple(self._warned),
+        }
+
+    def _books(self) -> dict[str, Any]:
+        """Return what the clock and the service have seen."""
         return {
             "seconds": self.world.now,
             "requests": tuple(self._service.requests),
             "most_in_flight": self._service.most_in_flight,
             "connections": self._service.connections,
-            "sessions": len(self._sessions),
-            "unclosed": self._unclosed(),
-            "leaked": _names(left),
-            "blocking": tuple(self.world.blocking),
-            "never_awaited": tuple(self._warned),
         }
-
-    def _unclosed(self) -> int:
-        return sum(not session.closed for session in self._sessions)
-
-    async def _close_sessions(self) -> None:
-        for session in self._sessions:
-            if not session.closed:
-                await session.close()
 
     def _fail(self, error: BaseException) -> None:
         if self._error is not None:
@@ -381,7 +394,27 @@ def raise_in(thread: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
 
 
-def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
+async def settle(loop: Loop) -> None:
+    """Give tasks that are about to end the turns for it; the clock stands still."""
+    for _ in range(SETTLE):
+        if loop.has_come_to_rest():
+            break
+        await asyncio.sleep(0)
+
+
+async def close(sessions: Iterable[aiohttp.ClientSession]) -> None:
+    """Close the sessions that are open."""
+    for session in sessions:
+        if not session.closed:
+            await session.close()
+
+
+def unclosed(sessions: Iterable[aiohttp.ClientSession]) -> int:
+    """Return how many sessions are open."""
+    return sum(not session.closed for session in sessions)
+
+
+def names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     return tuple(
         sorted(
             _words.of_coroutine(task) if DEFAULT_NAME.fullmatch(task.get_name()) else task.get_name() for task in tasks
@@ -389,7 +422,7 @@ def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     )
 
 
-def _left(task: asyncio.Task[Any], given_up: bool) -> bool:
+def is_left(task: asyncio.Task[Any], given_up: bool) -> bool:
     """Whether a task goes on, or died of an error that nobody has asked for, as asyncio itself keeps note of it."""
     return not task.done() or (not given_up and bool(getattr(task, "_log_traceback", False)))
 
@@ -409,16 +442,16 @@ def _no_result(run: Run, attempt: Attempt, otherwise: str | Callable[[Run], str]
     return AnswerFailed(right, advice or "", run, detail=_words.told(error, attempt.namespace, attempt.check))
 
 
-def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
+def _unfit(run: Run, returns: type | tuple[type, ...], kind_of: Callable[[Any], str]) -> AnswerFailed | None:
     result = run.result
     wanted = returns if isinstance(returns, tuple) else (returns,)
-    names = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
-    right = "it returns its result" if returns is object else f"it returns {names}"
+    kinds = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
+    right = "it returns its result" if returns is object else f"it returns {kinds}"
     if result is ... or (result is None and not isinstance(None, wanted)):
         what = "`...`" if result is ... else "None"
         text = f"It returned {what}: it is not written yet, or a `return` is missing."
         return AnswerFailed(right, text, run)
-    left_over = unfinished(result) if _side.current is None else _side.current.unfinished(result)
+    left_over = unfinished(result, kind_of)
     if left_over is not None:
         return AnswerFailed("it returns results", left_over, run)
     if not isinstance(result, wanted):
@@ -430,20 +463,25 @@ def _a(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
-def unfinished(result: Any) -> str | None:
-    """Say what unfinished business a result holds, if any; close coroutines that nobody will await."""
+def kind_of_awaitable(value: Any) -> str:
+    """Return "coroutine", "task" or "awaitable", or "" for a value that cannot be awaited."""
+    if inspect.iscoroutine(value):
+        return "coroutine"
+    return "task" if asyncio.isfuture(value) else "awaitable" if inspect.isawaitable(value) else ""
+
+
+def unfinished(result: Any, kind_of: Callable[[Any], str]) -> str | None:
+    """Return what a result holds that nobody has awaited, in words, if anything; close its coroutines."""
     values = [result]
     if isinstance(result, (list, tuple, set, frozenset)):
         values = list(result)
     elif isinstance(result, dict):
         values = list(result.values())
-    found = None
+    kinds = [kind_of(value) for value in values]
     for value in values:
         if inspect.iscoroutine(value):
             value.close()
-            found = "coroutine object"
-        elif asyncio.isfuture(value):
-            found = found or "task"
+    found = "coroutine object" if "coroutine" in kinds else "task" if "task" in kinds else None
     if found is None:
         return None
     if values[0] is result:

@@ -7,10 +7,12 @@ None in a notebook; the grader sets it for each answer.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from scalelab.checks._world import NeverEnds
 from scalelab.errors import ScalelabError
 
 
@@ -33,9 +35,6 @@ class Side(Protocol):
 
     def turns(self, *args: Any) -> Any:
         """Return what deals turns to the answer's threads, as `_interleave.Turns` does here."""
-
-    def unfinished(self, result: Any) -> str | None:
-        """Say which unfinished business a result holds, as `_run.unfinished` does here."""
 
     def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
         """Run the lines of a program; return the names that it defines."""
@@ -91,13 +90,16 @@ def beside(function: Callable[..., Any]) -> Callable[..., Any]:
     references, tracemalloc. Its result comes back as data. An answer can falsify it, so compare it with something that
     is seen here if points depend on it.
     """
-    return function if current is None else current.beside(function)  # type: ignore[no-any-return]
+    return function if current is None else current.beside(function)
 
 
-def call_each(function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
-    """Return [function(*args) for args in zip(*columns)], with one message for all calls."""
+def call_each(function: Callable[..., Any], *columns: Iterable[Any], max_lines: float = math.inf) -> list[Any]:
+    """Return [function(*args) for args in zip(*columns)], with one message for all calls.
+
+    Raises NeverEnds after `max_lines` lines of Python: so an endless loop ends at once, in a notebook as well.
+    """
     calls = [list(args) for args in zip(*columns, strict=True)]
-    return beside(_call_each)(function, calls)  # type: ignore[no-any-return]
+    return beside(_call_each)(function, calls, max_lines)  # type: ignore[no-any-return]
 
 
 def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
@@ -114,8 +116,10 @@ def defined_names(cls: Any) -> set[str]:
     return set(beside(_defined_names)(cls))
 
 
-def _call_each(function: Callable[..., Any], calls: list[list[Any]]) -> list[Any]:
-    return list(itertools.starmap(function, calls))
+def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float) -> list[Any]:
+    if max_lines == math.inf:
+        return list(itertools.starmap(function, calls))
+    return _traced(function, calls, max_lines)[0]
 
 
 def _defined_names(cls: Any) -> list[str]:
@@ -139,18 +143,24 @@ _settrace = sys.settrace
 
 
 def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> int:
-    count = 0
-    prepared = [(_Key(args[0]), *args[1:]) for args in calls]
+    return _traced(function, [(_Key(args[0]), *args[1:]) for args in calls])[1]
+
+
+def _traced(
+    function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float = math.inf
+) -> tuple[list[Any], int]:
+    """Make the calls; return their results, and how many lines of Python ran."""
+    count, before = 0, sys.gettrace()
 
     def note(frame: Any, event: str, arg: Any) -> Any:
         nonlocal count
         count += event == "line"
+        if count > max_lines:
+            raise NeverEnds(f"more than {max_lines} lines have run")
         return note
 
     _settrace(note)
     try:
-        for args in prepared:
-            function(*args)
+        return [function(*args) for args in calls], count
     finally:
-        _settrace(None)
-    return count
+        _settrace(before)

@@ -39,7 +39,13 @@ def idea_of(words: str) -> str:
     return words.name if isinstance(words, Idea) else ""
 
 
-_repr = reprlib.Repr()
+class _Repr(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        is_numpy_scalar = type(x).__module__ == "numpy" and getattr(x, "shape", None) == ()
+        return super().repr1(x.item() if is_numpy_scalar else x, level)  # as an answer in another process sends it
+
+
+_repr = _Repr()
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdeque = 8
 _repr.maxdict = 6
 _repr.maxstring = _repr.maxother = 100
