@@ -13,6 +13,7 @@ from scalelab.course.notebooks import KERNEL, NBVAL_COMPARES, Cell, Notebook, te
 from scalelab.grading.merge import HIDDEN, VISIBLE, Question, Reference
 
 SET_UP = "set-up"
+IMPORT = "from scalelab.grading.judging import trusted"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ def assembled(reference: Reference, checks: Sequence[Check], *, for_people: bool
 def _set_up_source(reference: Reference) -> str:
     cells = [text_of(cell["source"]) for cell in reference.setup]
     literals = "".join(f",\n    {cell!a}" for cell in cells)
-    module = "scalelab.grading.judging.trusted"
-    return f"from {module} import answer, set_up\n\nset_up({reference.slug!a}{literals})"
+    return f"{IMPORT}\n\ntrusted.set_up({reference.slug!a}{literals})"
 
 
 def _source(check: Check) -> str:
@@ -62,8 +62,9 @@ def _source(check: Check) -> str:
     question = check.question
     visible, own = (text_of(question.check(role)["source"]) for role in ("check", check.role))
     names = sorted(wanted(question.solution, visible, text_of(question.hidden["source"])))
-    # On one line, so that no line of an answer looks like one of nbval's or IPython's own words.
-    brings = f"answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a})"
+    # On one line, so that no line of an answer looks like one of nbval's or IPython's own words. An answer may define
+    # `trusted`, so each cell imports it anew.
+    brings = f"{IMPORT}; trusted.answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a})"
     return "\n".join([brings, *([_given(visible)] if check.role == HIDDEN else []), own])
 
 

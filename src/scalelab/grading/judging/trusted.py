@@ -1,9 +1,9 @@
 """What the notebooks that nbval runs import: the set-up, and an answer in a process of its own before each check.
 
-    set_up("08_asyncio", "import asyncio\\n…", …)                    # a cell that runs the set-up's cells
+    trusted.set_up("08_asyncio", "import asyncio\\n…", …)                   # a cell that runs the set-up's cells
 
-    answer("ordered", ["values"], "async def values(urls):\\n…")     # the first line of each other cell
-    …                                                               # the check, which calls `values`
+    trusted.answer("ordered", ["values"], "async def values(urls):\\n…")    # the first line of each other cell
+    …                                                                      # the check, which calls `values`
 
 No code of an answer runs in this process. Each check has a fresh namespace: what an earlier one has bound is gone.
 """
@@ -44,7 +44,7 @@ class _Notebook:
     def __init__(self) -> None:
         self.slug = ""
         self.cells: list[Any] = []  # the set-up's, compiled
-        self.own: set[str] = set()  # names that were there before the set-up
+        self.own: dict[str, Any] = {}  # what was there before the set-up
         self.answer: Answer | None = None
         self.key = self.source = ""
         self.hopeless: dict[str, checks.AnswerEnded] = {}  # answers that used up their time, by source
@@ -65,7 +65,8 @@ def set_up(slug: str, *cells: str) -> None:
     if fork_server.ADDRESS not in os.environ:  # somebody runs this notebook by hand
         os.environ |= _notebook.resources.enter_context(fork_server.fork_server({slug: cells}, boxed=True))
         atexit.register(_notebook.resources.close)
-    _notebook.own = set(namespace)
+    # A name that begins with _ is IPython's own: it changes from cell to cell.
+    _notebook.own = {name: value for name, value in namespace.items() if name[:1] != "_"}
     _run_set_up(namespace)
 
 
@@ -77,9 +78,9 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
     namespace = sys._getframe(1).f_globals
     if _notebook.answer is not None:
         _notebook.answer.close()
-    for name in set(namespace) - _notebook.own:
-        if name[:1] != "_":  # IPython's own
-            del namespace[name]
+    for name in [name for name in namespace if name[:1] != "_"]:
+        del namespace[name]
+    namespace.update(_notebook.own)
     set_up_names = _run_set_up(namespace)
     _notebook.key, _notebook.source = key or exercise, source
     connection, pid = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
