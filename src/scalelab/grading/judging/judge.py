@@ -28,7 +28,7 @@ RAISED_AGAIN = (
     "Your answer's cell ran for its visible check, and ended with an error when it ran again for its hidden check. "
     "Does it depend on a file, on chance, or on the time?"
 )
-JUDGED_AGAIN = "Judged again, alone, after its first judge did not come to an end."
+JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
 
 
 class NoSandbox(ScalelabError):
@@ -75,12 +75,14 @@ class Judge:
         If a session ends early, another one goes on with the check that was in hand.
         """
         waiting = deque(due)
-        suspect = ""  # the check that was in hand when a session ended early: it runs again, alone
+        suspect = ""  # the check that was in hand when a session ended early, or failed: it runs again, alone
         while waiting:
             alone = waiting[0].key == suspect
             last_words: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
             for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_words=last_words):
+                if not alone and "loaded" in record.details and _failure(record):
+                    break
                 yield waiting.popleft(), replace(record, alone=alone)
             if alone and waiting and waiting[0].key == suspect:
                 yield waiting.popleft(), "\n".join(last_words) or "The session of nbval ended without a word."
@@ -114,8 +116,8 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
     for record in both:
         if isinstance(record, str):
             return Result(NOT_JUDGED, record)
-        if record.details.keys() <= {"key"}:
-            return Result(NOT_JUDGED, "The process for its answer did not start.")
+        if failure := _failure(record):
+            return Result(NOT_JUDGED, failure)
     visible, hidden = (record for record in both if isinstance(record, Record))
     state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
     if state == RAISED and "raised" not in visible.details:
@@ -129,6 +131,17 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
         visible.seconds + hidden.seconds,
         JUDGED_AGAIN if visible.alone or hidden.alone else "",
     )
+
+
+def _failure(record: Record) -> str:
+    """Return how judging failed, by no fault of the answer, or "": as when a busy machine makes nbval wait too long."""
+    details = record.details
+    if details.keys() & {"raised", "ended"}:
+        return ""
+    if "verdict" not in details:
+        return "The check ended without a verdict." if "loaded" in details else "No process for the answer started."
+    agreed = record.passed == details["verdict"]["passed"]
+    return "" if agreed else "nbval found another output than the reference's, and the check's verdict says otherwise."
 
 
 def _early(record: Record) -> tuple[str, str] | None:
