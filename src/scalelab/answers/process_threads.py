@@ -304,6 +304,9 @@ class RLock(Lock):
             return self._owner is turn[1]
         return bool(turn[0].op(turn[1], "owned", self._at(turn[0])))
 
+    def _recursion_count(self) -> int:  # multiprocessing asks for it
+        return self._real._recursion_count() if _turn() is None else int(self._is_owned())  # type: ignore[union-attr]
+
     def _release_save(self) -> Any:
         if (turn := _turn()) is None:
             return self._real._release_save()  # type: ignore[union-attr]

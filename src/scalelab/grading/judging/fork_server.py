@@ -231,13 +231,14 @@ class _Server:
         with _reporting(report):
             os.setsid()
             report = _keep_only(connection, report)
-            join(groups)
-            if self.boxed:
-                sandbox.separate(box)
-            init = os.fork()
-            if init == 0:
-                self._init(box, report)
-            _say(report, {"init": init})
+            with _reporting(report):  # it has another number now
+                join(groups)
+                if self.boxed:
+                    sandbox.separate(box)
+                init = os.fork()
+                if init == 0:
+                    self._init(box, report)
+                _say(report, {"init": init})
         os._exit(0)
 
     def _init(self, box: sandbox.Sandbox, report: int) -> NoReturn:
