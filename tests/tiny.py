@@ -96,7 +96,7 @@ def edited(path: Path, edit: Callable[[dict[str, Any]], object]) -> dict[str, An
     return notebook
 
 
-def checked(name: str, answer: str, *, passed: bool = True) -> list[dict[str, Any]]:
+def check_outputs(name: str, answer: str, *, passed: bool = True) -> list[dict[str, Any]]:
     """Return what a check's cell shows in a workspace after it has run on this answer."""
     verdict = Verdict(name, (Expectation("all is well", passed),))
     stream = {"output_type": "stream", "name": "stdout", "text": f"{verdict}\n"}

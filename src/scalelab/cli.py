@@ -532,7 +532,7 @@ def _add_student_commands(
         "submit-check",
         parents=[where],
         help="before you hand in: run your answers as the grader does, and write the file to hand in",
-        description="Run the answers in FILE from the top in a fresh kernel, as the grader does, with the checks that "
+        description="Run each answer in FILE alone in a fresh Python, as the grader does, with the checks that "
         "you see; say what passes, and write the file to hand in.",
     )
     submit_check.add_argument("file", type=Path, metavar="FILE", help="a notebook of your workspace's exercises")

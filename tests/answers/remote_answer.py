@@ -24,9 +24,11 @@ def run_cell(source: str, file: str, namespace: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def remote(setup: Sequence[str], source: str, names: Sequence[str], cpu_s: float = 10.0) -> Iterator[dict[str, Any]]:
+def remote(
+    setup: Sequence[str], source: str, names: Sequence[str], cpu_s: float = 10.0, start: Any = spawn
+) -> Iterator[dict[str, Any]]:
     """Yield the namespace of a check whose answer runs in a process of its own; `names` are what it uses of it."""
-    connection, pid = spawn(setup)
+    connection, pid = start(setup)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(setup):
         run_cell(cell, f"<setup {number}>", namespace)

@@ -31,7 +31,7 @@ from scalelab.course.workspace import (
     workspace_folder,
 )
 from scalelab.course.workspace_progress import rows
-from tiny import RIGHT, SLUG, cell, change, checked, edited, load, source, tiny_course
+from tiny import RIGHT, SLUG, cell, change, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"
 
@@ -66,7 +66,7 @@ def answer(workspace: Workspace, *names: str, ran: bool = True) -> None:
     def edit(notebook: dict[str, object]) -> None:
         for name in names:
             cell(notebook, name).update(source=RIGHT[name], execution_count=1)
-            stream, mark = checked(name, RIGHT[name])
+            stream, mark = check_outputs(name, RIGHT[name])
             cell(notebook, f"{name}-check").update(outputs=[stream, mark] if ran else [stream], execution_count=2)
 
     edited(workspace.root / EXERCISES, edit)
@@ -289,7 +289,7 @@ def test_where_a_student_stands_is_told_from_the_work(course: Course, workspace:
     # Only the verdict says whether a check passed, whatever is printed.
     edited(path, lambda notebook: cell(notebook, "ordered-check")["outputs"][0].update(text="✓ one\n✗ two\n"))
     assert states(course, workspace)["ordered"] == "passed"
-    failed = checked("ordered", RIGHT["ordered"], passed=False)
+    failed = check_outputs("ordered", RIGHT["ordered"], passed=False)
     failed[0]["text"] = "✓ all is well\n"
     edited(path, lambda notebook: cell(notebook, "ordered-check").update(outputs=failed))
     assert notes(workspace)["ordered"] == "its check says what is missing"

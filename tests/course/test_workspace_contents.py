@@ -23,7 +23,7 @@ from scalelab.course.remember import digest
 from scalelab.course.updating import PROGRESS, source_of
 from scalelab.course.workspace import START, Workspace
 from scalelab.course.workspace_contents import WorkspaceContents
-from tiny import RIGHT, SLUG, cell, checked, edited, load, source, tiny_course
+from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"
 
@@ -51,7 +51,7 @@ def contents(course: Course, workspace: Workspace) -> WorkspaceContents:
 def passed(notebook: dict[str, Any]) -> None:
     """Answer an exercise, and let its check have passed."""
     cell(notebook, "add").update(source=RIGHT["add"])
-    cell(notebook, "add-check").update(outputs=checked("add", RIGHT["add"]), execution_count=2)
+    cell(notebook, "add-check").update(outputs=check_outputs("add", RIGHT["add"]), execution_count=2)
 
 
 def shown(notebook: Any) -> str:

@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 from scalelab.answers.channel import Channel, Disconnected, ProtocolError
 from scalelab.answers.codec import Codec
-from scalelab.answers.process_threads import ANSWER_FILE, Ended, Lock, Turns, install, of_an_ended_run
+from scalelab.answers.process_threads import ANSWER_FILE, GivenLock, fewest_steps, install, of_an_ended_run
+from scalelab.checks._world import Ended
 
 PRINTED = 100_000  # letters that are kept of what an answer prints
 MOST_OBJECTS = 100_000
@@ -69,7 +70,7 @@ class AnswerProcess:
         self.far: dict[int, Any] = {}  # futures of async calls to the other side
         self.tasks: dict[int, asyncio.Task[Any]] = {}  # what the other side awaits
         self.world: Any = None  # of the run under way
-        self.turns: Turns | None = None
+        self.turns = install(self)
 
     # The conversation.
 
@@ -105,10 +106,8 @@ class AnswerProcess:
 
     def ask(self, word: str, *rest: Any) -> Any:
         """Ask the other side, and return or raise what comes; meanwhile it may ask something itself."""
-        member = self.turns.member() if self.turns is not None else None
-        if member is not None:
-            assert self.turns is not None
-            return self.turns.op(member, word, *rest)
+        if self.turns.member() is not None:
+            return self.turns.ask(word, *rest)
         if of_an_ended_run():  # of a run that is over
             raise Ended
         number = next(self.count)
@@ -202,6 +201,7 @@ class AnswerProcess:
             run_cell(source, self.namespace)
             return {name: self.namespace[name] for name in wanted if name in self.namespace}
 
+        self.channel.send(["steps", fewest_steps(source)])  # before the answer has run
         self.answer(number, make)
 
     def on_call(self, number: int, target: Any, args: Any, kwargs: Any, keep: bool) -> None:
@@ -285,19 +285,12 @@ class AnswerProcess:
 
     # Threads that take turns.
 
-    def on_turns(self, number: int) -> None:
-        self.turns = Turns(self)
-        self.answer(number, lambda: None)
-
     def on_go(self, *rest: Any) -> None:
-        assert self.turns is not None
         self.turns.begin(["go", *rest])
 
     def on_endturns(self, number: int) -> None:
-        if self.turns is not None:
-            self.turns.close()
-        self.turns = None
-        self.answer(number, lambda: None)
+        self.turns.close()
+        self.answer(number, self.printed.take)
 
 
 # Cells.
@@ -416,7 +409,7 @@ def stand_in(child: AnswerProcess, number: int, kind: str, name: str = "", *rest
         made.given_number = number
         return made
     if kind == "lock":
-        return Lock.far(number, known=True)
+        return GivenLock(child, number)
     return Given(child, number, name, dict(rest[0]) if rest else {})
 
 
@@ -455,7 +448,6 @@ def main(channel: Channel, namespace: dict[str, Any]) -> NoReturn:
     """Be the answer's process, in a fork of the zygote."""
     child = AnswerProcess(channel, namespace)
     child.codec.add_records(namespace)
-    install(child)
     magics = Magics(namespace)
     namespace["get_ipython"] = lambda: magics
     namespace["display"] = print

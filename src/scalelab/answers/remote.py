@@ -59,6 +59,7 @@ class Answer:
         self.kinds: dict[int, tuple[str, frozenset[str], frozenset[str]]] = {}
         self.world: Any = None  # the run in virtual time that is under way
         self.turns: Any = None  # the threads that take turns
+        self.fewest_steps: dict[str, int] = {}  # of a call that returns, by the function's name
         self.ended = ""  # why the conversation is over
         self.state = "ended"  # and whether it "ended" or "timed out"
         self.counts = itertools.count()
@@ -147,6 +148,8 @@ class Answer:
                     self.synchronised[number] = ["L", number, values]
                 case ["next", number, given]:
                     self._reply(number, lambda: self.next_items(given))
+                case ["steps", dict() as steps] if self.channel.frames_received == 1:  # the answer has not run yet
+                    self.fewest_steps = steps
                 case _ if self.world is not None:
                     self.world.obey(message)
                 case ["acancel" | "close" | "done" | "idle", *_]:
@@ -226,9 +229,9 @@ class Answer:
         return vars(value)[name]
 
     def write(self, given: Any, name: Any, value: Any) -> None:
-        """Set an attribute that the given object's class names in `answers_may_set`. Raises AttributeError."""
+        """Set an attribute that the given object, or its class, names in `answers_may_set`. Raises AttributeError."""
         owner = self.object(given)
-        if name not in getattr(type(owner), "answers_may_set", ()):
+        if name not in getattr(owner, "answers_may_set", ()):
             raise AttributeError(f"{name!r} of {type(owner).__name__!r} is not yours to set")
         setattr(owner, name, self.decoded(value))
 

@@ -1,199 +1,192 @@
 """`checks.interleave` for an answer in another process: turns are dealt, and locks held, on this side.
 
-Each thread of the answer has an agent here, a thread of `_interleave`'s world. When the agent has the turn, it lets the
-answer's thread go on for so many bytecodes; that thread comes back with what it wants: a lock, a sleep, a value of an
-object that is on this side, or only its turn to be over.
+Each thread of the answer has an agent here, a thread of `_interleave.Turns`. When the agent has the turn, it lets the
+answer's thread go on for so many steps; that thread comes back with what it wants: a lock, a sleep, an object of the
+check's, or only the turn to pass. The rules are those of a student's notebook, so a seed deals the same turns there.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text
-from scalelab.answers.remote import Answer
+from scalelab.answers.remote import MAX_PRINTED, Answer, Remote
 from scalelab.checks import AnswerEnded, _interleave
-from scalelab.checks._interleave import Interleaving, Lock, Member, NeverEnds, RLock, Turns
+from scalelab.checks._interleave import Interleaving, Lock, Member, RLock, Turns
 from scalelab.checks._world import Ended
 from scalelab.errors import ScalelabError
 
-AT_SHARED = 0.3  # of the reads and writes of what is on this side, before which the turn is dealt anew
+MAX_LOCKS = 100_000
+MAX_THREADS = 1_000
+MAX_SLEEP_S = 1e9
+NOT_DEALT = "its code runs where no turn can be dealt"
 
 
 class RemoteTurns(Turns):
-    """The threads of one run. None is traced here: what the answer's threads do comes in messages."""
+    """The threads of one run; what the answer's threads do comes in messages.
+
+    An answer can say that it took fewer steps than it did, or none. So what it reads and sets of the check's objects
+    counts as a step at least, its locks are held here, and a call or a thread that returns must have taken the steps
+    of the shortest way through its function, which the answer's process has counted before it ran the answer.
+    """
 
     traced = False
 
     def __init__(self, answer: Answer, *args: Any) -> None:
         super().__init__(*args)
         self.answer = answer
-        self.locks_by_number: dict[int, Any] = {}
-        self.threads_by_number: dict[int, threading.Thread] = {}
-        self.line = 0
-        self.calls = 0
+        self._locks: dict[int, Lock] = {}
+        self._lines: dict[Member, int] = {}  # of the answer's cell, which wait for something here
+        self._steps: dict[Member, int] = {}
+        self._called = False
 
     def run(self) -> None:
-        self.answer.ask("turns")
         self.answer.turns = self
         try:
             super().run()
         finally:
             self.answer.turns = None
-            if not self.answer.ended:
-                self.answer.ask("endturns")
-                self._text += self.answer.printed()
+            if self._called and not self.answer.ended:
+                self._text += checked_text(self.answer.ask("endturns"), MAX_PRINTED)
 
     def report(self) -> Interleaving:
         if self.answer.ended:
-            raise AnswerEnded(self.answer.ended)
-        if self.calls and not self.steps and self._error is None:
-            self.answer.fail("its code runs where no turn can be dealt")
+            raise AnswerEnded(self.answer.ended, self.answer.state)
+        if self._called and not self.steps and self._error is None:
+            self.answer.fail(NOT_DEALT)
         return super().report()
 
     def _watch(self) -> None:
         self._over.acquire()  # the answer's monitor ends what takes too long
 
-    def step(self) -> None:
-        """No code of this side is stepped through."""
-
-    def _where(self) -> Any:
-        return self.line or None
+    def _where(self, member: Member) -> int | None:
+        return self._lines.get(member) or None
 
     # The answer's threads.
 
     def call(self, target: Any, method: str, args: Any, kwargs: Any, keep: bool = False) -> Any:
+        """Have the answer's thread of the calling agent make a call."""
         encode = self.answer.codec.encode
-        self.calls += not keep
-        return self._converse(["call", target, method, encode(list(args)), encode(kwargs), keep])
+        name = method or next(
+            (name for name, value in self.namespace.items() if isinstance(value, Remote) and value._number == target),
+            "",
+        )
+        return self._converse(["call", target, method, encode(list(args)), encode(kwargs), keep], name)
 
-    def _converse(self, payload: list[Any]) -> Any:
-        """Let the answer's thread of the calling agent go on, again and again, until it has what was asked for."""
+    def _converse(self, payload: list[Any], name: str) -> Any:
+        """Let the calling agent's thread go on, again and again, until it has done what was asked for.
+
+        `name` is that of the function that it runs.
+        """
         me = self.member()
         if me is None:
             raise ScalelabError("only threads that take turns can call the answer here")
-        answer, ends = self.answer, ("return", "raise") if payload[0] == "call" else ("ended",)
+        self._called = True
+        ends = ("return", "raise") if payload[0] == "call" else ("ended",)
+        line, before = self._lines.get(me, 0), self._steps.get(me, 0)
         while True:
-            if self.closed:
-                raise Ended
-            quantum = self._quantum()
-            answer.send(["go", me.number, quantum, payload, self.now])
-            message = answer.receive()
-            if (
-                len(message) < 3
-                or message[1] != me.number
-                or type(message[2]) is not int
-                or not 0 <= message[2] <= quantum
-            ):
-                answer.fail("a thread spoke out of its turn")
-            self.steps += message[2]
-            self._limit()
-            word, rest = message[0], message[3:]
+            word, rest = self._exchange(me, payload)
             if word in ends:
-                value = answer.decoded(rest[0]) if rest else None
-                if word != "return" and isinstance(value, BaseException):
-                    raise value
-                return value
+                break
             try:
-                try:
-                    payload = ["ok", answer.codec.encode(self._obey(me, word, rest))]
-                except (Ended, ProtocolError, AnswerEnded):
-                    raise
-                except Exception as error:
-                    payload = ["error", answer.codec.error(error)]
-            except (ProtocolError, TypeError, ValueError, KeyError, IndexError) as error:
-                answer.fail(str(error))
+                payload = ["ok", self.answer.codec.encode(self._obey(me, word, rest))]
+            except (Ended, AnswerEnded):
+                raise
+            except ProtocolError as error:
+                self.answer.fail(str(error))
+            except Exception as error:
+                payload = ["error", self.answer.codec.error(error)]
+        self._lines[me] = line
+        value = self.answer.decoded(rest[0]) if rest else None
+        if word != "return" and isinstance(value, BaseException):
+            raise value
+        if self._steps[me] - before < self.answer.fewest_steps.get(name, 0):
+            self.answer.fail(NOT_DEALT)
+        return value
 
-    def _quantum(self) -> int:
-        """Deal how many bytecodes come before the turn is dealt anew; nobody is interrupted where nobody else could go on."""
-        me = self.member()
-        if not any(other is not me and not other.over and other.can_go_on(self.now) for other in self._members):
-            return _interleave.STEPS
-        return 1 + int(math.log(1.0 - self._draw.random()) / math.log(1.0 - self._share))
+    def _exchange(self, me: Member, payload: list[Any]) -> tuple[str, list[Any]]:
+        """Send a thread what it waits for; return what it comes back with, when it has the turn."""
+        if self.closed:
+            raise Ended
+        quantum, answer = self._quantum(me), self.answer
+        steps_left = _interleave.STEPS + 1 - self.steps
+        answer.send(["go", me.number, min(quantum or steps_left, steps_left), payload, self.now])
+        match answer.receive():
+            case [str() as word, number, int() as steps, list() as changes, *rest] if (
+                number == me.number and type(steps) is int and 0 <= steps <= (quantum or steps_left)
+            ):
+                pass
+            case _:
+                answer.fail("a thread spoke out of its turn")
+        self._steps[me] = self._steps.get(me, 0) + steps
+        self._count(steps)
+        try:
+            for number, change in changes:
+                self._change(me, checked_int(number), change)
+        except (ProtocolError, TypeError, ValueError) as error:
+            answer.fail(str(error))
+        if word in ("getattr", "setattr", "next"):
+            steps = max(steps, 1)
+        if quantum is not None:
+            self._spend(me, steps)
+        return word, rest
 
-    def _limit(self) -> None:
-        if self.steps > _interleave.STEPS and not self.closed:
-            self._fail(NeverEnds("the threads went on and on, and came to no end"))
-            self.closed = True
-            self._over.release()
+    def _change(self, me: Member, number: int, change: Any) -> None:
+        """Let a lock change hands that nobody had to wait for."""
+        lock = self._lock(number, change == 1, known=True)
+        if change in (0, 1):
+            if not lock.acquire(blocking=False):
+                raise ProtocolError("it took a lock that another thread holds")
+        elif lock.owner is None:
+            raise ProtocolError("it released a lock that nobody holds")
+        else:
+            lock.depth = checked_int(-1 - change) or 1
+            if change == -1:
+                lock.release()
+
+    def _lock(self, number: int, again: bool, *, known: bool) -> Lock:
+        if number not in self._locks:
+            if len(self._locks) >= MAX_LOCKS:
+                raise ProtocolError("too many locks")
+            self._locks[number] = (RLock if again else Lock)(self, known)
+        return self._locks[number]
 
     def _obey(self, me: Member, word: str, rest: list[Any]) -> Any:
-        self.line = 0
+        """Do what a thread asks for, and return what comes of it."""
+        answer = self.answer
+        result: Any = None
         match word, rest:
-            case "yield", []:
-                self._pass_on(me)
-                return None
-            case "lock", [again, known, holder, depth]:
-                if len(self.locks_by_number) > 100_000:
-                    raise ProtocolError("too many locks")
-                number = len(self.locks_by_number) + 10**6
-                lock = self.locks_by_number[number] = (RLock if again is True else Lock)(self, known is True)
-                if type(holder) is int and 0 <= holder < len(self._members):
-                    lock.owner, lock.depth = self._members[holder], checked_int(depth)
-                    self._members[holder].holds.append(lock)
-                return number
-            case "acquire", [number, blocking, timeout, line]:
-                self.line = checked_int(line)
-                return self._lock(number).acquire(blocking is True, float(timeout))
-            case "release", [number]:
-                return self._lock(number).release()
-            case "locked", [number]:
-                return self._lock(number).locked()
-            case "owned", [number]:
-                return self._lock(number)._is_owned()
-            case "release_all", [number]:
-                return self._lock(number)._release_save()
-            case "restore", [number, depth, line]:
-                self.line = checked_int(line)
-                return self._lock(number)._acquire_restore(checked_int(depth))
+            case "yield" | "released", []:
+                pass
+            case "acquire", [number, again, holder, timeout, line]:
+                self._lines[me] = checked_int(line)
+                lock = self._lock(checked_int(number), again is True, known=holder is None)
+                if not lock.known and holder is not None:  # a lock of the library's: only the answer's process knows
+                    lock.hold(self._members[checked_int(holder)])
+                result = lock.acquire(timeout != 0, float(timeout))
             case "sleep", [seconds, line]:
-                self.line = checked_int(line)
-                return self.wait(lambda: False, min(float(seconds), 1e9)) and None
-            case "start", []:
-                return self._start_far()
+                self._lines[me] = checked_int(line)
+                self.sleep(min(max(float(seconds), 0.0), MAX_SLEEP_S))
+            case "start", [name]:
+                if len(self._members) > MAX_THREADS:
+                    raise RuntimeError("can't start new thread")
+                result, name = len(self._members), checked_text(name, 100)
+                self.start(threading.Thread(target=self._converse, args=(["thread"], name), name=f"Thread-{result}"))
             case "join", [number, timeout, line]:
-                self.line = checked_int(line)
-                member = self.member_of(self.threads_by_number[number])
-                assert member is not None
-                if member is me:
-                    raise RuntimeError("cannot join current thread")
-                if not member.over:
-                    self.wait(lambda: member.over, None if timeout is None else max(float(timeout), 0.0), member)
-                return None
-            case "alive", [number]:
-                member = self.member_of(self.threads_by_number[number])
-                return member is not None and not member.over
-            case "callback", [given, method, args, kwargs]:
-                return self.answer.function(given, method)(*self.answer.args(args), **self.answer.kwargs(kwargs))
+                self._lines[me] = checked_int(line)
+                timeout = None if timeout is None else max(float(timeout), 0.0)
+                self.join(self._members[checked_int(number)].thread, timeout)
+            case "callback", [given, method, args, kwargs, line]:
+                self._lines[me] = checked_int(line)
+                result = answer.function(given, method)(*answer.args(args), **answer.kwargs(kwargs))
             case "getattr", [given, name]:
-                self._maybe_pass_on(me)
-                return self.answer.read(given, name)
+                result = answer.read(given, name)
             case "setattr", [given, name, value]:
-                self._maybe_pass_on(me)
-                return self.answer.write(given, name, value)
+                answer.write(given, name, value)
             case "next", [given]:
-                return self.answer.next_items(given)
-        raise ProtocolError(f"{checked_text(word, 20)!r} was not expected")
-
-    def _maybe_pass_on(self, me: Member) -> None:
-        """Deal the turn anew before an object of this side is read or written: this no answer can keep from happening."""
-        if self._draw.random() < AT_SHARED:
-            self._pass_on(me)
-
-    def _lock(self, number: Any) -> Any:
-        """Return a lock of the answer's, or one that the check has given."""
-        lock = self.locks_by_number.get(number) or self.answer.object(number)
-        if not hasattr(lock, "acquire"):
-            raise ProtocolError("no lock")
-        return lock
-
-    def _start_far(self) -> int:
-        number = len(self._members)
-        thread = threading.Thread(target=self._converse, args=(["thread"],), name=f"Thread-{number}")
-        if number > 1_000:
-            raise RuntimeError("can't start new thread")
-        self.threads_by_number[number] = thread
-        self.start(thread)
-        return number
+                result = answer.next_items(given)
+            case _:
+                raise ProtocolError(f"{checked_text(word, 20)!r} was not expected")
+        return result

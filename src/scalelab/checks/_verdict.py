@@ -215,7 +215,7 @@ class Expect:
         """
         if not self.expectations:
             raise EmptyCheck(f"The check {self.name!r} expects nothing; call expect(…) in its body.")
-        texts = tuple(_first_lines(text) for text in (*(run.printed for run in self.runs), printed) if text.strip())
+        texts = tuple(first_lines(text) for text in (*(run.printed for run in self.runs), printed) if text.strip())
         forgotten = tuple(sorted({name for run in self.runs for name in run.never_awaited}))
         verdict = Verdict(self.name, tuple(self.expectations), texts, forgotten, self.ended)
         verdicts.append(verdict)
@@ -298,7 +298,8 @@ def _latest() -> dict[str, bool]:
     return latest
 
 
-def _first_lines(text: str) -> str:
+def first_lines(text: str) -> str:
+    """Return what is shown of something that an answer printed."""
     lines = text.splitlines()
     more = [f"… and {len(lines) - PRINTED_LINES} more lines"] if len(lines) > PRINTED_LINES else []
     return "\n".join([*map(_words.short, lines[:PRINTED_LINES]), *more])

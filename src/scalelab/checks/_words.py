@@ -182,10 +182,12 @@ def _name_in(text: str) -> str:
 
 
 def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
-    found = None
     if (line := getattr(error, "answers_line", None)) is not None:  # it came from an answer in another process
         return place_in_answer(line)
+    found, cell = None, None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:
-            found = place(frame, line)
+            cell = cell or frame.f_code.co_filename  # which the check has called; others are the set-up's
+            if frame.f_code.co_filename == cell:
+                found = place(frame, line)
     return found
