@@ -3,10 +3,10 @@
 bubblewrap does not serve here: it ends by executing a program, and an answer's process is forked and goes on in Python.
 Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
 
-Three processes make a sandbox. The first leaves the host's namespaces (`separate`) and forks the *init*, process 1 of
-the new pid namespace, which takes the new root (`settle`) and forks the *answer's process*. That one limits itself and
-gives up every privilege (`limit`, `give_up`) before it runs a line of the answer; the init gives up its own, and stays
-to reap. When the init ends, Linux kills the whole namespace.
+Two processes make a sandbox. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
+(`separate`), takes a new root (`settle`) and forks the *answer's process*. That one limits itself and gives up every
+privilege (`limit`, `give_up`) before it runs a line of the answer; the init gives up its own, and stays to reap. When
+the init ends, Linux kills the whole namespace.
 
 As root, each sandbox has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
 """
@@ -20,7 +20,8 @@ import socket
 import struct
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -224,10 +225,25 @@ def readable_paths() -> tuple[Path, ...]:
     return tuple({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()})
 
 
+@contextmanager
+def new_pid_namespace() -> Iterator[None]:
+    """Let a child that is forked in this block be process 1 of a new pid namespace. Takes the system's root."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    try:
+        _call("unshare", _NEW_NAMESPACES["pid"])
+        yield
+    finally:
+        _call("setns", own, _NEW_NAMESPACES["pid"])
+        os.close(own)
+
+
 def separate(sandbox: Sandbox) -> None:
-    """Leave the host's namespaces, and build the new root. The next child of this process is the sandbox's init."""
+    """Leave the host's namespaces, and build the new root.
+
+    As process 1 of a new pid namespace, this process goes on as the sandbox's init; else its next child is that.
+    """
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS)
+    flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS if name != "pid" or os.getpid() != 1)
     if privileged():
         _call("unshare", flags)
     else:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -213,13 +213,15 @@ class _Server:
         groups = self.cgroups.make(self.slot, LIMITS)
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
-        if os.fork() == 0:
-            self._separate(box, groups, theirs.fileno(), writer)
+        with sandbox.new_pid_namespace() if self.boxed and sandbox.privileged() else nullcontext():
+            init = os.fork()
+            if init == 0:
+                self._separate(box, groups, theirs.fileno(), writer)
         theirs.close()
         os.close(writer)
-        reply: dict[str, Any] = {}
+        reply: dict[str, Any] = {"init": init}
         with os.fdopen(reader, "rb") as lines:
-            while "error" not in reply and not {"init", "ready"} <= set(reply):
+            while "error" not in reply and "ready" not in reply:
                 reply |= json.loads(lines.readline() or b'{"error": "it ended at once"}')
         if "error" in reply:
             ours.close()
@@ -227,7 +229,7 @@ class _Server:
         return ours, int(reply["init"])
 
     def _separate(self, box: sandbox.Sandbox, groups: tuple[Path, ...], connection: int, report: int) -> NoReturn:
-        """In a fork: leave the host's namespaces, fork the sandbox's first process, report its id, and end."""
+        """In a fork: leave the host's namespaces, and be the sandbox's init, or fork it, report its id, and end."""
         with _reporting(report):
             os.setsid()
             report = _keep_only(connection, report)
@@ -235,8 +237,7 @@ class _Server:
                 join(groups)
                 if self.boxed:
                     sandbox.separate(box)
-                init = os.fork()
-                if init == 0:
+                if os.getpid() == 1 or not self.boxed or (init := os.fork()) == 0:
                     self._init(box, report)
                 _say(report, {"init": init})
         os._exit(0)
