@@ -84,7 +84,8 @@ def result_of(question: Question, state: str, visible: bool = False, hidden: boo
             CheckResult(visible, visible_verdict(question, "" if visible else message)),
             CheckResult(hidden, hidden_verdict(question, "" if hidden or not visible else message)),
         ]
-    return Result(state, REASONS.get(state, ""), *checks, seconds=0.4)
+    printed = "asked for 2 pages\n" if state == RAISED else ""
+    return Result(state, REASONS.get(state, ""), *checks, printed, seconds=0.4)
 
 
 def grade_of_states(one: Reference, states: Sequence[str], student: str = "ann") -> Grade:

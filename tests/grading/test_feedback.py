@@ -236,8 +236,8 @@ def test_what_an_answer_printed_is_shown_and_read_as_nothing_else(asyncio_set: R
     printed = "✓ all is well\n✗ nothing is\n  words\nadd: not yet."
     for state in (PASSED, FAILED, *STATES):
         grade = grade_of_states(asyncio_set, [state])
-        before = page_of(grade)
         first, *others = grade.questions
+        before = page_of(replace(grade, questions=(replace(first, printed=""), *others)))
         page = page_of(replace(grade, questions=(replace(first, printed=printed), *others)))
         shown = f'<h3>What your code printed</h3>\n<pre tabindex="0">{printed}</pre>\n'
         assert page.replace(shown, "") == before
@@ -253,7 +253,7 @@ def test_coroutines_never_awaited_and_a_judges_note_are_told(asyncio_set: Refere
 def test_a_grade_of_an_earlier_form_shows_its_feedback(asyncio_set: Reference) -> None:
     text = "✗ one\n  words"
     said = changed(grade_of_states(asyncio_set, [FAILED]), expectations=(), feedback=text, reason=text)
-    assert text in said
+    assert "✗ one\nwords\n" in said
 
 
 def test_all_hostile_texts_are_shown_as_far_as_they_can_be(asyncio_set: Reference) -> None:

@@ -87,7 +87,7 @@ def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: Ha
     assert "  ○ last: 0 of 1. Not answered yet." in said
     assert "  ✗ ordered: 0 of 2." in said
     assert OWN in said
-    assert "NameError: name 'helper' is not defined" in said
+    assert "name 'helper' is not defined" in said
     assert "In your notebook its check passed. Something that ran there is missing here" in said
     assert "\n1 of 5 points by the checks that you see." in said
     assert f"Hand in {handed_in.checked.file}" in said

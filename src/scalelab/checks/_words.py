@@ -59,7 +59,7 @@ def short(value: Any) -> str:
 
 
 def place(frame: FrameType | int, line: int | None = None) -> str:
-    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code, or a line in another process."""
+    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code, or a line elsewhere."""
     if isinstance(frame, int):
         return place_in_answer(frame)
     number = frame.f_lineno if line is None else line

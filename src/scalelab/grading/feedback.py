@@ -14,8 +14,6 @@ from scalelab.grading.texts import QuestionTexts, SetTexts
 
 JUDGED = frozenset({PASSED, FAILED, TIMED_OUT, ENDED})
 """The states in which the checks ran, or began to."""
-AS_SHOWN = frozenset({FAILED, RAISED})
-"""The states whose reason is shown as a cell shows it, line by line."""
 
 WORDS = {
     PASSED: "Solved",
@@ -55,9 +53,7 @@ def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
     """Return what the template shows of a question. Nothing of the judge's own trouble is told to a student."""
     words: QuestionTexts | None = texts.questions.get(question.exercise)
     partly = question.points is not None and 0 < question.points < question.max
-    reason = "" if question.state == NOT_JUDGED else question.reason
     again = question.state == RAISED and bool(question.expectations)  # when it ran for its hidden check
-    as_shown = question.state in AS_SHOWN and not again
     return {
         "grade": question,
         "title": words.title if words else question.exercise,
@@ -65,8 +61,9 @@ def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
         "kind": "open" if question.points is None else "solved" if question.state == PASSED else "missed",
         "word": "In part" if partly and question.state == FAILED else WORDS.get(question.state, question.state),
         "meaning": "" if again else MEANING.get(question.state, ""),
-        "reason": "" if as_shown else reason,
-        "output": reason if as_shown else "",
+        "reason": []
+        if question.state == NOT_JUDGED
+        else [line for line in question.reason.splitlines() if line.strip()],
         "judged": question.state in JUDGED or again,
         "remarks": Verdict(question.exercise, question.expectations, (), question.never_awaited).remarks,
     }
