@@ -198,6 +198,7 @@ class _Desk:
             one.answers,
             results,
             seconds=seconds,
+            cells=one.handed_in.cells,
             notes=self._notes(one.submission, one.handed_in, one.answers),
             made_with=self.made_with,
         )

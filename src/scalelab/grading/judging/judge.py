@@ -28,6 +28,7 @@ RAISED_AGAIN = (
     "Your answer's cell ran for its visible check, and ended with an error when it ran again for its hidden check. "
     "Does it depend on a file, on chance, or on the time?"
 )
+NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
 JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
 
 
@@ -120,6 +121,8 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
             return Result(NOT_JUDGED, failure)
     visible, hidden = (record for record in both if isinstance(record, Record))
     state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
+    if state == FAILED and "verdict" not in visible.details:
+        reason = NO_VERDICT
     if state == RAISED and "raised" not in visible.details:
         reason = RAISED_AGAIN
     return Result(
@@ -139,7 +142,9 @@ def _failure(record: Record) -> str:
     if details.keys() & {"raised", "ended"}:
         return ""
     if "verdict" not in details:
-        return "The check ended without a verdict." if "loaded" in details else "No process for the answer started."
+        if "loaded" not in details:
+            return "No process for the answer started."
+        return "" if record.alone else "The check ended without a verdict."
     agreed = record.passed == details["verdict"]["passed"]
     return "" if agreed else "nbval found another output than the reference's, and the check's verdict says otherwise."
 
