@@ -342,7 +342,7 @@ class RLock(Lock):
         return self._owner is me
 
     def _recursion_count(self) -> int:  # multiprocessing asks for it
-        return self._real._recursion_count() if _turn() is None else int(self._is_owned())  # type: ignore[union-attr]
+        return int(self._real._recursion_count()) if self._member() is None else int(self._is_owned())
 
     def _release_save(self) -> Any:
         if (me := self._member()) is None:
