@@ -30,7 +30,6 @@ import base64
 import dataclasses
 import functools
 import importlib
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -220,8 +219,7 @@ class Codec:
         if kind is not list or not data or depth > MAX_DEPTH + 1:
             raise ProtocolError("not a value")
         try:
-            decoder = DECODERS.get(data[0])
-            return self.resolve(data) if decoder is None else decoder(self, depth + 1, *data[1:])
+            return DECODERS[data[0]](self, depth + 1, *data[1:])
         except ProtocolError:
             raise
         except Exception as error:  # one of many, such as a wrong number of parts or a key that cannot be hashed
@@ -271,8 +269,7 @@ class Codec:
             or not all(type(n) is int and 0 <= n <= MAX_FRAME_BYTES for n in shape)
         ):
             raise ProtocolError("not an array")
-        array = numpy.frombuffer(_bytes(data), "|u1" if dtype == "|b1" else dtype).reshape(shape)
-        return array != 0 if dtype == "|b1" else array.copy()
+        return numpy.frombuffer(_bytes(data), "|u1" if dtype == "|b1" else dtype).reshape(shape).astype(dtype)
 
     def _decode_column(self, depth: int, dtype: str, values: list[Any]) -> Any:
         if dtype not in PANDAS_DTYPES:
@@ -299,7 +296,8 @@ class Codec:
         index = self.decode(index, depth)
         if not all(array.ndim == 1 and len(array) == len(index) for array in arrays):
             raise ProtocolError("columns of different lengths")
-        frame = pandas.DataFrame(dict(enumerate(arrays)), index=_typed(index, pandas.Index))
+        series = {n: pandas.Series(array, index=index, dtype=array.dtype) for n, array in enumerate(arrays)}
+        frame = pandas.DataFrame(series, index=_typed(index, pandas.Index))
         frame.columns = self.decode(columns, depth)
         return frame
 
@@ -464,6 +462,7 @@ DECODERS: dict[str, Callable[..., Any]] = {
     "x": Codec._decode_record,
     "N": Codec._decode_answers_record,
     "E": Codec._decode_error,
+    **{tag: functools.partial(lambda tag, codec, depth, *data: codec.resolve([tag, *data]), tag) for tag in "@$MmRCL"},
 }
 
 
@@ -471,7 +470,7 @@ def checked_time(value: Any, now: float) -> float | None:
     """Return a time that the other side names: None, or a finite number of seconds, at least `now`."""
     if value is None:
         return None
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
         raise ProtocolError("not a time")
     return max(float(value), now)
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+_started: list[subprocess.Popen[bytes]] = []  # those that may still run: each is waited for once it has ended
+
 
 def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
     """Start a process that has run the cells of `setup`; return the connection to it, and its id.
@@ -24,6 +26,7 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
         stderr=subprocess.DEVNULL,
         **handle,  # type: ignore[call-overload]
     )
+    _started[:] = [process, *(earlier for earlier in _started if earlier.poll() is None)]
     assert process.stdin is not None
     shared = base64.b64encode(theirs.share(process.pid)).decode() if sys.platform == "win32" else theirs.fileno()
     with process.stdin:
@@ -34,7 +37,7 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
 
 def main() -> None:
     """Be the answer's process."""
-    from scalelab.answers import process  # noqa: PLC0415 (whoever spawns it does not need it)
+    from scalelab.answers import process  # noqa: PLC0415 (the process that spawns it does not need it)
     from scalelab.answers.channel import Channel  # noqa: PLC0415
 
     task = json.load(sys.stdin)

@@ -42,7 +42,8 @@ def idea_of(words: str) -> str:
 class _Repr(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
         is_numpy_scalar = type(x).__module__ == "numpy" and getattr(x, "shape", None) == ()
-        return super().repr1(x.item() if is_numpy_scalar else x, level)  # as an answer in another process sends it
+        plain = x.item() if is_numpy_scalar else list(x) if isinstance(x, list) else x
+        return super().repr1(plain, level)  # as an answer in another process sends it
 
 
 _repr = _Repr()
