@@ -22,12 +22,14 @@ from scalelab.course.find import Course
 from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
 from scalelab.course.notebooks import written
 from scalelab.course.progress import count, seconds
-from scalelab.course.stored import digest_of, own_metadata, stored_notebook, write_atomically
+from scalelab.course.stored import digest_of, own_metadata, stored_notebook
+from scalelab.errors import ScalelabError
 from scalelab.grading.answers import answers, digest_of_answers, marks
 from scalelab.grading.judging.judge import judging
 from scalelab.grading.judging.notebook import assembled, checks_of
 from scalelab.grading.judging.results import NOT_JUDGED, PASSED, Result
-from scalelab.grading.keeper import Keeper, NotKept, file_name, keeping
+from scalelab.grading.judging.session import Stopped
+from scalelab.grading.keeper import Keeper, NotKept, file_name, keeping, write
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.outputs import write_outputs
@@ -174,10 +176,10 @@ class _Desk:
             if any(question.state == NOT_JUDGED for question in kept.questions):
                 continue
             with suppress(NoNotebook):
-                handed_in = read(submission.path)
-                given = answers(reference, handed_in.cells)
-                if digest_of_answers(given) == kept.answers_digest:
-                    notes = self._notes(submission, handed_in, given)
+                one = self.read(submission)
+                if digest_of_answers(one.answers) == kept.answers_digest:
+                    self.keep_notebook(one)
+                    notes = self._notes(submission, one.handed_in, one.answers)
                     grades[submission] = replace(kept, file=submission.file, submitted=submission.modified, notes=notes)
         return grades
 
@@ -188,10 +190,7 @@ class _Desk:
 
     def grade(self, one: _InHand, results: Mapping[str, Result], seconds: float) -> Grade:
         """Return the grade of a submission, and keep what nbval judged if that is asked for."""
-        if self.kept_in is not None:
-            path = self.kept_in / one.submission.exercises / f"{file_name(one.submission.student)}.ipynb"
-            reference = self.references[one.submission.exercises]
-            write_atomically(path, written(assembled(reference, checks_of(reference, one.sources), for_people=True)))
+        self.keep_notebook(one)
         return grade_of(
             self.references[one.submission.exercises],
             one.submission,
@@ -202,6 +201,13 @@ class _Desk:
             notes=self._notes(one.submission, one.handed_in, one.answers),
             made_with=self.made_with,
         )
+
+    def keep_notebook(self, one: _InHand) -> None:
+        """Write what nbval judges of a submission, if that is asked for. Raises NotKept."""
+        if self.kept_in is not None:
+            path = self.kept_in / one.submission.exercises / f"{file_name(one.submission.student)}.ipynb"
+            reference = self.references[one.submission.exercises]
+            write(path, written(assembled(reference, checks_of(reference, one.sources), for_people=True)))
 
     def _notes(self, submission: Submission, handed_in: HandedIn, given: Mapping[str, Answer]) -> tuple[str, ...]:
         notes = list(handed_in.notes)
@@ -367,11 +373,22 @@ def _judged_together(
             in_hand.append(desk.read(submission))
         except NoNotebook as error:
             yield submission, error
+    left = {number: one.submission for number, one in enumerate(in_hand)}
     before = time.perf_counter()
-    for number, results in judges(desk.references[chunk[0].exercises], [one.sources for one in in_hand], stop):
-        now = time.perf_counter()
-        yield in_hand[number].submission, desk.grade(in_hand[number], results, now - before)
-        before = now
+    try:
+        for number, results in judges(desk.references[chunk[0].exercises], [one.sources for one in in_hand], stop):
+            now = time.perf_counter()
+            yield left[number], desk.grade(in_hand[number], results, now - before)
+            del left[number]
+            before = now
+    except (ScalelabError, Stopped):
+        raise
+    except Exception as error:  # each by itself: a submission that makes judges fail costs no other its grade
+        if len(chunk) == 1:
+            yield chunk[0], error
+        else:
+            for submission in left.values():
+                yield from _judged_together([submission], desk, judges, stop)
 
 
 def _why(error: BaseException) -> str:
