@@ -434,24 +434,26 @@ def given_function(child: AnswerProcess, number: int, method: str, is_async: boo
     return acall if is_async else call
 
 
-def run_setup(cells: Iterable[str]) -> dict[str, Any]:
+def run_setup(cells: Iterable[str]) -> ModuleType:
     """Run the set's set-up; what it makes, every answer finds."""
-    namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    module = ModuleType("__main__")
     for number, cell in enumerate(cells):
         file = f"<setup {number}>"
         linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
-        exec(compile(cell, file, "exec"), namespace)
-    return namespace
+        exec(compile(cell, file, "exec"), vars(module))
+    return module
 
 
-def main(channel: Channel, namespace: dict[str, Any]) -> NoReturn:
-    """Be the answer's process, in a fork of the zygote."""
+def main(channel: Channel, module: ModuleType) -> NoReturn:
+    """Be the answer's process, in a fork of the server; `module` is what `run_setup` has returned."""
+    namespace = vars(module)
+    sys.modules["__main__"] = module  # where processes that the answer starts look for its functions
     child = AnswerProcess(channel, namespace)
     child.codec.add_records(namespace)
     magics = Magics(namespace)
     namespace["get_ipython"] = lambda: magics
     namespace["display"] = print
-    sys.stdout = sys.stderr = child.printed  # type: ignore[assignment]
+    sys.stdout = sys.stderr = child.printed
     sys.stdin = io.StringIO()
     gc.freeze()
     gc.enable()

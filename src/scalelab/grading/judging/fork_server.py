@@ -13,11 +13,13 @@ import gc
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -40,6 +42,8 @@ SPARES = 2
 LIMITS = sandbox.Limits(cpu_s=60, memory_mb=512, processes=64)
 LONGEST_FOLDER = 70
 STOP_S = 10.0
+LINGER_S = 3.0
+"""How long a server that ends waits for its processes to end."""
 WATCH_S = 0.25
 """How often a sandbox's memory is added up, if no control group bounds it."""
 CONNECTION = 3
@@ -151,7 +155,7 @@ class _Server:
     """Keeps a few answers' processes ready, and hands them out. Raises OSError or RuntimeError if none can be made."""
 
     def __init__(self, folder: Path, setups: Mapping[str, Sequence[str]], *, boxed: bool, owner: int) -> None:
-        self.namespaces = {slug: answer_process.run_setup(cells) for slug, cells in setups.items()}
+        self.modules = {slug: answer_process.run_setup(cells) for slug, cells in setups.items()}
         self.folder = folder
         self.boxed = boxed
         self.root = folder / "root"
@@ -184,7 +188,11 @@ class _Server:
                 with suppress(OSError):  # the client is gone
                     self._hand_out(self.listener.accept()[0])
         self.spares.clear()  # closes their connections, which ends them
+        until = time.monotonic() + LINGER_S
+        while self._reap() and time.monotonic() < until:
+            time.sleep(0.01)
         self.cgroups.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)  # an owner that was killed cannot
 
     def _hand_out(self, client: socket.socket) -> None:
         slug = client.recv(200).decode()
@@ -200,10 +208,13 @@ class _Server:
                 reply = json.dumps({"pid": pid}).encode()
                 client.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Return whether any process is left, after those that have ended."""
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+            return True
+        return False
 
     def _make(self) -> tuple[socket.socket, int]:
         """Start a process; return the connection to it, and the id of its sandbox's first process."""
@@ -292,9 +303,9 @@ class _Server:
             slug = b""
             while not slug.endswith(b"\n"):
                 slug += connection.recv(1) or os._exit(0)
-            namespace = self.namespaces.get(slug.decode().strip(), {"__name__": "__main__"})
-            self.namespaces.clear()
-            answer_process.main(Channel(connection), namespace)
+            module = self.modules.get(slug.decode().strip()) or answer_process.run_setup([])
+            self.modules.clear()
+            answer_process.main(Channel(connection), module)
         os._exit(0)
 
 
