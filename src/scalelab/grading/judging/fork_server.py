@@ -28,6 +28,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+import psutil
+
 import scalelab
 from scalelab.answers import process as answer_process
 from scalelab.answers.channel import Channel
@@ -188,6 +190,9 @@ class _Server:
                 with suppress(OSError):  # the client is gone
                     self._hand_out(self.listener.accept()[0])
         self.spares.clear()  # closes their connections, which ends them
+        for process in psutil.Process().children(recursive=True):  # without a sandbox, answers may have left some
+            with suppress(psutil.Error):
+                process.kill()
         until = time.monotonic() + LINGER_S
         while self._reap() and time.monotonic() < until:
             time.sleep(0.01)
