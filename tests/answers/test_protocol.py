@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
+import importlib
 import json
 import os
 import random
+import re
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -391,3 +395,47 @@ def test_a_silent_process_is_out_of_time_and_says_so() -> None:
             with pytest.raises(checks.AnswerEnded, match="too long") as caught:
                 answer.begin("", [])
             assert caught.value.state == "timed out"
+
+
+# The description for people.
+
+ANSWERS = Path(remote.__file__).parent
+README = (ANSWERS / "README.md").read_text(encoding="utf-8")
+
+
+def words_described(*headings: str) -> set[str]:
+    """Return the words in the first columns of the README's tables under these headings."""
+    parts = [README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in headings]
+    return set(re.findall(r"^\| `(\w+)` \|", "\n".join(parts), re.MULTILINE))
+
+
+def words_received(pattern: str) -> set[str]:
+    """Return the words that modules match in messages: `case [word, …]`, `message[0] == word` and methods `on_word`."""
+    words = set()
+    for path in ANSWERS.glob(pattern):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.MatchSequence([first, *_]):
+                    words.update(part.value for part in ast.walk(first) if isinstance(part, ast.Constant))
+                case ast.Compare(ast.Subscript(ast.Name("message") | ast.Call(), ast.Constant(0)), _, [compared]):
+                    words.update(part.value for part in ast.walk(compared) if isinstance(part, ast.Constant))
+                case ast.FunctionDef(name=name) if name.startswith("on_"):
+                    words.add(name.removeprefix("on_"))
+    return {
+        word
+        for word in words
+        if isinstance(word, str) and word.isalpha() and word not in ("C", "L", "M", "N", "R", "m")
+    }
+
+
+def test_the_description_has_the_words_that_the_code_has() -> None:
+    assert words_described("To the check") == words_received("remote*.py")
+    assert words_described("To the answer") == words_received("process*.py")
+    assert set(WORDS) == words_described("To the check")
+
+
+def test_the_description_has_the_bounds_that_the_code_has() -> None:
+    bounds = re.findall(r"^\| `(\w+)\.(MAX_\w+)` \| ([\d.]+) \|", README, re.MULTILINE)
+    assert len(bounds) > 15
+    for module, name, value in bounds:
+        assert str(getattr(importlib.import_module(f"scalelab.answers.{module}"), name)) == value
