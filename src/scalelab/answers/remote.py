@@ -138,7 +138,7 @@ class Answer:
         try:
             match message:
                 case ["callback", number, given, method, args, kwargs]:
-                    self._reply(number, lambda: self.function(given, method)(*self.args(args), **self.kwargs(kwargs)))
+                    self._reply(number, lambda: self.call_given(given, method, args, kwargs))
                 case ["getattr", number, given, name]:
                     self._reply(number, lambda: self.read(given, name))
                 case ["setattr", number, given, name, value]:
@@ -220,6 +220,14 @@ class Answer:
         if method[:1] == "_" or not isinstance(function, FunctionType):
             raise ProtocolError("it has no such method")
         return MethodType(function, value)
+
+    def call_given(self, given: Any, method: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function that the answer was given, with arguments as data. Raises ProtocolError."""
+        result = self.function(given, method)(*self.args(args), **self.kwargs(kwargs))
+        if inspect.iscoroutine(result):
+            result.close()  # unawaited, it would warn in the middle of another check
+            raise ProtocolError("it called an async function as if it were none")
+        return result
 
     def read(self, given: Any, name: Any) -> Any:
         """Return a public attribute of a given object. Raises AttributeError, ProtocolError."""
@@ -321,10 +329,10 @@ class Answer:
             return self.ask("method", target, method, encode(list(args)), encode(kwargs), keep)
         return self.ask("call", target, encode(list(args)), encode(kwargs), keep)
 
-    def printed(self) -> str:
+    def printed(self, word: str = "printed") -> str:
         """Return what the answer has printed since it was asked last."""
         try:
-            return checked_text(self.ask("printed"), MAX_PRINTED)
+            return checked_text(self.ask(word), MAX_PRINTED)
         except ProtocolError as error:
             self.fail(str(error))
 

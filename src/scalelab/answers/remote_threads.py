@@ -12,7 +12,7 @@ from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text
-from scalelab.answers.remote import MAX_PRINTED, Answer, Remote
+from scalelab.answers.remote import Answer, Remote
 from scalelab.checks import AnswerEnded, _interleave
 from scalelab.checks._interleave import Interleaving, Lock, Member, RLock, Turns
 from scalelab.checks._world import Ended
@@ -49,7 +49,7 @@ class RemoteTurns(Turns):
         finally:
             self.answer.turns = None
             if self._called and not self.answer.ended:
-                self._text += checked_text(self.answer.ask("endturns"), MAX_PRINTED)
+                self._text += self.answer.printed("endturns")
 
     def report(self) -> Interleaving:
         if self.answer.ended:
@@ -180,7 +180,7 @@ class RemoteTurns(Turns):
                 self.join(self._members[checked_int(number)].thread, timeout)
             case "callback", [given, method, args, kwargs, line]:
                 self._lines[me] = checked_int(line)
-                result = answer.function(given, method)(*answer.args(args), **answer.kwargs(kwargs))
+                result = answer.call_given(given, method, args, kwargs)
             case "getattr", [given, name]:
                 result = answer.read(given, name)
             case "setattr", [given, name, value]:
