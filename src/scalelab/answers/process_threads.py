@@ -364,7 +364,7 @@ class GivenLock:
 
     def _call(self, method: str, *args: Any) -> Any:
         encode = self._process.codec.encode
-        return self._process.ask("callback", self._given, method, encode(list(args)), encode({}))
+        return self._process.ask("callback", self._given, method, encode(list(args)), encode({}), False)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         return bool(self._call("acquire", bool(blocking), float(timeout)))

@@ -178,7 +178,7 @@ class RemoteTurns(Turns):
                 self._lines[me] = checked_int(line)
                 timeout = None if timeout is None else max(float(timeout), 0.0)
                 self.join(self._members[checked_int(number)].thread, timeout)
-            case "callback", [given, method, args, kwargs, line]:
+            case "callback", [given, method, args, kwargs, _, line]:
                 self._lines[me] = checked_int(line)
                 result = answer.call_given(given, method, args, kwargs)
             case "getattr", [given, name]:
