@@ -40,6 +40,7 @@ class RemoteTurns(Turns):
         self._locks: dict[int, Lock] = {}
         self._lines: dict[Member, int] = {}  # of the answer's cell, which wait for something here
         self._steps: dict[Member, int] = {}
+        self._accessed: dict[Member, int] = {}  # their steps when they last used an object of the check's
         self._called = False
 
     def run(self) -> None:
@@ -128,7 +129,8 @@ class RemoteTurns(Turns):
         except (ProtocolError, TypeError, ValueError) as error:
             answer.fail(str(error))
         if word in ("getattr", "setattr", "next"):
-            steps = max(steps, 1)
+            steps += self._accessed.get(me) == self._steps[me]
+            self._accessed[me] = self._steps[me]
         if quantum is not None:
             self._spend(me, steps)
         return word, rest
@@ -158,7 +160,7 @@ class RemoteTurns(Turns):
         answer = self.answer
         result: Any = None
         match word, rest:
-            case "yield" | "released", []:
+            case "yield" | "changed", []:
                 pass
             case "acquire", [number, again, holder, timeout, line]:
                 self._lines[me] = checked_int(line)
