@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,8 @@ def start() -> Iterator[Start]:
 
     yield run
     for process in processes:
-        for member in [*psutil.Process(process.pid).children(recursive=True), process] if alive(process) else []:
-            member.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # orphans as well
         process.wait()
 
 

@@ -59,7 +59,7 @@ class Channel:
         try:
             data = _encode_json(message).encode()
         except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"cannot be sent: {error}") from None
+            raise ProtocolError(str(error)[:200]) from None
         if len(data) > MAX_FRAME_BYTES:
             raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_FRAME_BYTES} are allowed")
         self.frames_sent += 1

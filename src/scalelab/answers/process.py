@@ -84,17 +84,19 @@ class AnswerProcess:
     def answer(self, number: int, make: Callable[[], Any], *, keep: bool = False) -> None:
         """Say what `make` returns or raises; with `keep`, name the object and leave it here."""
         try:
-            value = make()
-            told = ["return", number, self.told(value, keep)]
-        except (Ended, Disconnected):
-            raise
-        except BaseException as error:
-            told = ["raise", number, self.codec.error(error)]
-        try:
+            try:
+                value = make()
+            except (Ended, Disconnected):
+                raise
+            except BaseException as error:
+                told = ["raise", number, self.codec.error(error)]
+            else:
+                told = ["return", number, self.told(value, keep)]
             self.tell_changes()
             self.channel.send(told)
         except ProtocolError as error:
-            self.channel.send(["raise", number, self.codec.error(ValueError(f"The value is too large: {error}"))])
+            reason = ValueError(f"The value cannot be sent to the check: {error}")
+            self.channel.send(["raise", number, self.codec.error(reason)])
 
     def tell_changes(self) -> None:
         """Say what became of the lists that were lent."""
@@ -426,7 +428,8 @@ def given_function(child: AnswerProcess, number: int, method: str, is_async: boo
     encode = child.codec.encode
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return child.ask("callback", number, method, encode(args), encode(kwargs))
+        in_loop = asyncio._get_running_loop() is not None
+        return child.ask("callback", number, method, encode(args), encode(kwargs), in_loop)
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
         return await child.world.ask(number, method, encode(args), encode(kwargs))

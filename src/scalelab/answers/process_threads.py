@@ -282,6 +282,8 @@ class Lock:
     def _tell(self, me: Member, change: int) -> None:
         if self._known or self._waiting:
             me.lock_changes.append([self._number, change])
+        if self._waiting:
+            _turns[0].ask("changed")  # others can go on, or can no longer
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if (me := self._member()) is None:
@@ -312,12 +314,8 @@ class Lock:
             self._set_depth(me, self._depth - 1)
 
     def _set_depth(self, me: Member, depth: int) -> None:
-        self._depth = depth
+        self._depth, self._owner = depth, me if depth else None
         self._tell(me, -1 - depth)
-        if not depth:
-            self._owner = None
-            if self._waiting:
-                _turns[0].ask("released")  # somebody can go on
 
     def locked(self) -> bool:
         if self._member() is None:
@@ -367,7 +365,7 @@ class GivenLock:
 
     def _call(self, method: str, *args: Any) -> Any:
         encode = self._process.codec.encode
-        return self._process.ask("callback", self._given, method, encode(list(args)), encode({}))
+        return self._process.ask("callback", self._given, method, encode(list(args)), encode({}), False)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         return bool(self._call("acquire", bool(blocking), float(timeout)))

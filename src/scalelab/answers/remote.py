@@ -59,6 +59,7 @@ class Answer:
         self.kinds: dict[int, tuple[str, frozenset[str], frozenset[str]]] = {}
         self.world: Any = None  # the run in virtual time that is under way
         self.turns: Any = None  # the threads that take turns
+        self.called_in_loop = False  # whether its last call of a function of the check was made in its loop's thread
         self.fewest_steps: dict[str, int] = {}  # of a call that returns, by the function's name
         self.ended = ""  # why the conversation is over
         self.state = "ended"  # and whether it "ended" or "timed out"
@@ -137,8 +138,9 @@ class Answer:
         """Do what the answer asks for, if it may."""
         try:
             match message:
-                case ["callback", number, given, method, args, kwargs]:
-                    self._reply(number, lambda: self.function(given, method)(*self.args(args), **self.kwargs(kwargs)))
+                case ["callback", number, given, method, args, kwargs, *in_loop]:
+                    self.called_in_loop = in_loop == [True]
+                    self._reply(number, lambda: self.call_given(given, method, args, kwargs))
                 case ["getattr", number, given, name]:
                     self._reply(number, lambda: self.read(given, name))
                 case ["setattr", number, given, name, value]:
@@ -221,6 +223,14 @@ class Answer:
             raise ProtocolError("it has no such method")
         return MethodType(function, value)
 
+    def call_given(self, given: Any, method: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function that the answer was given, with arguments as data. Raises ProtocolError."""
+        result = self.function(given, method)(*self.args(args), **self.kwargs(kwargs))
+        if inspect.iscoroutine(result):
+            result.close()  # unawaited, it would warn in the middle of another check
+            raise ProtocolError("it called an async function as if it were none")
+        return result
+
     def read(self, given: Any, name: Any) -> Any:
         """Return a public attribute of a given object. Raises AttributeError, ProtocolError."""
         value = self.object(given)
@@ -236,9 +246,9 @@ class Answer:
         setattr(owner, name, self.decoded(value))
 
     def next_items(self, given: Any) -> list[Any]:
-        """Return the next item of a given iterable in a list, or an empty list at its end."""
+        """Return the next items of a given iterable, one or as many as it says, or an empty list at its end."""
         iterable = self.object(given)
-        return list(itertools.islice(iterable, 1))
+        return list(itertools.islice(iterable, getattr(iterable, "items_per_message", 1)))
 
     def send_changes(self) -> None:
         """Bring clocks and shared lists up to date in the answer's process."""
@@ -321,10 +331,10 @@ class Answer:
             return self.ask("method", target, method, encode(list(args)), encode(kwargs), keep)
         return self.ask("call", target, encode(list(args)), encode(kwargs), keep)
 
-    def printed(self) -> str:
+    def printed(self, word: str = "printed") -> str:
         """Return what the answer has printed since it was asked last."""
         try:
-            return checked_text(self.ask("printed"), MAX_PRINTED)
+            return checked_text(self.ask(word), MAX_PRINTED)
         except ProtocolError as error:
             self.fail(str(error))
 

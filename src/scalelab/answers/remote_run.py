@@ -277,6 +277,11 @@ class RemoteAttempt(_run.Attempt):
     def _make_loop(self) -> Loop:
         return Loop(self.world, None)
 
+    def report(self) -> _run.Run:
+        if self.remote.ended:
+            raise AnswerEnded(self.remote.ended, self.remote.state)
+        return super().report()
+
     def kind(self, value: Any) -> str:
         return value.awaitable_kind if isinstance(value, Remote) else super().kind(value)
 

@@ -39,3 +39,6 @@ class RemoteSide:
 
     def clock(self, now: float) -> Callable[[], float]:
         return Clock(now)
+
+    def called_in_loop(self) -> bool:
+        return self.answer.called_in_loop

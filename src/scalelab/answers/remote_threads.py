@@ -12,7 +12,7 @@ from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text
-from scalelab.answers.remote import MAX_PRINTED, Answer, Remote
+from scalelab.answers.remote import Answer, Remote
 from scalelab.checks import AnswerEnded, _interleave
 from scalelab.checks._interleave import Interleaving, Lock, Member, RLock, Turns
 from scalelab.checks._world import Ended
@@ -40,6 +40,7 @@ class RemoteTurns(Turns):
         self._locks: dict[int, Lock] = {}
         self._lines: dict[Member, int] = {}  # of the answer's cell, which wait for something here
         self._steps: dict[Member, int] = {}
+        self._accessed: dict[Member, int] = {}  # their steps when they last used an object of the check's
         self._called = False
 
     def run(self) -> None:
@@ -49,7 +50,7 @@ class RemoteTurns(Turns):
         finally:
             self.answer.turns = None
             if self._called and not self.answer.ended:
-                self._text += checked_text(self.answer.ask("endturns"), MAX_PRINTED)
+                self._text += self.answer.printed("endturns")
 
     def report(self) -> Interleaving:
         if self.answer.ended:
@@ -128,7 +129,8 @@ class RemoteTurns(Turns):
         except (ProtocolError, TypeError, ValueError) as error:
             answer.fail(str(error))
         if word in ("getattr", "setattr", "next"):
-            steps = max(steps, 1)
+            steps += self._accessed.get(me) == self._steps[me]
+            self._accessed[me] = self._steps[me]
         if quantum is not None:
             self._spend(me, steps)
         return word, rest
@@ -158,7 +160,7 @@ class RemoteTurns(Turns):
         answer = self.answer
         result: Any = None
         match word, rest:
-            case "yield" | "released", []:
+            case "yield" | "changed", []:
                 pass
             case "acquire", [number, again, holder, timeout, line]:
                 self._lines[me] = checked_int(line)
@@ -178,9 +180,9 @@ class RemoteTurns(Turns):
                 self._lines[me] = checked_int(line)
                 timeout = None if timeout is None else max(float(timeout), 0.0)
                 self.join(self._members[checked_int(number)].thread, timeout)
-            case "callback", [given, method, args, kwargs, line]:
+            case "callback", [given, method, args, kwargs, _, line]:
                 self._lines[me] = checked_int(line)
-                result = answer.function(given, method)(*answer.args(args), **answer.kwargs(kwargs))
+                result = answer.call_given(given, method, args, kwargs)
             case "getattr", [given, name]:
                 result = answer.read(given, name)
             case "setattr", [given, name, value]:

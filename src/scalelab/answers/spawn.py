@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 _started: list[subprocess.Popen[bytes]] = []  # those that may still run: each is waited for once it has ended
 
@@ -28,7 +29,9 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
     )
     _started[:] = [process, *(earlier for earlier in _started if earlier.poll() is None)]
     assert process.stdin is not None
-    shared = base64.b64encode(theirs.share(process.pid)).decode() if sys.platform == "win32" else theirs.fileno()
+    shared: Any = theirs.fileno()
+    if sys.platform == "win32":
+        shared = base64.b64encode(theirs.share(process.pid)).decode()
     with process.stdin:
         process.stdin.write(json.dumps({"socket": shared, "setup": list(setup)}).encode())
     theirs.close()

@@ -6,6 +6,8 @@ None in a notebook; the grader sets it for each answer.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
 import math
 import sys
@@ -51,6 +53,9 @@ class Side(Protocol):
     def clock(self, now: float) -> Any:
         """Return a clock that both processes hold."""
 
+    def called_in_loop(self) -> bool:
+        """Whether the answer's call that is being made comes from the thread of its event loop."""
+
 
 current: Side | None = None
 
@@ -73,6 +78,25 @@ def Clock(now: float = 1000.0) -> Any:
 def shared_list(values: Iterable[Any]) -> list[Any]:
     """Return a list to give to an answer that must not be copied on the way: what either side changes, both see."""
     return list(values) if current is None else current.shared_list(values)
+
+
+def shared(value: Any, *names: str) -> Any:
+    """Return an object to give to an answer that may read its public attributes, and set these.
+
+    account = shared(Account(1, 100), "balance")
+    """
+    value.answers_may_set = names
+    return value
+
+
+def called_in_loop() -> bool:
+    """Whether the answer calls the function that asks this in the thread of its event loop."""
+    return asyncio._get_running_loop() is not None if current is None else current.called_in_loop()
+
+
+def source(function: Callable[..., Any]) -> str:
+    """Return the text of a function or class of the answer."""
+    return beside(_source)(function)  # type: ignore[no-any-return]
 
 
 def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -120,6 +144,13 @@ def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max
     if max_lines == math.inf:
         return list(itertools.starmap(function, calls))
     return _traced(function, calls, max_lines)[0]
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
 
 
 def _defined_names(cls: Any) -> list[str]:
