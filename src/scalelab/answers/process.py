@@ -306,7 +306,7 @@ def run_cell(source: str, namespace: dict[str, Any]) -> None:
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager
 
-        source = TransformerManager().transform_cell(source)
+        source = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
         tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)
     code = compile(tree, ANSWER_FILE, "exec", flags)
     if code.co_flags & inspect.CO_COROUTINE:

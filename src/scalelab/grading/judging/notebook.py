@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from scalelab.course.answers import wanted
-from scalelab.course.notebooks import KERNEL, NBVAL_COMPARES, Cell, Notebook, text_of
+from scalelab.course.exercises import KERNEL
+from scalelab.course.notebooks import NBVAL_COMPARES, Cell, Notebook, text_of
 from scalelab.grading.merge import HIDDEN, VISIBLE, Question, Reference
 
 SET_UP = "set-up"
