@@ -17,6 +17,7 @@ MAX_FRAME_BYTES = 4 * 2**20
 
 _encode_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _decode_json = json.JSONDecoder().raw_decode
+_encode_readable = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class ProtocolError(Exception):
@@ -94,6 +95,8 @@ class Channel:
         try:
             text = data.decode()
             message, length = _decode_json(text)
+            if "\\ud" in text or "\\uD" in text:  # perhaps half a character, which nothing can print
+                message = json.loads(_encode_readable(message).encode(errors="replace"))
         except (ValueError, RecursionError) as error:  # not JSON, an int of more than 4,300 digits, too deep
             raise ProtocolError(f"not a message: {str(error)[:80]}") from None
         if length != len(text) or not isinstance(message, list) or not message or not isinstance(message[0], str):

@@ -45,6 +45,7 @@ MAX_VALUES = 4_000_000  # in containers, from one answer
 MAX_TEXT = 10_000  # characters of an exception's text
 MAX_KEYS = 20_000  # of a dict or set
 MAX_EQUAL_HASHES = 32  # of them: n keys of one hash take n * n comparisons
+MAX_UNREAD = 1_000  # items of a list that are not looked at for equal hashes: a check may make a set of it
 MAX_DIGITS = 4_300  # of a Decimal written without an exponent; Python's own limit for an int
 MAX_RANGE = 1_000_000  # items
 MAX_GROUP_DEPTH = 6
@@ -60,7 +61,10 @@ PANDAS_DTYPES = {"object", "str", "string", "boolean", "category", "Float32", "F
     f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)
 }
 ERROR_MODULES = ("builtins", "asyncio", "aiohttp", "statistics", "concurrent", "queue", "_queue", "json", "scalelab")
-OWN_MODULES = ("scalelab.answers", "scalelab.grading", "scalelab.checks._side", "scalelab.checks._verdict")
+OWN_MODULES = (
+    *("scalelab.answers", "scalelab.grading"),
+    *("scalelab.checks._run", "scalelab.checks._side", "scalelab.checks._verdict"),
+)
 """Their exceptions mean something to the trusted side, so an answer cannot raise them there."""
 
 
@@ -231,6 +235,10 @@ class Codec:
         self._values_decoded += len(data)
         if self._values_decoded > MAX_VALUES:
             raise ProtocolError("too many values")
+        if len(data) > MAX_UNREAD:
+            large = [value for value in data if type(value) is int and abs(value) >= sys.hash_info.modulus]
+            if len(set(map(str, large))) - len(set(map(hash, large))) > MAX_EQUAL_HASHES:
+                raise ProtocolError("too many numbers with the same hash")
         return data[:] if self._plain.issuperset(map(type, data)) else [self.decode(item, depth) for item in data]
 
     def _decode_keys(self, depth: int, data: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from scalelab.answers.monitor import Monitor, OutOfTime
 from scalelab.checks import AnswerEnded
 
 ANSWER_FILE = "<answer>"
-MAX_FRAMES = 400_000  # from one answer
+MAX_FRAMES = 150_000  # from one answer
 MAX_BYTES = 32 * 2**20
 MAX_OBJECTS = 100_000
 MAX_PRINTED = 200_000  # characters

@@ -23,8 +23,8 @@ from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, NeverEnds, S
 from scalelab.errors import ScalelabError
 
 MAX_CONNECTIONS = 10_000
-MAX_CALLS = 100_000
-MAX_WRITTEN = 2**20
+MAX_CALLS = 20_000
+MAX_UNREAD = 2**16
 """Bytes that a client may write on one connection before they are a whole request."""
 ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": Deadlock}
 
@@ -155,13 +155,15 @@ class SharedWorld(World):
     def _obey(self, message: list[Any]) -> None:
         assert self.loop is not None
         match message:
-            case ["open", number] if self.service is not None and len(self._relays) < MAX_CONNECTIONS:
+            case ["open", number] if self.service is not None and number == len(self._relays) + 1 <= MAX_CONNECTIONS:
                 self._relays[checked_int(number)] = Relay(self, number, self.service, self.loop)
             case ["write", number, str() as data] if number in self._relays:
                 self._relays[number].write(data.encode("latin-1"))
             case ["close", number] if number in self._relays:
                 self._relays[number].wire.close()
-            case ["acall", number, given, method, args, kwargs] if len(self._calls) < MAX_CALLS:
+            case ["acall", number, given, method, args, kwargs] if number not in self._calls and (
+                len(self._calls) < MAX_CALLS
+            ):
                 function = self.answer.function(given, method)
                 args, kwargs = self.answer.args(args), self.answer.kwargs(kwargs)
                 call = self._make_call(checked_int(number), function, args, kwargs)
@@ -243,14 +245,12 @@ class Relay(asyncio.Protocol):
 
     def __init__(self, world: SharedWorld, number: int, service: Service, loop: Loop) -> None:
         self._world, self._number = world, number
-        self._unread = 0
         self.wire: Any = service.connect(loop, self)
 
     def write(self, data: bytes) -> None:
-        self._unread = 0 if data.endswith(b"\r\n\r\n") else self._unread + len(data)
-        if self._unread > MAX_WRITTEN:
-            raise ProtocolError("a request that does not end")
         self.wire.write(data)
+        if self.wire.unread > MAX_UNREAD:
+            raise ProtocolError("a request that does not end")
 
     def data_received(self, data: bytes) -> None:
         self._world.pending.append(["data", self._number, data.decode("latin-1")])

@@ -423,6 +423,8 @@ class Turns:
         self._count()
         if self.closed:
             raise Ended
+        if seconds is not None and math.isnan(seconds):
+            raise ValueError("Invalid value NaN (not a number)")  # in Python's words
         member = self._by_ident[_thread.get_ident()]
         member.ready, member.wants = ready, wants
         member.until = None if seconds is None else instant(self.now + seconds)

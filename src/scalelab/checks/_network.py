@@ -246,6 +246,11 @@ class _Wire(Connection):
         self._reusable_from = math.inf
 
     @property
+    def unread(self) -> int:
+        """How many bytes the client has written that are not yet a whole request."""
+        return len(self._received)
+
+    @property
     def is_asked(self) -> bool:
         """Whether the client waits for an answer."""
         return self._asked is not None and not self._closing

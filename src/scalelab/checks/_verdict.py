@@ -264,13 +264,13 @@ def verdict(name: str) -> Iterator[Expect]:
     except AnswerEnded as error:
         expect.ended = error.state
         expect.fail("the answer is there until its check is over", str(error))
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        printed.stream.write(printed.getvalue())  # the student has stopped it, and may look for the reason here
+        raise
+    except BaseException as error:  # also a cancellation, and a crash that the set-up has made up
         if all(one.held for one in expect.expectations):  # else it follows from what has been told
             seen = (error, check.f_globals, check.f_code.co_filename)
             expect.fail("the check can use the answer", _words.advice(*seen) or "", detail=_words.told(*seen))
-    except BaseException:
-        printed.stream.write(printed.getvalue())  # the student has stopped it, and may look for the reason here
-        raise
     finally:
         observed.reset(token)
     try:

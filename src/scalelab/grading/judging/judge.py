@@ -28,6 +28,8 @@ RAISED_AGAIN = (
     "Your answer's cell ran for its visible check, and ended with an error when it ran again for its hidden check. "
     "Does it depend on a file, on chance, or on the time?"
 )
+HIDDEN_ENDED = "The process of your answer ended in the middle of its hidden check."
+"""Why it did could tell what the hidden check has asked."""
 NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
 JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
 
@@ -123,6 +125,8 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
     state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
     if state == FAILED and "verdict" not in visible.details:
         reason = NO_VERDICT
+    if state == ENDED and _early(visible) is None:
+        reason = HIDDEN_ENDED
     if state == RAISED and "raised" not in visible.details:
         reason = RAISED_AGAIN
     return Result(

@@ -46,8 +46,8 @@ class _Notebook:
         self.cells: list[Any] = []  # the set-up's, compiled
         self.own: dict[str, Any] = {}  # what was there before the set-up
         self.answer: Answer | None = None
-        self.key = self.source = ""
-        self.hopeless: dict[str, checks.AnswerEnded] = {}  # answers that used up their time, by source
+        self.key = self.question = ""
+        self.hopeless: dict[str, checks.AnswerEnded] = {}  # why an answer has no other check to come, by question
         self.resources = ExitStack()
 
 
@@ -82,21 +82,23 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
         del namespace[name]
     namespace.update(_notebook.own)
     set_up_names = _run_set_up(namespace)
-    _notebook.key, _notebook.source = key or exercise, source
+    _notebook.key, _notebook.question = key or exercise, key.rpartition("-")[0] or exercise
     connection, pid = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
     _side.current = RemoteSide(_notebook.answer)
     _limit_cpu()
     try:
-        if source in _notebook.hopeless:
-            raise _notebook.hopeless[source]
+        if _notebook.question in _notebook.hopeless:
+            raise _notebook.hopeless[_notebook.question]
         namespace.update(_notebook.answer.begin(source, names))
     except checks.AnswerEnded as error:
-        _notebook.hopeless[source] = error
+        _notebook.hopeless[_notebook.question] = error
         _record({"ended": error.state, "reason": str(error)})
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         _record({"raised": _words.explained(error), "printed": _printed()})
         raise
     _record({"loaded": True})
@@ -130,7 +132,7 @@ def _record(words: dict[str, Any]) -> None:
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
     if verdict.ended == TIMED_OUT:
-        _notebook.hopeless[_notebook.source] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
+        _notebook.hopeless[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 
 
