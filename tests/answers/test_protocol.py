@@ -281,7 +281,7 @@ FRAMES: dict[str, list[list[Any]]] = {
         *(["stock", {"sessions": 0, "unclosed": 0} | STOCK], ["stock", STOCK]),
     ],
     "turns": [
-        *([word, "<number>", 1, []] for word in ("yield", "released")),
+        ["yield", "<number>", 1, []],
         *(
             ["acquire", "<number>", 1, [], 3, again, holder, -1, 3]
             for again in (True, False)
