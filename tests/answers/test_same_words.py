@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from remote_answer import judged, local, names_of, remote
+
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set
 from scalelab.grading.judging.fork_server import ADDRESS, connect, fork_server
 from scalelab.grading.judging.notebook import _given

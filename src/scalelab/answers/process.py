@@ -385,6 +385,7 @@ class Given:
             raise AttributeError(name)
         if name in self._methods:
             made = given_function(self._child, self._number, name, self._methods[name])
+            made.__name__ = made.__qualname__ = name
             self.__dict__[name] = made
             return made
         return self._child.ask("getattr", self._number, name)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scalelab.answers.channel import ProtocolError
@@ -31,10 +31,11 @@ ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": D
 
 @dataclass(frozen=True)
 class Report:
-    """What only the answer's process knows of its loop; `over` numbers the tasks that are at their end."""
+    """What only the answer's process knows of its loop; `names` are of tasks at work, `over` those at their end."""
 
     sessions: int = 0
     unclosed: int = 0
+    names: dict[int, str] = field(default_factory=dict)
     over: frozenset[int] = frozenset()
     blocking: tuple[Blocking, ...] = ()
     never_awaited: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Report:
         return cls(
             sessions=checked_int(stock["sessions"]),
             unclosed=checked_int(stock["unclosed"]),
+            names={checked_int(number): checked_text(name, 100) for number, name in stock["names"]},
             over=frozenset(checked_int(number) for number in stock["over"]),
             blocking=tuple(
                 Blocking(checked_text(call, 100), checked_time(seconds, 0.0) or 0.0, checked_text(where, 300))
@@ -70,7 +72,7 @@ class SharedWorld(World):
         self.until: float | None = None  # when the answer's loop goes on by itself
         self.report: Report | None = None
         self.tasks: dict[int, str] = {}  # the answer's tasks that are not over
-        self.at_return: tuple[dict[int, str], dict[str, Any]] | None = None
+        self.at_return: dict[str, Any] = {}  # the books when the last awaitable of the answer's was done
         self.books: Callable[[], dict[str, Any]] = dict
         self._born = 0
         self._call = ""  # in which the answer's loop stands still
@@ -169,7 +171,7 @@ class SharedWorld(World):
             case ["acancel", number] if number in self._calls:
                 self._calls[number].cancel()
             case ["done", number, how, value] if number in self._awaited:
-                self.at_return = dict(self.tasks), self.books()
+                self.at_return = self.books()
                 self._awaited.pop(number).finish(how, self.answer.decoded(value))
             case ["born", number, name] if number == self._born < MAX_CALLS:
                 self._born += 1
@@ -299,22 +301,23 @@ class RemoteAttempt(_run.Attempt):
     async def _look_around(self) -> None:
         assert self.world.loop is not None
         await _run.settle(self.world.loop)
-        self._stock = self._compared(*self.world.at_return or (self.world.tasks, self._books()))[0]
+        self._stock = self._compared(self.world.at_return or self._books())[0]
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-        stock, places = self._compared(self.world.tasks, self._books())
+        stock, places = self._compared(self._books())
         self._note_places(places)
         return stock
 
-    def _compared(self, tasks: dict[int, str], books: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    def _compared(self, books: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the books beside what the answer's process reports, compared with them, and where its tasks wait."""
         world, report = self.world, Report()
-        tasks = dict(tasks)
         with contextlib.suppress(Ended):
             report = world.take_stock()
         self._written.write(report.printed)
         unclosed = max(report.unclosed, min(1, world.open_connections))
-        leaked = tuple(sorted(name for number, name in tasks.items() if number not in report.over))
+        leaked = tuple(
+            sorted(report.names.get(number, name) for number, name in world.tasks.items() if number not in report.over)
+        )
         if not leaked and not unclosed and self._error is None and world.something_waits:
             leaked = ("something that still waits",)
         stock = books | {

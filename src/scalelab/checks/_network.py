@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from scalelab.checks._world import Ended, NeverEnds, World, instant
+from scalelab.checks._world import NeverEnds, World, instant
 from scalelab.errors import ScalelabError
 
 ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
@@ -149,11 +149,11 @@ class Service:
         protocol.connection_made(wire)
         return wire
 
-    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page]:
-        """Enter a request. Return its number and the page that answers it. Raises Ended when it is one too many."""
+    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page] | None:
+        """Enter a request. Return its number and the page that answers it, or end the run: it is one too many."""
         if len(self.requests) >= self._most_requests:
             self._world.interruption = NeverEnds(f"after {len(self.requests)} requests it went on sending more")
-            raise Ended(self._world.interruption)
+            return None
         now = self._world.now
         # The loop may have stood still meanwhile; the server has not.
         self._ends = {number: end for number, end in self._ends.items() if end > now}
@@ -267,7 +267,10 @@ class _Wire(Connection):
         self._ask(method, path)
 
     def _ask(self, method: str, path: str) -> None:
-        self._asked, page = self._service.arrived(method, path, self._number)
+        arrived = self._service.arrived(method, path, self._number)
+        if arrived is None:
+            return
+        self._asked, page = arrived
         ended = self._service.requests[self._asked].ended
         if ended < math.inf:
             self._answer = self._loop.call_at(ended, self._reply, method, page)
