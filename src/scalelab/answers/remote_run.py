@@ -26,6 +26,8 @@ MAX_CONNECTIONS = 10_000
 MAX_CALLS = 100_000
 MAX_WRITTEN = 2**20
 """Bytes that a client may write on one connection before they are a whole request."""
+OF_THE_LOOP = {"idle", "open", "write", "close", "acall", "acancel", "done", "born", "died", "stock", "over"}
+"""Words of messages about the answer's loop."""
 ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": Deadlock}
 
 
@@ -84,9 +86,7 @@ class SharedWorld(World):
     def begin(self, loop: Loop) -> None:
         super().begin(loop)
         self.answer.world = self
-        with self._conversation():
-            self.answer.send(["loop", self.service is not None])
-            self._hear()
+        self._converse(["loop", self.service is not None])
 
     def pump(self) -> None:
         """Give the answer its turn at this instant: hand over what has come, and hear what it does until it waits."""
@@ -94,21 +94,21 @@ class SharedWorld(World):
         if self.over:
             return
         self.turn()
-        with self._conversation():
-            self.answer.send_changes()
-            assert self.loop is not None
-            self.answer.send(["go", self.now, messages, self.loop.has_work()])
-            self._hear()
+        assert self.loop is not None
+        self._converse(["go", self.now, messages, self.loop.has_work()])
 
-    def _hear(self) -> None:
-        self.until, self._hears = None, True
-        while self._hears:
-            self.answer.obey(self.answer.receive())
-
-    @contextlib.contextmanager
-    def _conversation(self) -> Any:
+    def _converse(self, message: list[Any]) -> None:
+        """Send a message, and hear what the answer's loop does until it waits."""
+        answer, self.until, self._hears = self.answer, None, True
         try:
-            yield
+            answer.send_changes()
+            answer.send(message)
+            while self._hears:
+                message = answer.receive()
+                if message[0] in OF_THE_LOOP:
+                    self.obey(message)
+                else:
+                    answer.obey(message)
         except AnswerEnded as ended:
             self.over = True
             raise Ended(Stuck(str(ended))) from None
@@ -144,15 +144,15 @@ class SharedWorld(World):
     # What the answer says while its loop runs.
 
     def obey(self, message: list[Any]) -> None:
-        """Do what the answer's loop asks for, if it may. Raises Ended, ProtocolError."""
+        """Do what the answer's loop asks for, if it may. Raises Ended, AnswerEnded."""
         try:
             if message[0] == "idle":
                 self.until, self._call = checked_time(message[1], self.now), checked_text(message[2], 100)
                 self._hears = False
             else:
                 self._obey(message)
-        except (TypeError, ValueError, LookupError) as error:
-            raise ProtocolError(f"{message[0][:20]!r} makes no sense: {str(error)[:80]}") from None
+        except (ProtocolError, TypeError, ValueError, LookupError) as error:
+            self.answer.fail(f"{message[0]!r}: {str(error)[:80]}")
 
     def _obey(self, message: list[Any]) -> None:
         assert self.loop is not None
@@ -185,7 +185,7 @@ class SharedWorld(World):
                 self.over = True
                 raise Ended(ENDINGS.get(kind, Stuck)(checked_text(words)))
             case _:
-                raise ProtocolError(f"{message[0][:20]!r} was not expected")
+                raise ProtocolError("not expected")
 
     async def _make_call(self, number: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         async def call() -> Any:
