@@ -421,7 +421,8 @@ def stand_in_number(value: Any) -> int | None:
         return value.__dict__["_number"]  # type: ignore[no-any-return]
     if type(value) in (Clock, SharedList):
         return value.number  # type: ignore[no-any-return]
-    return getattr(value, "given_number", None) if inspect.isfunction(value) else None
+    is_wrapper = hasattr(value, "__wrapped__")  # of functools.wraps, which copies the number
+    return getattr(value, "given_number", None) if inspect.isfunction(value) and not is_wrapper else None
 
 
 def given_function(child: AnswerProcess, number: int, method: str, is_async: bool) -> Any:
