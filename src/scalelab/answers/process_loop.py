@@ -82,9 +82,9 @@ class ProcessWorld(World):
         """Await an object of the answer's, and tell what came of it."""
 
         async def tell_outcome() -> None:
-            found = await outcome(awaitable, self.process.codec)
+            result = await outcome(awaitable, self.process.codec)
             self.process.tasks.pop(number, None)
-            self.tell(["done", number, *found])
+            self.tell(["done", number, *result])
 
         task = self.process.tasks[number] = Loop.create_task(self.loop, tell_outcome())
         self._awaited.append(task)

@@ -191,8 +191,8 @@ class SharedWorld(World):
         async def call() -> Any:
             return await function(*args, **kwargs)
 
-        found = await outcome(call(), self.answer.codec)
-        self.pending.append(["adone", number, *found])
+        result = await outcome(call(), self.answer.codec)
+        self.pending.append(["adone", number, *result])
         try:
             self.pump()  # who awaited it goes on at this very instant, as in one loop
         except Ended as ended:
