@@ -58,9 +58,13 @@ class Unit(Exception):
         self.size = size
 
 
-Unit.__module__ = "__main__"  # as classes of the set-up are
+class Crash(BaseException):
+    pass
 
-SETUP = {"Pair": Pair, "Careful": Careful, "Unit": Unit}
+
+Unit.__module__ = Crash.__module__ = "__main__"  # as classes of the set-up are
+
+SETUP = {"Pair": Pair, "Careful": Careful, "Unit": Unit, "Crash": Crash, "Imported": KeyboardInterrupt}
 
 
 def make_codec() -> Codec:
@@ -296,6 +300,10 @@ def test_an_exception_that_no_check_catches_arrives_as_one_that_it_does(kind: ty
     assert type(error).__name__ == kind.__name__
 
 
+def test_the_set_ups_own_crash_arrives_as_one() -> None:
+    assert isinstance(sent(Crash("of the disk")), Crash)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -307,6 +315,7 @@ def test_an_exception_that_no_check_catches_arrives_as_one_that_it_does(kind: ty
         "builtins.object",
         "os.error",
         "__main__.Pair",
+        "__main__.Imported",
     ],
 )
 def test_only_known_and_harmless_exceptions_are_made(name: str) -> None:

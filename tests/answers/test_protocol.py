@@ -101,7 +101,7 @@ class OtherProcess:
         return [self._fill_in(part, message) for part in frame] if isinstance(frame, list) else frame
 
 
-STOCK: dict[str, Any] = {"over": [], "blocking": [], "never_awaited": [], "places": "", "printed": ""}
+STOCK: dict[str, Any] = {"names": [], "over": [], "blocking": [], "never_awaited": [], "places": "", "printed": ""}
 HONEST: dict[str, Any] = {
     "begin": lambda number, *_: [["return", number, ["d", ["f", "g"], [FUNCTION, FUNCTION]]]],
     **dict.fromkeys(("call", "method", "attr"), lambda number, *_: [["return", number, COROUTINE]]),
@@ -281,7 +281,7 @@ FRAMES: dict[str, list[list[Any]]] = {
         *(["stock", {"sessions": 0, "unclosed": 0} | STOCK], ["stock", STOCK]),
     ],
     "turns": [
-        *([word, "<number>", 1, []] for word in ("yield", "released")),
+        ["yield", "<number>", 1, []],
         *(
             ["acquire", "<number>", 1, [], 3, again, holder, -1, 3]
             for again in (True, False)

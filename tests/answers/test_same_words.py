@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from remote_answer import judged, local, names_of, remote
+
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set
 from scalelab.grading.judging.fork_server import ADDRESS, connect, fork_server
 from scalelab.grading.judging.notebook import _given
@@ -40,6 +40,7 @@ def forked() -> Iterator[Callable[[str], Any]]:
         yield lambda slug: lambda setup: connect(environment[ADDRESS], slug)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize(("exercises", "exercise", "role", "source"), CASES)
 def test_the_same_words_in_notebook_and_grader(
     forked: Callable[[str], Any], exercises: ExerciseSet, exercise: Exercise, role: str, source: str
@@ -49,3 +50,41 @@ def test_the_same_words_in_notebook_and_grader(
     gc.collect()  # a coroutine that an earlier answer forgot would be noticed in this run
     apart = judged(functools.partial(remote, start=forked(exercises.slug)), *case)
     assert apart == judged(local, *case)
+
+
+SHADOWED = ("abs", "all", "len", "list", "max", "min", "print", "range", "round", "sorted", "sum", "zip")
+PLANTED = """
+import sys
+import numpy as np
+import pandas as pd
+
+class Same:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+print(Same() == 1, np.arange(3))
+print("a warning", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("role", ["check", "hidden"])
+@pytest.mark.parametrize(
+    ("exercises", "exercise"),
+    [
+        pytest.param(exercises, exercise, id=f"{exercises.slug}-{exercise.id}")
+        for exercises in SETS
+        for exercise in exercises.exercises
+    ],
+)
+def test_what_else_a_cell_does_costs_nothing(
+    forked: Callable[[str], Any], exercises: ExerciseSet, exercise: Exercise, role: str
+) -> None:
+    used = "".join([exercise.solution, *exercises.setup])  # shadowed, it would be missing in a notebook as well
+    shadowed = "".join(f"{name} = 0\n" for name in SHADOWED if name not in used)
+    source = f"%%time\n{exercise.solution}\n{PLANTED}\n{shadowed}"
+    check = exercise.check if role == "check" else f"{_given(exercise.check)}\n{exercise.hidden}"
+    start = functools.partial(remote, start=forked(exercises.slug))
+    outcome = judged(start, exercises.setup, source, names_of(exercise), check)
+    assert outcome.passed, outcome

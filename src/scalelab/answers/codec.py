@@ -111,6 +111,8 @@ class Codec:
             return value
         if depth > MAX_DEPTH:
             raise ProtocolError("the values are nested too deeply")
+        if kind is list:
+            return ["l", self._encode_all(value[:], depth + 1)]
         encoder = self._encoders.get(kind)
         if encoder is None:
             encoder = self._encoders[kind] = self._encoder(kind)
@@ -136,7 +138,8 @@ class Codec:
         return [*(named or ["t"]), self._encode_all(list(tuple.__iter__(value)), depth)]
 
     def _encode_dict(self, value: Any, depth: int) -> list[Any]:
-        return ["d", *(self._encode_all(list(part), depth) for part in (dict.keys(value), dict.values(value)))]
+        keys, values = list(dict.keys(value)), list(dict.values(value))
+        return ["d", self._encode_all(keys, depth), self._encode_all(values, depth)]
 
     def _encode_record(self, name: str, fields: Sequence[str], value: Any, depth: int) -> list[Any]:
         return ["x", name, self._encode_all([getattr(value, field) for field in fields], depth)]
@@ -360,16 +363,21 @@ class Codec:
 
     def _known_error(self, name: str) -> type[BaseException] | None:
         module, _, short = _typed(name, str).rpartition(".")
+        known: Any = None
         if module == "__main__":
             known = self.namespace.get(short)
         elif module.partition(".")[0] in ERROR_MODULES and module in sys.modules and not module.startswith(OWN_MODULES):
             known = vars(sys.modules[module]).get(short)
-        else:
+        if not isinstance(known, type) or not issubclass(known, BaseException):
             return None
-        # What passes every `except Exception` is never raised at a word of the other side's, except for a cancellation.
-        harmless = (Exception, asyncio.CancelledError)
-        is_harmless = isinstance(known, type) and (issubclass(known, harmless) or known is BaseExceptionGroup)
-        return known if is_harmless else None
+        # What passes every `except Exception` is raised at a word of the other side's only if the set-up has made its
+        # class, or for a cancellation.
+        own = module == known.__module__ == "__main__"
+        return (
+            known
+            if own or issubclass(known, (Exception, asyncio.CancelledError)) or known is BaseExceptionGroup
+            else None
+        )
 
 
 def _is_record(kind: type) -> bool:

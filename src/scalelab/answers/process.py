@@ -385,6 +385,7 @@ class Given:
             raise AttributeError(name)
         if name in self._methods:
             made = given_function(self._child, self._number, name, self._methods[name])
+            made.__name__ = made.__qualname__ = name
             self.__dict__[name] = made
             return made
         return self._child.ask("getattr", self._number, name)
@@ -420,7 +421,8 @@ def stand_in_number(value: Any) -> int | None:
         return value.__dict__["_number"]  # type: ignore[no-any-return]
     if type(value) in (Clock, SharedList):
         return value.number  # type: ignore[no-any-return]
-    return getattr(value, "given_number", None) if inspect.isfunction(value) else None
+    is_wrapper = hasattr(value, "__wrapped__")  # of functools.wraps, which copies the number
+    return getattr(value, "given_number", None) if inspect.isfunction(value) and not is_wrapper else None
 
 
 def given_function(child: AnswerProcess, number: int, method: str, is_async: bool) -> Any:

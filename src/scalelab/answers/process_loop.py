@@ -40,6 +40,7 @@ class ProcessWorld(World):
         self.never_awaited: list[str] = []
         self.alone = True  # whether nobody moves the clock but this process: before and after the run
         self._over: asyncio.Future[None] | None = None
+        self._blocked = False  # whether the loop's thread stands in a call
         self._others_wait = False  # whether the other side's loop has something to do at this instant
         self._awaited: list[asyncio.Task[Any]] = []
         self._tasks: dict[asyncio.Task[Any], int] = {}
@@ -64,6 +65,7 @@ class ProcessWorld(World):
         """Say until when there is nothing to do; return whether that moment has come, or something came before."""
         if self.alone:
             return super().reach(moment, call)
+        self._blocked = bool(call)
         self.process.channel.send(["idle", moment, call])
         while True:
             message = self.process.channel.receive()
@@ -80,9 +82,9 @@ class ProcessWorld(World):
         """Await an object of the answer's, and tell what came of it."""
 
         async def tell_outcome() -> None:
-            found = await outcome(awaitable, self.process.codec)
+            result = await outcome(awaitable, self.process.codec)
             self.process.tasks.pop(number, None)
-            self.tell(["done", number, *found])
+            self.tell(["done", number, *result])
 
         task = self.process.tasks[number] = Loop.create_task(self.loop, tell_outcome())
         self._awaited.append(task)
@@ -110,10 +112,15 @@ class ProcessWorld(World):
             await _run.settle(self.loop)
             self._tell_stock(places, given_up)
 
-        Loop.create_task(self.loop, tell_stock())
+        if self._blocked:  # no task would run
+            self._tell_stock(places, given_up)
+        else:
+            Loop.create_task(self.loop, tell_stock())
 
     def _tell_stock(self, places: str, given_up: list[asyncio.Task[Any]]) -> None:
+        left = [task for task in self._tasks if not task.done()]
         stock = {
+            "names": [[self._tasks[task], *_run.names([task])] for task in left],  # which may have changed
             "sessions": len(self.sessions),
             "unclosed": _run.unclosed(self.sessions),
             "over": [number for task, number in self._tasks.items() if not _run.is_left(task, task in given_up)],
@@ -206,6 +213,7 @@ def run_loop(process: AnswerProcess, server: bool) -> None:
     """Run an event loop until the other side ends it."""
     world = process.world = ProcessWorld(process)
     network = world.wires if server else None
+    printed_before = process.printed.take()
     with (
         _run.one_at_a_time,
         _inside.warned(world.never_awaited),
@@ -225,6 +233,7 @@ def run_loop(process: AnswerProcess, server: bool) -> None:
         with contextlib.suppress(BaseException):
             runner.close()
         world.close(0.1)
+    process.printed.write(printed_before)
     process.tasks.clear()
     process.far.clear()
     process.world = None

@@ -19,6 +19,7 @@ from scalelab.answers.channel import Channel, Disconnected, ProtocolError
 from scalelab.answers.codec import Codec, checked_int, checked_text
 from scalelab.answers.monitor import Monitor, OutOfTime
 from scalelab.checks import AnswerEnded
+from scalelab.checks._world import Ended
 
 ANSWER_FILE = "<answer>"
 MAX_FRAMES = 150_000  # from one answer
@@ -165,9 +166,9 @@ class Answer:
         number = checked_int(number)
         try:
             reply = ["result", number, self.codec.encode(make())]
-        except (ProtocolError, AnswerEnded):
+        except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # such as a crash that no `except Exception` of the answer's survives
             reply = ["error", number, self.codec.error(error)]
         self.send_changes()
         self.send(reply)
@@ -368,6 +369,8 @@ class Remote:
         raise AttributeError(f"the answer's {self._kind[0]} is not the check's to change")
 
     def __len__(self) -> int:
+        if "len" not in self._kind[2]:
+            raise TypeError(f"object of type {self._kind[0]!r} has no len()")
         return self._answer.call(self._number, "__len__", (), {})  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
@@ -451,5 +454,5 @@ class SharedList(list[Any]):
 
 
 def is_lock(value: Any) -> bool:
-    """Whether a value can be acquired and released."""
-    return hasattr(value, "acquire") and hasattr(value, "release")
+    """Whether a value is a lock, and not an object of the set-up's that can be acquired and released as well."""
+    return type(value).__module__ != "__main__" and hasattr(value, "acquire") and hasattr(value, "release")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scalelab.answers.channel import ProtocolError
@@ -26,15 +26,18 @@ MAX_CONNECTIONS = 10_000
 MAX_CALLS = 20_000
 MAX_UNREAD = 2**16
 """Bytes that a client may write on one connection before they are a whole request."""
+OF_THE_LOOP = {"idle", "open", "write", "close", "acall", "acancel", "done", "born", "died", "stock", "over"}
+"""Words of messages about the answer's loop."""
 ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": Deadlock}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What only the answer's process knows of its loop; `over` numbers the tasks that are at their end."""
+    """What only the answer's process knows of its loop; `names` are of tasks at work, `over` those at their end."""
 
     sessions: int = 0
     unclosed: int = 0
+    names: dict[int, str] = field(default_factory=dict)
     over: frozenset[int] = frozenset()
     blocking: tuple[Blocking, ...] = ()
     never_awaited: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class Report:
         return cls(
             sessions=checked_int(stock["sessions"]),
             unclosed=checked_int(stock["unclosed"]),
+            names={checked_int(number): checked_text(name, 100) for number, name in stock["names"]},
             over=frozenset(checked_int(number) for number in stock["over"]),
             blocking=tuple(
                 Blocking(checked_text(call, 100), checked_time(seconds, 0.0) or 0.0, checked_text(where, 300))
@@ -70,7 +74,7 @@ class SharedWorld(World):
         self.until: float | None = None  # when the answer's loop goes on by itself
         self.report: Report | None = None
         self.tasks: dict[int, str] = {}  # the answer's tasks that are not over
-        self.at_return: tuple[dict[int, str], dict[str, Any]] | None = None
+        self.at_return: dict[str, Any] = {}  # the books when the last awaitable of the answer's was done
         self.books: Callable[[], dict[str, Any]] = dict
         self._born = 0
         self._call = ""  # in which the answer's loop stands still
@@ -82,9 +86,7 @@ class SharedWorld(World):
     def begin(self, loop: Loop) -> None:
         super().begin(loop)
         self.answer.world = self
-        with self._conversation():
-            self.answer.send(["loop", self.service is not None])
-            self._hear()
+        self._converse(["loop", self.service is not None])
 
     def pump(self) -> None:
         """Give the answer its turn at this instant: hand over what has come, and hear what it does until it waits."""
@@ -92,21 +94,21 @@ class SharedWorld(World):
         if self.over:
             return
         self.turn()
-        with self._conversation():
-            self.answer.send_changes()
-            assert self.loop is not None
-            self.answer.send(["go", self.now, messages, self.loop.has_work()])
-            self._hear()
+        assert self.loop is not None
+        self._converse(["go", self.now, messages, self.loop.has_work()])
 
-    def _hear(self) -> None:
-        self.until, self._hears = None, True
-        while self._hears:
-            self.answer.obey(self.answer.receive())
-
-    @contextlib.contextmanager
-    def _conversation(self) -> Any:
+    def _converse(self, message: list[Any]) -> None:
+        """Send a message, and hear what the answer's loop does until it waits."""
+        answer, self.until, self._hears = self.answer, None, True
         try:
-            yield
+            answer.send_changes()
+            answer.send(message)
+            while self._hears:
+                message = answer.receive()
+                if message[0] in OF_THE_LOOP:
+                    self.obey(message)
+                else:
+                    answer.obey(message)
         except AnswerEnded as ended:
             self.over = True
             raise Ended(Stuck(str(ended))) from None
@@ -142,15 +144,15 @@ class SharedWorld(World):
     # What the answer says while its loop runs.
 
     def obey(self, message: list[Any]) -> None:
-        """Do what the answer's loop asks for, if it may. Raises Ended, ProtocolError."""
+        """Do what the answer's loop asks for, if it may. Raises Ended, AnswerEnded."""
         try:
             if message[0] == "idle":
                 self.until, self._call = checked_time(message[1], self.now), checked_text(message[2], 100)
                 self._hears = False
             else:
                 self._obey(message)
-        except (TypeError, ValueError, LookupError) as error:
-            raise ProtocolError(f"{message[0][:20]!r} makes no sense: {str(error)[:80]}") from None
+        except (ProtocolError, TypeError, ValueError, LookupError) as error:
+            self.answer.fail(f"{message[0]!r}: {str(error)[:80]}")
 
     def _obey(self, message: list[Any]) -> None:
         assert self.loop is not None
@@ -171,7 +173,7 @@ class SharedWorld(World):
             case ["acancel", number] if number in self._calls:
                 self._calls[number].cancel()
             case ["done", number, how, value] if number in self._awaited:
-                self.at_return = dict(self.tasks), self.books()
+                self.at_return = self.books()
                 self._awaited.pop(number).finish(how, self.answer.decoded(value))
             case ["born", number, name] if number == self._born < MAX_CALLS:
                 self._born += 1
@@ -185,14 +187,14 @@ class SharedWorld(World):
                 self.over = True
                 raise Ended(ENDINGS.get(kind, Stuck)(checked_text(words)))
             case _:
-                raise ProtocolError(f"{message[0][:20]!r} was not expected")
+                raise ProtocolError("not expected")
 
     async def _make_call(self, number: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         async def call() -> Any:
             return await function(*args, **kwargs)
 
-        found = await outcome(call(), self.answer.codec)
-        self.pending.append(["adone", number, *found])
+        result = await outcome(call(), self.answer.codec)
+        self.pending.append(["adone", number, *result])
         try:
             self.pump()  # who awaited it goes on at this very instant, as in one loop
         except Ended as ended:
@@ -299,22 +301,23 @@ class RemoteAttempt(_run.Attempt):
     async def _look_around(self) -> None:
         assert self.world.loop is not None
         await _run.settle(self.world.loop)
-        self._stock = self._compared(*self.world.at_return or (self.world.tasks, self._books()))[0]
+        self._stock = self._compared(self.world.at_return or self._books())[0]
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-        stock, places = self._compared(self.world.tasks, self._books())
+        stock, places = self._compared(self._books())
         self._note_places(places)
         return stock
 
-    def _compared(self, tasks: dict[int, str], books: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    def _compared(self, books: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the books beside what the answer's process reports, compared with them, and where its tasks wait."""
         world, report = self.world, Report()
-        tasks = dict(tasks)
         with contextlib.suppress(Ended):
             report = world.take_stock()
         self._written.write(report.printed)
         unclosed = max(report.unclosed, min(1, world.open_connections))
-        leaked = tuple(sorted(name for number, name in tasks.items() if number not in report.over))
+        leaked = tuple(
+            sorted(report.names.get(number, name) for number, name in world.tasks.items() if number not in report.over)
+        )
         if not leaked and not unclosed and self._error is None and world.something_waits:
             leaked = ("something that still waits",)
         stock = books | {

@@ -7,10 +7,9 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
-
-_started: list[subprocess.Popen[bytes]] = []  # those that may still run: each is waited for once it has ended
 
 
 def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
@@ -27,7 +26,7 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
         stderr=subprocess.DEVNULL,
         **handle,  # type: ignore[call-overload]
     )
-    _started[:] = [process, *(earlier for earlier in _started if earlier.poll() is None)]
+    threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie
     assert process.stdin is not None
     shared: Any = theirs.fileno()
     if sys.platform == "win32":

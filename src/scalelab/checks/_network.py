@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from scalelab.checks._world import Ended, NeverEnds, World, instant
+from scalelab.checks._world import NeverEnds, World, instant
 from scalelab.errors import ScalelabError
 
 ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
@@ -113,11 +114,12 @@ class Server:
         return self._served[path]
 
     def _filled_in(self, path: str, page: Page) -> Page:
-        if page.latency is None:
-            page = replace(page, latency=instant(self._low + self._draw("latency", path) * (self._high - self._low)))
-        if page.json is None and page.text is None:
-            page = replace(page, json={"path": path, "value": int(self._draw("value", path) * 10_000)})
-        return page
+        latency, body = page.latency, page.json
+        if latency is None:
+            latency = instant(self._low + self._draw("latency", path) * (self._high - self._low))
+        if body is None and page.text is None:
+            body = {"path": path, "value": int(self._draw("value", path) * 10_000)}
+        return replace(page, latency=latency, json=body)
 
     def latency(self, path_or_url: str) -> float:
         """Return the seconds that this page takes; infinite where it hangs."""
@@ -140,7 +142,8 @@ class Service:
         self.client_closed: set[float] = set()  # when clients closed connections that could have been used again
         self._world = world
         self._most_requests = most_requests
-        self._ends: dict[int, float] = {}
+        self._in_flight: set[int] = set()
+        self._ends: list[tuple[float, int]] = []  # of the requests in flight, as a heap
 
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Return the client's end of a new connection."""
@@ -149,16 +152,17 @@ class Service:
         protocol.connection_made(wire)
         return wire
 
-    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page]:
-        """Enter a request. Return its number and the page that answers it. Raises Ended when it is one too many."""
+    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page] | None:
+        """Enter a request. Return its number and the page that answers it, or end the run: it is one too many."""
         if len(self.requests) >= self._most_requests:
             self._world.interruption = NeverEnds(f"after {len(self.requests)} requests it went on sending more")
-            raise Ended(self._world.interruption)
+            return None
         now = self._world.now
         # The loop may have stood still meanwhile; the server has not.
-        self._ends = {number: end for number, end in self._ends.items() if end > now}
+        while self._ends and self._ends[0][0] <= now:
+            self._in_flight.discard(heapq.heappop(self._ends)[1])
         page = self.server.page(path)
-        refused = self.server.capacity is not None and len(self._ends) >= self.server.capacity
+        refused = self.server.capacity is not None and len(self._in_flight) >= self.server.capacity
         if refused:
             page = Page(status=503, json={"error": "too many requests at once"}, latency=0.0)
         number = len(self.requests)
@@ -166,8 +170,9 @@ class Service:
         outcome = OPEN if end == math.inf else BROKEN if page.breaks else ANSWERED
         self.requests.append(Request(method, path, now, end, page.status, outcome, connection))
         if not refused:
-            self._ends[number] = end
-        self.most_in_flight = max(self.most_in_flight, len(self._ends))
+            self._in_flight.add(number)
+            heapq.heappush(self._ends, (end, number))
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
         return number, page
 
     def cancelled(self, number: int) -> None:
@@ -175,7 +180,7 @@ class Service:
         now = self._world.now
         if self.requests[number].ended > now:
             self.requests[number] = replace(self.requests[number], ended=now, outcome=CANCELLED)
-            self._ends.pop(number, None)
+            self._in_flight.discard(number)
 
 
 class Connection(asyncio.Transport):
@@ -272,7 +277,10 @@ class _Wire(Connection):
         self._ask(method, path)
 
     def _ask(self, method: str, path: str) -> None:
-        self._asked, page = self._service.arrived(method, path, self._number)
+        arrived = self._service.arrived(method, path, self._number)
+        if arrived is None:
+            return
+        self._asked, page = arrived
         ended = self._service.requests[self._asked].ended
         if ended < math.inf:
             self._answer = self._loop.call_at(ended, self._reply, method, page)

@@ -87,6 +87,13 @@ class Run:
     `leaked` names the tasks left to themselves (at work when the answer returned, or dead of an error that nobody
     asked for), `never_awaited` the coroutines that nobody awaited; `blocking` lists
     the calls that kept the loop from running; `printed` is what the answer wrote.
+
+    In the grader `result` and `error` are what the answer's process sent. `seconds`, `requests`, `most_in_flight`,
+    `connections` and a deadlock are seen here. `sessions`, `unclosed`, `leaked`, `blocking`, `never_awaited` and
+    `printed` are reported by that process, which an answer can falsify; three are compared with what is seen:
+    `sessions` is at least the number of moments at which clients closed connections that could have been used again,
+    `unclosed` is at least 1 if a connection is open at the end, and `leaked` is not empty if a timer, request or call
+    is under way when all sessions are closed.
     """
 
     result: Any
@@ -155,7 +162,8 @@ def run(
     The loop has a thread of its own, so this works where another loop is running. `time.sleep` and the clocks of `time`
     follow the virtual clock in the answer's threads, and aiohttp reaches `server` under any host name. The run ends at
     a deadlock, after `limit` virtual seconds or `most_requests` requests, after TURNS turns of the loop, or when
-    nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time.
+    nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time. In the
+    grader no real time counts: an answer that uses up its processor time, or sleeps without end, raises AnswerEnded.
 
     Raises AnswerFailed if the answer raises (anything but `may_raise`), does not end, or returns something that is not
     of type `returns`; `otherwise` is the author's word on an error where no more general advice fits ("" for none).

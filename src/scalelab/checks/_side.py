@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import linecache
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -135,6 +136,14 @@ def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
     return beside(_count_lines)(function, calls)  # type: ignore[no-any-return]
 
 
+def instances(definition: Any, count: int) -> list[Any]:
+    """Return a function or class of the answer from `count` fresh runs of its cell, each with globals of its own.
+
+    So several processes of one service can be checked, which share only what the check gives to all of them.
+    """
+    return beside(_instances)(definition, count)  # type: ignore[no-any-return]
+
+
 def defined_names(cls: Any) -> set[str]:
     """Return the names that a class of the answer defines itself."""
     return set(beside(_defined_names)(cls))
@@ -151,6 +160,20 @@ def _source(function: Callable[..., Any]) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):
         return ""
+
+
+def _instances(definition: Any, count: int) -> list[Any]:
+    namespaces: list[dict[str, Any]] = []
+    for function in filter(inspect.isfunction, (definition, *vars(definition).values())):
+        file = function.__code__.co_filename
+        lines = ["\n" if line[0] in "%!" else line for line in linecache.getlines(file)]  # as IPython reads a cell
+        if not namespaces and (cell := "".join(lines)):
+            for _ in range(count):
+                namespaces.append(dict(function.__globals__))
+                exec(compile(cell, file, "exec"), namespaces[-1])
+    if not namespaces:
+        raise ScalelabError("The answer's cell cannot be run again. Run it without a magic such as %%time.")
+    return [namespace[definition.__name__] for namespace in namespaces]
 
 
 def _defined_names(cls: Any) -> list[str]:
