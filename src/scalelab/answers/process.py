@@ -163,6 +163,7 @@ class AnswerProcess:
         return ["N", number, what, list(type(value)._fields)]
 
     def resolve(self, data: list[Any]) -> Any:
+        """Return an object of the answer's, or a stand-in for one of the check's, brought up to date."""
         match data[0]:
             case "@":
                 return self.objects[data[1]]
@@ -173,22 +174,16 @@ class AnswerProcess:
             case "R":
                 draw = self.given[data[1]] = random.Random()
                 draw.setstate((data[2][0], tuple(data[2][1]), data[2][2]))
-                return draw
             case "C":
-                clock = self.given.setdefault(data[1], Clock(data[1]))
-                clock.now = data[2]
-                return clock
+                self.given.setdefault(data[1], Clock(data[1])).now = data[2]
             case "L":
                 held = self.given.setdefault(data[1], SharedList())
                 held.number, held.told, held[:] = data[1], data[2], [self.codec.decode(one) for one in data[2]]
                 if not any(held is one for one in self.lent):
                     self.lent.append(held)
-                return held
-            case "$":
-                if data[1] not in self.given:
-                    self.given[data[1]] = stand_in(self, *data[1:])
-                return self.given[data[1]]
-        raise ProtocolError(f"no value: {data[0]}")
+            case "$" if data[1] not in self.given:
+                self.given[data[1]] = stand_in(self, *data[1:])
+        return self.given[data[1]]
 
     def target(self, target: Any) -> Any:
         return self.namespace[target] if isinstance(target, str) else self.objects[target]
@@ -211,7 +206,9 @@ class AnswerProcess:
             number, lambda: self.target(target)(*self.codec.decode(args), **self.codec.decode(kwargs)), keep=keep
         )
 
-    def on_method(self, number: int, target: Any, name: str, args: Any, kwargs: Any, keep: bool) -> None:
+    def on_method(self, number: int, target: Any, name: str, *rest: Any) -> None:
+        args, kwargs, keep = rest
+
         def make() -> Any:
             return getattr(self.target(target), name)(*self.codec.decode(args), **self.codec.decode(kwargs))
 
@@ -257,7 +254,7 @@ class AnswerProcess:
     # Runs in virtual time.
 
     def on_loop(self, server: bool) -> None:
-        from scalelab.answers.process_loop import run_loop
+        from scalelab.answers.process_loop import run_loop  # noqa: PLC0415 (most answers have no loop)
 
         run_loop(self, server)
 
@@ -304,7 +301,7 @@ def run_cell(source: str, namespace: dict[str, Any]) -> None:
     try:
         tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)
     except SyntaxError:
-        from IPython.core.inputtransformer2 import TransformerManager
+        from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415 (few answers have magics)
 
         source = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
         tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)

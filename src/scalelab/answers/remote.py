@@ -193,18 +193,23 @@ class Answer:
         if isinstance(value, (Clock, SharedList)):
             self.synchronised[number] = self._state(number, value)
             return self.synchronised[number]
+        return ["$", number, *self._described(value)]
+
+    def _described(self, value: Any) -> list[Any]:
+        """Return what kind of object the answer is given: a lock, a function, or an object with its methods."""
         if is_lock(value):
-            return ["$", number, "lock"]
+            return ["lock"]
         if callable(value):
-            called = value if isinstance(value, (FunctionType, MethodType)) else getattr(value, "__call__", value)
+            is_function = isinstance(value, (FunctionType, MethodType))
+            called = value if is_function else getattr(type(value), "__call__", value)  # noqa: B004
             name = getattr(value, "__name__", type(value).__name__)
-            return ["$", number, "async" if inspect.iscoroutinefunction(called) else "function", name]
+            return ["async" if inspect.iscoroutinefunction(called) else "function", name]
         methods = {
             name: inspect.iscoroutinefunction(getattr(type(value), name))
             for name in dir(type(value))
             if name[:1] != "_" and isinstance(getattr(type(value), name, None), FunctionType)
         }
-        return ["$", number, "object", type(value).__name__, methods]
+        return ["object", type(value).__name__, methods]
 
     def object(self, given: Any) -> Any:
         """Return an object that the answer was given, by its number. Raises ProtocolError."""
@@ -213,7 +218,7 @@ class Answer:
         return self.given[given]
 
     def function(self, given: Any, method: Any) -> Callable[..., Any]:
-        """Return a function that the answer may call: one that it was given, or a public method. Raises ProtocolError."""
+        """Return a function that it may call: one that it was given, or a public method. Raises ProtocolError."""
         value = self.object(given)
         if method == "":
             if not callable(value):
