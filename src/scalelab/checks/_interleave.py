@@ -715,15 +715,19 @@ def _patched(world: Turns) -> Iterator[None]:
     def made(kind: type[Lock]) -> Lock:
         return kind(world, world.is_answer(sys._getframe(2)))
 
-    kinds = {real: for_members(world, real, functools.partial(made, Lock)) for real in REAL_LOCKS}
-    kinds[threading.RLock] = for_members(world, threading.RLock, functools.partial(made, RLock))
+    kinds = {
+        real: for_members(world, real, functools.partial(made, kind)) for real, kind in replaced_locks(Lock, RLock)
+    }
     with contextlib.ExitStack() as stack:
         patch(world, stack, kinds, [world.namespace])
         _Substitute(world, stack).inside(world.namespace)
         yield
 
 
-REAL_LOCKS: tuple[Any, ...] = (threading.Lock, threading._allocate_lock, _real_lock)  # type: ignore[attr-defined]
+def replaced_locks(lock: Any, rlock: Any) -> list[tuple[Any, Any]]:
+    """Return what makes locks in this process, with what is to make them."""
+    names: Any = threading
+    return [(names.Lock, lock), (names._allocate_lock, lock), (_real_lock, lock), (names.RLock, rlock)]
 
 
 def patch(world: Threads, stack: contextlib.ExitStack, locks: dict[Any, Any], scopes: Iterable[dict[str, Any]]) -> None:
@@ -831,6 +835,7 @@ def _no_pool(world: Threads) -> Callable[..., None]:
     @functools.wraps(real)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         if world.member() is not None:
+            self._state = None  # which its end looks at
             raise RuntimeError(NO_THREAD_POOL)
         real(self, *args, **kwargs)
 
@@ -854,7 +859,7 @@ class _Substitute:
         self.stack = stack
         self.locks: dict[int, Lock] = {}
         self.seen: set[int] = set()
-        self.kinds: dict[type, type[Lock]] = {type(_real_lock()): Lock, type(_thread.RLock()): RLock}
+        self.kinds: dict[type, type[Lock]] = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
         self.kinds |= {Lock: Lock, RLock: RLock}  # of an earlier run
 
     def inside(self, scope: Any, known: bool = True) -> None:
