@@ -25,8 +25,8 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
 from scalelab.checks import _side, _words
-from scalelab.checks._run import PATIENCE, Unmet, observed, raise_in
-from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
+from scalelab.checks._run import PATIENCE, Unmet, observed
+from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
 from scalelab.errors import ScalelabError
 
 STEPS = 100_000  # bytecodes at which the turn may pass, before a run counts as endless
@@ -101,7 +101,7 @@ def interleave(
     try:
         make = Turns if _side.current is None else _side.current.turns
         world = make(program, seed, sys._getframe(1))
-        _settle()
+        settle_errors()
         world.run()
     finally:
         _one_at_a_time.release()
@@ -324,7 +324,7 @@ class Turns:
         try:
             with member.door:
                 member.over = True
-            _let_in()
+            let_in()
         except Ended:
             return self._leave(member)
         if not self.closed:
@@ -474,22 +474,6 @@ def _for(member: Member) -> str:
     elif isinstance(owner, Member) and owner.over:
         more = f", which thread {owner.number} has not given back and, being at its end, never will"
     return f" for lock {wants.number}{more}"
-
-
-def _let_in() -> None:
-    """Give an error that is on its way to this thread the time to arrive."""
-    for _ in range(100):
-        pass
-
-
-def _settle() -> None:
-    """Take back the interpreter's note that some thread has an error to raise.
-
-    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
-    """
-    with contextlib.suppress(Ended):
-        raise_in(_thread.get_ident(), Ended)
-        _let_in()
 
 
 class Lock:
