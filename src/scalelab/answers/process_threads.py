@@ -34,7 +34,7 @@ LIBRARY = (
     os.path.dirname(__file__),
     os.path.dirname(_inside.__file__),
 )
-"""Where code comes from that is not the answer's, however the answer makes it."""
+"""Where the files of modules are that are not the answer's."""
 LEAVES = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
 """Bytecodes by which a call returns."""
 NEVER_FALLS_THROUGH = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RAISE_VARARGS", "RERAISE")
@@ -50,7 +50,7 @@ def install(process: AnswerProcess) -> Turns:
     """Replace locks, threads, clocks and pools by ones that can take turns, for good."""
     turns = Turns(process)
     _turns[:] = [turns]
-    locks = {**dict.fromkeys(_interleave.REAL_LOCKS, Lock), threading.RLock: RLock}
+    locks = dict(_interleave.replaced_locks(Lock, RLock))
     scopes = [process.namespace, *(scope for scope, _ in _inside.LOOKED_UP)]
     _interleave.patch(turns, _for_good, locks, scopes)
     _for_good.enter_context(_interleave.watched(turns))
@@ -123,8 +123,11 @@ class Turns:
                 member.turn.release()
 
     def is_answer(self, frame: FrameType) -> bool:
-        """Whether this is a frame of the answer's code."""
-        return frame.f_globals is self.process.namespace or not frame.f_code.co_filename.startswith(LIBRARY)
+        """Whether this is a frame of the answer's code, or of the set-up's."""
+        names = frame.f_globals
+        if names is self.process.namespace or not frame.f_code.co_filename.startswith(LIBRARY):
+            return True
+        return vars(sys.modules.get(names.get("__name__", ""), object)) is not names
 
     def member(self) -> Member | None:
         """Return the calling thread's member; None outside of runs."""

@@ -25,8 +25,8 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
 from scalelab.checks import _side, _words
-from scalelab.checks._run import PATIENCE, Unmet, observed, raise_in
-from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
+from scalelab.checks._run import PATIENCE, Unmet, observed
+from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
 from scalelab.errors import ScalelabError
 
 STEPS = 100_000  # bytecodes at which the turn may pass, before a run counts as endless
@@ -101,7 +101,7 @@ def interleave(
     try:
         make = Turns if _side.current is None else _side.current.turns
         world = make(program, seed, sys._getframe(1))
-        _settle()
+        settle_errors()
         world.run()
     finally:
         _one_at_a_time.release()
@@ -324,7 +324,7 @@ class Turns:
         try:
             with member.door:
                 member.over = True
-            _let_in()
+            let_in()
         except Ended:
             return self._leave(member)
         if not self.closed:
@@ -476,22 +476,6 @@ def _for(member: Member) -> str:
     elif isinstance(owner, Member) and owner.over:
         more = f", which thread {owner.number} has not given back and, being at its end, never will"
     return f" for lock {wants.number}{more}"
-
-
-def _let_in() -> None:
-    """Give an error that is on its way to this thread the time to arrive."""
-    for _ in range(100):
-        pass
-
-
-def _settle() -> None:
-    """Take back the interpreter's note that some thread has an error to raise.
-
-    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
-    """
-    with contextlib.suppress(Ended):
-        raise_in(_thread.get_ident(), Ended)
-        _let_in()
 
 
 class Lock:
@@ -717,15 +701,19 @@ def _patched(world: Turns) -> Iterator[None]:
     def made(kind: type[Lock]) -> Lock:
         return kind(world, world.is_answer(sys._getframe(2)))
 
-    kinds = {real: for_members(world, real, functools.partial(made, Lock)) for real in REAL_LOCKS}
-    kinds[threading.RLock] = for_members(world, threading.RLock, functools.partial(made, RLock))
+    kinds = {
+        real: for_members(world, real, functools.partial(made, kind)) for real, kind in replaced_locks(Lock, RLock)
+    }
     with contextlib.ExitStack() as stack:
         patch(world, stack, kinds, [world.namespace])
         _Substitute(world, stack).inside(world.namespace)
         yield
 
 
-REAL_LOCKS: tuple[Any, ...] = (threading.Lock, threading._allocate_lock, _real_lock)  # type: ignore[attr-defined]
+def replaced_locks(lock: Any, rlock: Any) -> list[tuple[Any, Any]]:
+    """Return what makes locks in this process, with what is to make them."""
+    names: Any = threading
+    return [(names.Lock, lock), (names._allocate_lock, lock), (_real_lock, lock), (names.RLock, rlock)]
 
 
 def patch(world: Threads, stack: contextlib.ExitStack, locks: dict[Any, Any], scopes: Iterable[dict[str, Any]]) -> None:
@@ -833,6 +821,7 @@ def _no_pool(world: Threads) -> Callable[..., None]:
     @functools.wraps(real)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         if world.member() is not None:
+            self._state = None  # which its end looks at
             raise RuntimeError(NO_THREAD_POOL)
         real(self, *args, **kwargs)
 
@@ -856,7 +845,7 @@ class _Substitute:
         self.stack = stack
         self.locks: dict[int, Lock] = {}
         self.seen: set[int] = set()
-        self.kinds: dict[type, type[Lock]] = {type(_real_lock()): Lock, type(_thread.RLock()): RLock}
+        self.kinds: dict[type, type[Lock]] = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
         self.kinds |= {Lock: Lock, RLock: RLock}  # of an earlier run
 
     def inside(self, scope: Any, known: bool = True) -> None:

@@ -22,7 +22,7 @@ import aiohttp
 from scalelab.checks import _side, _words
 from scalelab.checks._inside import patched, warned
 from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
-from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World
+from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World, raise_in
 from scalelab.errors import ScalelabError
 
 TURNS = 100_000  # of the loop, before a run counts as endless
@@ -394,12 +394,6 @@ class Attempt:
                 reason = inner.reason or self.world.interruption or Stuck("it was interrupted")
                 error = reason.with_traceback(inner.__traceback__)
         self._error = error
-
-
-def raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
-    what = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
 
 
 async def settle(loop: Loop) -> None:

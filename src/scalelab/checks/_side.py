@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from scalelab.checks._world import NeverEnds
+from scalelab.checks._world import NeverEnds, settle_errors
 from scalelab.errors import ScalelabError
 
 
@@ -213,6 +213,7 @@ def _traced(
             raise NeverEnds(f"more than {max_lines} lines have run")
         return note
 
+    settle_errors()
     _settrace(note)
     try:
         return [function(*args) for args in calls], count

@@ -20,6 +20,8 @@ NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill 
 ANSWER_FILE = "<answer>"
 """Where `linecache` has the source of an answer that runs in another process."""
 
+PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+
 check_files: set[str] = set()  # the cells that checks stand in; no line of theirs is the student's
 
 
@@ -174,6 +176,12 @@ def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str |
             )
         case asyncio.InvalidStateError():
             words = "You ask a task for its result before it is done. When is it certain to be?"
+        case ImportError() if (module := re.search(r"(?:from|module named) '(\w+)", text)) is not None and (
+            module[1] in sys.stdlib_module_names
+        ):
+            words = f"{PYTHON}, which runs your answer here, does not have this; a later version may."
+        case SyntaxError():
+            words = f"{PYTHON} has read it; a later version may know syntax that this one does not."
     return words
 
 

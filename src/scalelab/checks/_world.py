@@ -7,6 +7,8 @@ the calls: a run is the same on every machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import heapq
 import itertools
@@ -69,6 +71,28 @@ class Network(Protocol):
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Return the client's end of a new connection. Raises ConnectionRefusedError."""
         ...
+
+
+def raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
+def let_in() -> None:
+    """Give an error that is on its way to this thread the time to arrive."""
+    for _ in range(100):
+        pass
+
+
+def settle_errors() -> None:
+    """Take back the interpreter's note that some thread has an error to raise.
+
+    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
+    """
+    with contextlib.suppress(Ended):
+        raise_in(threading.get_ident(), Ended)
+        let_in()
 
 
 def instant(moment: float) -> float:
