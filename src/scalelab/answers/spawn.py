@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +44,8 @@ def main() -> None:
     from scalelab.answers import process  # noqa: PLC0415 (the process that spawns it does not need it)
     from scalelab.answers.channel import Channel  # noqa: PLC0415
 
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when whoever spawned it is killed
     task = json.load(sys.stdin)
     if sys.platform == "win32":
         connection = socket.fromshare(base64.b64decode(task["socket"]))
