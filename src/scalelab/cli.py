@@ -428,7 +428,7 @@ def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], wh
     grade.add_argument(
         "--out", type=Path, metavar="GRADES", required=True, help="write grades, feedback and exports into GRADES"
     )
-    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: two per core)")
+    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: one per core)")
     grade.add_argument(
         "--timeout",
         type=float,

@@ -389,9 +389,10 @@ def test_a_disk_that_fills_up_at_any_step_loses_nothing(one: Class) -> None:
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None,
     reason="a small file system of its own takes Linux and the superuser",
 )
-def test_a_really_full_disk_loses_nothing(one: Class) -> None:
+@pytest.mark.parametrize(("little", "enough"), [("size=64k", "size=1m"), ("nr_inodes=10", "nr_inodes=100")])
+def test_a_really_full_disk_loses_nothing(one: Class, little: str, enough: str) -> None:
     one.out.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", one.out], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", little, "tmpfs", one.out], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
         one.result = lambda answer: Result(RAISED, "x" * 5000)
@@ -401,7 +402,7 @@ def test_a_really_full_disk_loses_nothing(one: Class) -> None:
         assert 0 < len(kept) < len(STUDENTS)
         assert f"{len(kept)} of 12 submissions graded; the same command goes on." in one.said
         assert not list(one.out.rglob("*.new"))
-        subprocess.run(["mount", "-o", "remount,size=1m", one.out], check=True)
+        subprocess.run(["mount", "-o", f"remount,{enough}", one.out], check=True)
         one.grade()
         assert {*one.judged} | kept == {*STUDENTS}
         assert not {*one.judged} & kept
@@ -442,6 +443,24 @@ def test_the_table_is_written_meanwhile(one: Class, monkeypatch: pytest.MonkeyPa
     assert not (one.out / "earlier").exists() or [p.name for p in (one.out / "earlier").rglob("*.csv")] == [
         "grades.csv"
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "side_by_side", "sizes"),
+    [(1, 4, [1]), (3, 4, [1, 1, 1]), (40, 2, [20, 20]), (41, 2, [14, 14, 13]), (100, 3, [20] * 5)],
+)
+def test_submissions_are_judged_in_sessions_that_keep_every_job_at_work(
+    number: int, side_by_side: int, sizes: list[int]
+) -> None:
+    submissions = [
+        batch.Submission(Path(f"{slug}-{at}"), "", "", slug, 0.0)
+        for at in range(number)
+        for slug in ("01_tiny", "02_more")
+    ]
+    chunks = batch._chunks(submissions, side_by_side)
+    assert list(map(len, chunks)) == sizes * 2
+    assert sorted(one.path for chunk in chunks for one in chunk) == sorted(one.path for one in submissions)
+    assert all(len({one.exercises for one in chunk}) == 1 for chunk in chunks)
 
 
 def test_the_estimate_counts_only_what_this_run_judges() -> None:
