@@ -27,7 +27,7 @@ from scalelab.course.notebooks import text_of, written
 from scalelab.grading.judging import fork_server, session, trusted
 from scalelab.grading.judging import judge as judge_module
 from scalelab.grading.judging.fork_server import ADDRESS, NotStarted, sandbox_missing
-from scalelab.grading.judging.judge import JUDGED_AGAIN, NO_VERDICT, RAISED_AGAIN, Judge, judging
+from scalelab.grading.judging.judge import HIDDEN_ENDED, JUDGED_AGAIN, NO_VERDICT, RAISED_AGAIN, Judge, judging
 from scalelab.grading.judging.notebook import _given, assembled, checks_of
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, Result
 from scalelab.grading.judging.session import Record, Stopped
@@ -74,12 +74,12 @@ class TrustedNotebook:
             exec(compile(source, "<cell>", "exec"), self.namespace)
         return printed.getvalue()
 
-    def judge(self, source: str, check: str, key: str = "key") -> str:
+    def judge(self, source: str, check: str, key: str = "1-check") -> str:
         return self.run(
             f"from {trusted.__name__} import answer\nanswer('value', ['value'], {source!r}, {key!r})\n{check}"
         )
 
-    def recorded(self, key: str = "key") -> dict[str, Any]:
+    def recorded(self, key: str = "1-check") -> dict[str, Any]:
         """Return what was recorded of a check, and forget all records."""
         found: dict[str, Any] = {}
         for line in self.records.read_text(encoding="utf-8").splitlines():
@@ -121,11 +121,11 @@ def giving(value: int) -> str:
 def next_is_judged(notebook: TrustedNotebook) -> Iterator[None]:
     """After the test, judge two more answers: each by itself, never by the one before."""
     yield
-    notebook.judge(giving(7), CHECK.format(expected=7), "next")
-    assert notebook.recorded("next")["verdict"]["passed"]
+    notebook.judge(giving(7), CHECK.format(expected=7), "2-check")
+    assert notebook.recorded("2-check")["verdict"]["passed"]
     with pytest.raises(CheckFailed):
-        notebook.judge(giving(8), CHECK.format(expected=7), "next")
-    assert notebook.recorded("next")["verdict"]["expectations"][0]["seen"] == "8"
+        notebook.judge(giving(8), CHECK.format(expected=7), "3-check")
+    assert notebook.recorded("3-check")["verdict"]["expectations"][0]["seen"] == "8"
 
 
 class TestTrusted:
@@ -172,10 +172,10 @@ class TestTrusted:
         ],
     )
     def test_an_answer_that_never_loads(self, notebook: TrustedNotebook, source: str, state: str, words: str) -> None:
-        for _ in range(2):  # the second time, nobody waits for it
+        for key in ("1-check", "1-hidden"):  # the second time, nobody waits for it
             with pytest.raises(AnswerEnded, match=words):
-                notebook.judge(source, "note('not reached')")
-            recorded = notebook.recorded()
+                notebook.judge(source, "note('not reached')", key)
+            recorded = notebook.recorded(key)
             assert recorded["ended"] == state
             assert words in recorded["reason"]
 
@@ -372,8 +372,12 @@ class TestSession:
             list(records)
 
 
-PASSES = {"loaded": True, "verdict": Verdict("add", (Expectation("all is well", True),)).as_data()}
-FAILS = {"loaded": True, "verdict": Verdict("add", (Expectation("all is well", False, "It is not."),)).as_data()}
+PASSES: dict[str, Any] = {"loaded": True, "verdict": Verdict("add", (Expectation("all is well", True),)).as_data()}
+FAILS: dict[str, Any] = {
+    "loaded": True,
+    "verdict": Verdict("add", (Expectation("all is well", False, "It is not."),)).as_data(),
+}
+FAILS_ENDED = {"loaded": True, "verdict": {**FAILS["verdict"], "ended": ENDED}}
 DIES = "the session dies"
 Judged = Callable[..., tuple[dict[str, Result], list[list[str]]]]
 
@@ -464,8 +468,10 @@ class TestJudge:
             ((False, {"raised": "KeyError: 1"}), (False, {"raised": "KeyError: 2"}), RAISED, "KeyError: 1"),
             ((True, PASSES), (False, {"raised": "KeyError: 2"}), RAISED, RAISED_AGAIN),
             ((False, {"ended": TIMED_OUT, "reason": "It computed."}), (False, FAILS), TIMED_OUT, "It computed."),
-            ((False, FAILS), (False, {"ended": "odd", "reason": "It exited."}), ENDED, "It exited."),
-            ((True, PASSES), (False, FAILS | {"verdict": FAILS["verdict"] | {"ended": ENDED}}), ENDED, "It is not."),
+            ((False, {"ended": "odd", "reason": "It exited."}), (False, FAILS), ENDED, "It exited."),
+            ((False, FAILS), (False, {"ended": ENDED, "reason": "It exited."}), ENDED, HIDDEN_ENDED),
+            ((False, FAILS_ENDED), (False, FAILS), ENDED, "It is not."),
+            ((True, PASSES), (False, FAILS_ENDED), ENDED, HIDDEN_ENDED),
         ],
     )
     def test_a_state_and_its_reason(self, judged: Judged, visible: Any, hidden: Any, state: str, words: str) -> None:
