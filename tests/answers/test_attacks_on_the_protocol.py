@@ -13,8 +13,12 @@ from dataclasses import dataclass
 import pytest
 from remote_answer import Outcome, judged, remote
 
-TRUSTED_CPU_S = 20.0
+from scalelab.answers import remote as answers_remote
+
+TRUSTED_CPU_S = 10.0
 """Processor time that the check's process may lose to one attack; it is a second or two as a rule."""
+FRAMES = 10_000
+"""Bounds an answer's messages here; at the real bound an attack takes up to ten seconds of the check's process."""
 
 PROTOCOL = """\
 import asyncio, json, os, random, threading, time
@@ -487,6 +491,11 @@ attack(
     "count", "ends in the middle of its turn", "import os\n" + COUNT + "    account.balance += times\n    os._exit(0)"
 )
 attack("count", "never gives its turn back", COUNT + "    while True:\n        pass")
+
+
+@pytest.fixture(autouse=True)
+def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_remote, "MAX_FRAMES", FRAMES)
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
+
 
 def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
     """Start a process that has run the cells of `setup`; return the connection to it, and its id.
