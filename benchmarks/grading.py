@@ -7,47 +7,60 @@ is one command each, from its start to its end:
 - nbval: one pytest with `--nbval-lax` over one notebook per student: our executed reference with the answers in it;
 - scalelab: `scalelab grade`, sandbox and all, as an instructor runs it.
 
-`--scale` grades larger and larger classes with ours alone, and follows time and memory; `--endless` one in which one
-student in ten hands in an endless answer. Nothing is written outside a temporary folder.
+What each of our answers costs without nbval is measured as well: its messages, and the processor time of its checks
+and of its own process, for the reference's answers. `--scale` grades larger and larger classes with ours alone, and
+follows time and memory; `--endless` one in which one student in ten hands in an endless answer; `--class` one over all
+sets, and compares every answer's grade with what it was made for. Nothing is written outside a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from classes import ENDLESS, HONEST, RIGHT, Paper, hand_in
+from classes import ENDLESS, HONEST, RIGHT, Paper, hand_in, hand_in_course, not_as_made
 from peers import Nbgrader, Nbval, Points, nbgrader_command
 
-from scalelab.course.exercises import ExerciseSet, read_set
+from scalelab.course.exercises import ExerciseSet, read_set, sources
 from scalelab.course.find import Course, find_course
+from scalelab.course.notebooks import text_of
+from scalelab.grading.judging import fork_server, trusted
+from scalelab.grading.judging.notebook import assembled, checks_of
+from scalelab.grading.merge import read_reference
+from scalelab.grading.report import from_json
 from scalelab.measure.machine import machine_card
 
 MIB = 2**20
 SAMPLE_S = 0.5
+MAX_CPU_S = 10.0
+"""The processor time that answers of a whole class have for a check."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A class to grade: its exercise set, where its submissions are, and a folder for what a grader writes."""
+    """A class to grade: where its submissions are, by whom, and a folder for what a grader writes.
+
+    `timeout` is in seconds per cell; for ours, in seconds of processor time per check.
+    """
 
     course: Course
-    exercises: ExerciseSet
     submissions: Path
     papers: Sequence[Paper]
     work: Path
@@ -56,10 +69,35 @@ class Job:
 
 
 @dataclass(frozen=True)
+class OneSet(Job):
+    """A class that hands in one exercise set."""
+
+    exercises: ExerciseSet
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a submission costs: seconds and seconds of processor time, by grader."""
+
+    wall: Mapping[str, float]
+    cpu: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the answers of a reference cost without nbval: messages, and processor time of checks and answers."""
+
+    messages: int
+    checks_s: float
+    answers_s: float
+
+
+@dataclass(frozen=True)
 class Watched:
     """A run of ours: its time, the memory of its processes together (time, MiB), and when each result came."""
 
     seconds: float
+    cpu: float
     memory: list[tuple[float, float]]
     results: list[float]
 
@@ -73,33 +111,44 @@ class Watched:
 
 
 def main() -> int:
-    """Run what the options ask for; the status is 1 where the graders disagree."""
+    """Run what the options ask for; the status is 1 if graders disagree, or an answer is not graded as it was made."""
     options = _parser().parse_args()
     course = find_course(options.course)
-    exercises = read_set(course.solutions / f"{options.set}.md")
+    slugs = [path.stem for path in sources(course)] if options.sets == ["all"] else options.sets
     print(machine_card("nbval", "pytest", "ipykernel", "jupyter-client")._repr_mimebundle_()[0]["text/plain"])
     agree = True
     with TemporaryDirectory(prefix="bench-grading-") as name, _cpu_meter() as cpu_seconds:
         root = Path(name)
 
-        def job(label: str, students: int, timeout: float = options.timeout, endless: float = 0.0) -> Job:
+        def job(slug: str, label: str, students: int, *, timeout: float = 0.0, endless: float = 0.0) -> OneSet:
+            exercises = read_set(course.solutions / f"{slug}.md")
             shares = HONEST if options.right is None else _shares(options.right)
-            folder = root / label
-            papers = hand_in(
-                exercises, folder / "submissions", students, seed=options.seed, shares=shares, endless=endless
-            )
-            return Job(course, exercises, folder / "submissions", papers, folder, timeout, options.ours)
+            folder = root / f"{slug}-{label}"
+            submissions = folder / "submissions"
+            papers = hand_in(exercises, submissions, students, seed=options.seed, shares=shares, endless=endless)
+            return OneSet(course, submissions, papers, folder, timeout or options.timeout, options.ours, exercises)
 
         if options.rounds:
-            agree = _side_by_side(job("class", options.students), options.only, options.rounds, cpu_seconds)
-        if options.endless:
-            _endless(job("honest", options.students, 5.0), job("endless", options.students, 5.0, endless=0.1))
-        for students in options.scale:
-            _scale(job(f"scale-{students}", students))
+            costs = {}
+            for slug in slugs:
+                same, costs[slug] = _side_by_side(
+                    job(slug, "class", options.students), options.only, options.rounds, cpu_seconds
+                )
+                agree &= same
+            _table(costs, {slug: _profile(course, slug) for slug in slugs})
+        for slug in slugs:
+            if options.endless:
+                endless = job(slug, "endless", options.students, timeout=5.0, endless=0.1)
+                _endless(job(slug, "honest", options.students, timeout=5.0), endless, cpu_seconds)
+            for students in options.scale:
+                _scale(job(slug, f"scale-{students}", students), cpu_seconds)
+        if options.whole:
+            agree &= _whole_class(course, root / "whole", options, cpu_seconds)
     return 0 if agree else 1
 
 
-def _side_by_side(job: Job, only: Sequence[str], rounds: int, cpu_seconds: Callable[[], float]) -> bool:
+def _side_by_side(job: OneSet, only: Sequence[str], rounds: int, cpu_seconds: Callable[[], float]) -> tuple[bool, Cost]:
+    """Grade a class with each grader; return whether their points are equal, and the medians per submission."""
     print(f"\n{_about(job)}; load before: {os.getloadavg()[0]:.1f}")
     graders = {name: prepare(job) for name, prepare in PREPARE.items() if name in only}
     seconds: dict[str, list[float]] = {name: [] for name in graders}
@@ -120,11 +169,12 @@ def _side_by_side(job: Job, only: Sequence[str], rounds: int, cpu_seconds: Calla
                 flush=True,
             )
             agree &= _agree(points)
-    _table(seconds, cpu, len(job.papers))
-    return agree
+    return agree, Cost(
+        *({name: statistics.median(all_) / len(job.papers) for name, all_ in one.items()} for one in (seconds, cpu))
+    )
 
 
-def _about(job: Job) -> str:
+def _about(job: OneSet) -> str:
     answers = [answer.kind for paper in job.papers for answer in paper.answers.values()]
     kinds = ", ".join(f"{answers.count(kind)} {kind}" for kind in dict.fromkeys(answers))
     whole = sum(all(answer.kind == RIGHT for answer in paper.answers.values()) for paper in job.papers)
@@ -146,23 +196,58 @@ def _agree(points: Mapping[str, Points]) -> bool:
     return not different
 
 
-def _table(seconds: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[float]], submissions: int) -> None:
-    """Print the medians. CPU time (nan where it cannot be measured) is what a busy machine changes least."""
-    print("\ngrader        median    lowest   highest      each  a minute  CPU each  nbgrader's time / its  CPU / its")
-    base = {
-        name: statistics.median(times["nbgrader"]) if "nbgrader" in times else None
-        for name, times in (("", seconds), ("cpu", cpu))
-    }
-    for name, times in seconds.items():
-        median, work = statistics.median(times), statistics.median(cpu[name])
-        ratios = [
-            f"{one / own:.2f}" if one is not None else ""
-            for one, own in zip(base.values(), (median, work), strict=True)
-        ]
-        print(
-            f"{name:10} {median:7.1f} s {min(times):7.1f} s {max(times):7.1f} s {median / submissions:7.2f} s "
-            f"{60 * submissions / median:9.1f} {work / submissions:7.2f} s {ratios[0]:>22} {ratios[1]:>10}"
+def _table(costs: Mapping[str, Cost], profiles: Mapping[str, Profile]) -> None:
+    """Print a line for each set. CPU time (nan if it cannot be measured) is what a busy machine changes least."""
+    names = list(PREPARE)
+    head = "".join(f"{name:>9}" for name in names) + f"{'ratio':>7}"
+    print(
+        f"\nper submission  {'seconds':>{len(head)}}  {'seconds of CPU':>{len(head)}}    reference's answers, no nbval"
+    )
+    print(f"set             {head}  {head}    messages  checks  answers")
+    for slug, cost in costs.items():
+        both = "  ".join(
+            "".join(f"{one[name]:9.2f}" if name in one else f"{'':9}" for name in names)
+            + (f"{one['nbgrader'] / one['scalelab']:7.1f}" if {"nbgrader", "scalelab"} <= one.keys() else f"{'':7}")
+            for one in (cost.wall, cost.cpu)
         )
+        own = profiles[slug]
+        print(f"{slug:16}{both}    {own.messages:8}  {own.checks_s:6.2f}  {own.answers_s:7.2f}")
+
+
+def _profile(course: Course, slug: str) -> Profile:
+    """Run the checks of a reference on its own answers in this process, the answers in theirs, as the kernel does."""
+    reference = read_reference(course.solutions / f"{slug}.ipynb")
+    cells = assembled(reference, checks_of(reference, {one.exercise: one.solution for one in reference.questions}))
+    set_up, *checks = [text_of(cell["source"]) for cell in cells["cells"]]
+    started: list[psutil.Process] = []
+    connect = fork_server.connect
+
+    def connected(address: str, slug: str) -> tuple[socket.socket, int]:
+        connection, pid = connect(address, slug)
+        started.append(psutil.Process(pid))
+        return connection, pid
+
+    fork_server.connect = connected
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    setups = {slug: [text_of(cell["source"]) for cell in reference.setup]}
+    messages, checks_s, answers_s = 0, 0.0, 0.0
+    with fork_server.fork_server(setups, boxed=not fork_server.sandbox_missing()) as environment:
+        os.environ |= environment
+        exec(set_up, namespace)
+        for check in checks:
+            began = time.process_time()
+            with redirect_stdout(io.StringIO()):
+                exec(check, namespace)
+            checks_s += time.process_time() - began
+            answer = trusted._notebook.answer
+            assert answer is not None
+            messages += answer.channel.frames_sent + answer.channel.frames_received
+            for process in (started[-1], *started[-1].children(recursive=True)):
+                answers_s += sum(process.cpu_times()[:2])
+            answer.close()
+        del os.environ[fork_server.ADDRESS]
+    fork_server.connect = connect
+    return Profile(messages, checks_s, answers_s)
 
 
 @contextmanager
@@ -207,7 +292,7 @@ def _cpu_groups() -> Iterator[Path]:
                 yield Path("/sys/fs/cgroup") / path.lstrip("/")
 
 
-def _nbgrader(job: Job) -> Callable[[int], Callable[[], Points]]:
+def _nbgrader(job: OneSet) -> Callable[[int], Callable[[], Points]]:
     """Import the set into nbgrader as an instructor does, and hand in the class."""
     command = nbgrader_command(job.course)
     if not command.exists():
@@ -222,7 +307,7 @@ def _nbgrader(job: Job) -> Callable[[int], Callable[[], Points]]:
     return grade
 
 
-def _nbval(job: Job) -> Callable[[int], Callable[[], Points]]:
+def _nbval(job: OneSet) -> Callable[[int], Callable[[], Points]]:
     nbval = Nbval(job.course, job.exercises, job.papers, job.work / "nbval")
 
     def grade(_: int) -> Callable[[], Points]:
@@ -232,7 +317,7 @@ def _nbval(job: Job) -> Callable[[int], Callable[[], Points]]:
     return grade
 
 
-def _scalelab(job: Job) -> Callable[[int], Callable[[], Points]]:
+def _scalelab(job: OneSet) -> Callable[[int], Callable[[], Points]]:
     def grade(number: int) -> Callable[[], Points]:
         out = job.work / f"grades-{number}"
         subprocess.run(_ours(job, out), cwd=job.work, stdout=subprocess.DEVNULL, check=True)
@@ -249,18 +334,18 @@ def _ours(job: Job, out: Path) -> list[str]:
     return [*grade, "--course", str(job.course.root), "--timeout", f"{job.timeout:g}"]
 
 
-def _our_points(out: Path, job: Job) -> Points:
+def _our_points(out: Path, job: OneSet) -> Points:
     with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["student"]: {one.id: float(row[one.id] or 0) for one in job.exercises.exercises} for row in rows}
 
 
-def _endless(honest: Job, endless: Job) -> None:
+def _endless(honest: OneSet, endless: OneSet, cpu_seconds: Callable[[], float]) -> None:
     """Compare a class with its like in which one student in ten hands in an endless answer."""
-    print(f"\nEndless answers, with {endless.timeout:g} s for a cell")
+    print(f"\nEndless answers, with {endless.timeout:g} s of processor time for a check")
     runs = {}
     for job in (honest, endless):
-        watched = _watch(job)
+        watched = _watch(job, cpu_seconds)
         own = _seconds_of(job)
         busy = sum(own.values()) / watched.seconds
         print(
@@ -278,28 +363,51 @@ def _endless(honest: Job, endless: Job) -> None:
     )
 
 
-def _scale(job: Job) -> None:
-    watched = _watch(job)
+def _scale(job: OneSet, cpu_seconds: Callable[[], float]) -> None:
+    watched = _watch(job, cpu_seconds)
     students = len(job.papers)
     first, last = watched.peak(0.0, 0.25), watched.peak(0.75, 1.0)
     print(
         f"{students} submissions: {watched.seconds:.1f} s, {watched.seconds / students:.3f} s each, "
-        f"{60 * students / watched.seconds:.1f} a minute; "
+        f"{60 * students / watched.seconds:.1f} a minute; CPU {watched.cpu / students:.3f} s each; "
         f"memory at most {watched.peak():.0f} MiB ({first:.0f} in the first quarter, {last:.0f} in the last); "
         f"load after: {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
 
-def _seconds_of(job: Job) -> dict[str, float]:
+def _whole_class(course: Course, folder: Path, options: argparse.Namespace, cpu_seconds: Callable[[], float]) -> bool:
+    """Grade a class over all sets, one answer of each set endless; say which answers were not graded as made."""
+    sets = len(sources(course))
+    students = options.whole // sets
+    made = hand_in_course(course, folder / "submissions", students, seed=options.seed, endless=1 / students)
+    papers = [paper for of_set in made.values() for paper in of_set]
+    job = Job(course, folder / "submissions", papers, folder, min(options.timeout, MAX_CPU_S), options.ours)
+    print(f"\n{len(papers)} submissions: {students} students, {sets} sets; load before: {os.getloadavg()[0]:.1f}")
+    watched = _watch(job, cpu_seconds)
+    faults = []
+    for slug, of_set in made.items():
+        files = (folder / "grades" / slug).glob("*.json")
+        faults += not_as_made(of_set, [from_json(json.loads(path.read_bytes())) for path in files])
+    answers = sum(len(paper.answers) for paper in papers)
+    print("\n".join(faults))
+    print(
+        f"{answers - len(faults)} of {answers} answers graded as they were made\n{watched.seconds:.0f} s, "
+        f"{watched.seconds / len(papers):.2f} s each; CPU {watched.cpu:.0f} s, {watched.cpu / len(papers):.2f} s each; "
+        f"memory at most {watched.peak():.0f} MiB; load after: {os.getloadavg()[0]:.1f}"
+    )
+    return not faults
+
+
+def _seconds_of(job: OneSet) -> dict[str, float]:
     """Return how long each submission was judged."""
     files = (job.work / "grades" / job.exercises.slug).glob("*.json")
     return {grade["student"]: grade["seconds"] for grade in (json.loads(path.read_bytes()) for path in files)}
 
 
-def _watch(job: Job) -> Watched:
+def _watch(job: Job, cpu_seconds: Callable[[], float]) -> Watched:
     """Grade the class with ours, and sample the memory of all its processes meanwhile."""
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), cpu_seconds()
     command = _ours(job, job.work / "grades")
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -326,7 +434,7 @@ def _watch(job: Job) -> Watched:
         sampler.join()
     if status != 0 or len(results) - 1 != len(job.papers):
         raise SystemExit(f"{len(results) - 1} results, status {status}:\n{''.join(said[-20:])}")
-    return Watched(time.perf_counter() - began, memory, results)
+    return Watched(time.perf_counter() - began, cpu_seconds() - spent, memory, results)
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -352,8 +460,11 @@ def _shares(right: float) -> dict[str, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    def words(text: str) -> list[str]:
+        return text.split(",")
+
     def names(text: str) -> list[str]:
-        chosen = text.split(",")
+        chosen = words(text)
         if unknown := set(chosen) - set(PREPARE):
             raise argparse.ArgumentTypeError(f"no grader is called {', '.join(unknown)}")
         return chosen
@@ -363,7 +474,9 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--course", type=Path, help="the course (default: the folder you are in)")
-    parser.add_argument("--set", default="08_asyncio", help="the exercise set (default: 08_asyncio)")
+    parser.add_argument(
+        "--sets", type=words, default=["08_asyncio"], help="exercise sets, commas between, or all (default: 08_asyncio)"
+    )
     parser.add_argument("--students", type=int, default=36, metavar="N", help="submissions in the class (default: 36)")
     parser.add_argument("--seed", type=int, default=8, help="another seed makes another class (default: 8)")
     parser.add_argument("--right", type=float, metavar="SHARE", help=f"share of right answers ({HONEST[RIGHT]})")
@@ -372,6 +485,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=names, default=list(PREPARE), metavar="NAMES", help="graders, commas between")
     parser.add_argument("--scale", type=sizes, default=[], metavar="SIZES", help="ours alone: 50,200,1000")
     parser.add_argument("--endless", action="store_true", help="ours alone: a class with endless answers")
+    parser.add_argument(
+        "--class", dest="whole", type=int, default=0, metavar="N", help="ours alone: about N submissions over all sets"
+    )
     parser.add_argument("--ours", action="append", default=[], metavar="OPTION", help="an option for `scalelab grade`")
     return parser
 

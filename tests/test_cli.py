@@ -16,7 +16,7 @@ import pytest
 from scalelab.cli import main
 from scalelab.course import doctor
 from scalelab.course.find import Course
-from scalelab.grading import kernels
+from scalelab.grading.judging import judge
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 
 
@@ -68,7 +68,7 @@ def test_a_mistyped_command_is_refused(arguments: list[str], capsys: pytest.Capt
 def test_a_stream_that_cannot_write_a_mark_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("one", "tests", "here")])
-    monkeypatch.setattr(kernels, "sandbox_finding", lambda: doctor.Finding("sandbox", "grading", "here"))
+    monkeypatch.setattr(judge, "sandbox_finding", lambda: doctor.Finding("sandbox", "grading", "here"))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     assert main(["doctor"]) == 0
     sys.stdout.flush()
@@ -90,17 +90,18 @@ def test_grade_hands_on_what_it_is_given(small_course: Course, monkeypatch: pyte
     command = ["--course", str(small_course.root), "grade", "handed-in", "--out", "grades"]
     assert main(command) == 0
     ids = ["--canvas-id", "01_first=7", "--canvas-id", "02_second=8"]
-    limits = ["--jobs", "3", "--timeout", "2.5", "--no-sandbox", "--again"]
+    limits = ["--jobs", "3", "--timeout", "2.5", "--no-sandbox", "--again", "--keep-notebooks"]
     assert main([*command, *limits, "--dask", "tcp://127.0.0.1:9", "--roster", "class.csv", *ids]) == 0
-    usual = {"course": small_course, "jobs": None, "timeout": 30.0, "sandbox": True, "again": False}
+    usual = {"course": small_course, "jobs": None, "timeout": 10.0, "sandbox": True, "again": False}
     named = {"course": small_course, "jobs": 3, "timeout": 2.5, "sandbox": False, "again": True}
     folders = (Path("handed-in"), Path("grades"))
     assert given == [
-        (folders, {**usual, "dask": None, "roster": None, "canvas_ids": {}}),
+        (folders, {**usual, "keep_notebooks": False, "dask": None, "roster": None, "canvas_ids": {}}),
         (
             folders,
             {
                 **named,
+                "keep_notebooks": True,
                 "dask": "tcp://127.0.0.1:9",
                 "roster": Path("class.csv"),
                 "canvas_ids": {"01_first": 7, "02_second": 8},

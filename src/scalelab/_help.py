@@ -22,12 +22,12 @@ COURSE = "SCALELAB_COURSE"
 """The environment variable that names the course's folder, for notebooks that do not lie in it."""
 RECORD = Path(".scalelab", "workspace.json")
 """In a student's workspace, the file that says which course it is of; the same as in `scalelab.course.find`."""
+RAN = "application/vnd.scalelab.ran+json"
+"""In a check's outputs, its verdict (`verdict`), and a digest of each answer that had run before it (`ran`)."""
 SUFFIX = ".help.json"
 FOLDED = re.compile(r"\A<details><summary>.*?</summary>\s*(.*?)\s*</details>\s*\Z", re.DOTALL)
 BEFORE, AFTER = "before a pass", "after a pass"
 
-results: dict[str, bool] = {}
-"""Whether a check passed in this process, by its name; the one that ran last comes last."""
 _noted: dict[str, Taken] = {}
 
 
@@ -39,26 +39,24 @@ class Taken:
     solution: str = ""
 
 
-def hint(exercise: str | None = None) -> None:
-    """Show one more hint on an exercise each time; default: the one whose check failed last here."""
-    failed = (name for name, passed in reversed(results.items()) if not passed)
-    name = exercise if exercise is not None else next(failed, "")
-    if not name:
+def show_hint(exercise: str) -> None:
+    """Show one more hint on an exercise; "" means that none was named, and no check has failed."""
+    if not exercise:
         _show(
             'No check has failed here yet. Name the exercise: `checks.hint("…")`, with the name that its check prints.'
         )
-    elif (found := _student_notebook(name)) is None:
+    elif (found := _student_notebook(exercise)) is None:
         _show(
-            f"There are no hints on {name!r} here: expected them in a notebook in this folder, or in exercises/ "
+            f"There are no hints on {exercise!r} here: expected them in a notebook in this folder, or in exercises/ "
             "here or further up. The name is the one that the exercise's check prints."
         )
     else:
-        _show(take_hint(found, name))
+        _show(take_hint(found, exercise))
 
 
-def solution(exercise: str, *, show_me: bool = False) -> None:
-    """Show the course's solution of an exercise that has passed its check, or of any with `show_me=True`."""
-    _show(take_solution(_student_notebook(exercise), exercise, show_me=show_me))
+def show_solution(exercise: str, *, show_me: bool, passed: bool) -> None:
+    """Show the course's solution of an exercise that has passed its check, here or as saved, or with `show_me`."""
+    _show(take_solution(_student_notebook(exercise), exercise, show_me=show_me, passed=passed))
 
 
 def take_hint(notebook: Path, exercise: str) -> str:
@@ -75,15 +73,18 @@ def take_hint(notebook: Path, exercise: str) -> str:
     return f'{words}\n\nThere is no further hint. `checks.solution("{exercise}", show_me=True)` shows a solution.'
 
 
-def take_solution(notebook: Path | None, exercise: str, *, show_me: bool) -> str:
-    """Return the solution as Markdown, and note that beside the student's notebook; or say why there is none."""
+def take_solution(notebook: Path | None, exercise: str, *, show_me: bool, passed: bool = False) -> str:
+    """Return the solution as Markdown, and note that beside the student's notebook; or say why there is none.
+
+    `passed`: its check has passed in this process.
+    """
     source = _solution(exercise, notebook)
     if source is None:
         return (
             f"There is no solution of {exercise!r} here. Solutions are in the folder solutions/ of the course: open "
             f"the notebook below it, or name its folder in {COURSE}."
         )
-    passed = results.get(exercise, False) or (notebook is not None and _passed(notebook, exercise))
+    passed = passed or (notebook is not None and _passed(notebook, exercise))
     if not (passed or show_me):
         note = f", and notes that in `{_beside(notebook).name}`" if notebook else ""
         return (
@@ -142,12 +143,19 @@ def _solution(exercise: str, notebook: Path | None) -> str | None:
 
 
 def _passed(notebook: Path, exercise: str) -> bool:
-    """Return whether the notebook, as it was saved, shows that the exercise's check passed."""
-    stored = _loaded(notebook)
-    cells = [cell for cell in _cells(stored) if _name(cell) == f"{exercise}-check"]
-    outputs = [output for cell in cells for output in cell.get("outputs") or [] if isinstance(output, dict)]
-    failed = any(output.get("output_type") == "error" for output in outputs)
-    return not failed and any("✓" in _text(output.get("text")) for output in outputs)
+    """Return whether the notebook, as it was saved, holds a verdict on the exercise that it passed."""
+    cells = [cell for cell in _cells(_loaded(notebook)) if _name(cell) == f"{exercise}-check"]
+    verdict = next(filter(None, (ran_in(cell.get("outputs")) for cell in cells)), {}).get("verdict")
+    return isinstance(verdict, dict) and verdict.get("passed") is True
+
+
+def ran_in(outputs: Any) -> dict[str, Any] | None:
+    """Return what the workspace's kernel noted with a check's outputs (`RAN`); None if it noted nothing."""
+    for output in outputs if isinstance(outputs, list) else []:
+        data = output.get("data") if isinstance(output, dict) else None
+        if isinstance(data, dict) and isinstance(data.get(RAN), dict):
+            return dict(data[RAN])
+    return None
 
 
 def _further_up(folder: str, start: Path) -> Iterator[Path]:

@@ -228,7 +228,7 @@ def _record(course: Course, options: argparse.Namespace) -> int:
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
     from scalelab.course.doctor import as_json, examine, show, well
-    from scalelab.grading.kernels import sandbox_finding
+    from scalelab.grading.judging.judge import sandbox_finding
 
     findings = [*examine(), sandbox_finding()]
     if options.json:
@@ -251,10 +251,8 @@ def _watch(course: None, options: argparse.Namespace) -> int:
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
-    if not options.dask:
-        _make_graders_ready(options.sandbox)
     from scalelab.grading import grade
-    from scalelab.grading.kernels import NoSandbox
+    from scalelab.grading.judging.judge import NoSandbox
 
     try:
         grade(
@@ -265,6 +263,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
             timeout=options.timeout,
             sandbox=options.sandbox,
             again=options.again,
+            keep_notebooks=options.keep_notebooks,
             dask=options.dask,
             roster=options.roster,
             canvas_ids=dict(options.canvas_id),
@@ -272,15 +271,6 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     except NoSandbox as refused:
         return _grade_in_container(course, options, refused)
     return 0
-
-
-def _make_graders_ready(sandbox: bool) -> None:
-    """Let the processes that judges and kernels are forked from begin to import while this one imports the rest."""
-    from scalelab.grading import nbval_run, zygote
-
-    if sandbox:
-        zygote.make_ready()
-    nbval_run.make_ready()
 
 
 def _grade_in_container(course: Course, options: argparse.Namespace, refused: ScalelabError) -> int:
@@ -296,6 +286,7 @@ def _grade_in_container(course: Course, options: argparse.Namespace, refused: Sc
         refused.add_note(f"Or let a container engine run the same command in a container: {how}.")
         raise refused
     passed_on = [f"--timeout={options.timeout}", *(["--again"] if options.again else [])]
+    passed_on += ["--keep-notebooks"] if options.keep_notebooks else []
     passed_on += [] if options.jobs is None else [f"--jobs={options.jobs}"]
     passed_on += [f"--canvas-id={slug}={number}" for slug, number in options.canvas_id]
     return grade_in_container(
@@ -437,9 +428,13 @@ def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], wh
     grade.add_argument(
         "--out", type=Path, metavar="GRADES", required=True, help="write grades, feedback and exports into GRADES"
     )
-    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: two per core)")
+    grade.add_argument("--jobs", type=int, metavar="N", help="judge N submissions side by side (default: one per core)")
     grade.add_argument(
-        "--timeout", type=float, metavar="S", default=30.0, help="end a cell after S seconds (default: 30)"
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=10.0,
+        help="end an answer that computes for more than S seconds of processor time in one check (default: 10)",
     )
     grade.add_argument("--again", action="store_true", help="judge again what an earlier run has judged")
     grade.add_argument(
@@ -447,6 +442,12 @@ def _add_grade(commands: argparse._SubParsersAction[argparse.ArgumentParser], wh
         dest="sandbox",
         action="store_false",
         help="run answers with your own rights: only in a machine that holds nothing else, or for work that you trust",
+    )
+    grade.add_argument(
+        "--keep-notebooks",
+        action="store_true",
+        help="write each submission's answers with their checks as a notebook into OUT/notebooks: "
+        "`pytest --nbval-lax FILE` judges it by hand",
     )
     grade.add_argument("--dask", metavar="ADDRESS", help="judge on the workers of this Dask scheduler")
     grade.add_argument("--roster", type=Path, metavar="FILE", help="a CSV with the students' names and numbers")
@@ -531,7 +532,7 @@ def _add_student_commands(
         "submit-check",
         parents=[where],
         help="before you hand in: run your answers as the grader does, and write the file to hand in",
-        description="Run the answers in FILE from the top in a fresh kernel, as the grader does, with the checks that "
+        description="Run each answer in FILE alone in a fresh Python, as the grader does, with the checks that "
         "you see; say what passes, and write the file to hand in.",
     )
     submit_check.add_argument("file", type=Path, metavar="FILE", help="a notebook of your workspace's exercises")

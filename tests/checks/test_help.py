@@ -12,8 +12,9 @@ import pytest
 from nbclient import NotebookClient
 
 from scalelab import _help, checks
-from scalelab.checks import Taken, help_taken
+from scalelab.checks import Expectation, Taken, Verdict, help_taken
 from scalelab.course.find import RECORD
+from scalelab.course.remember import mark
 from tiny import load, save
 
 HINTS = ["What is asked?", "Which operator?", "`a + b`"]
@@ -49,7 +50,7 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "exercises")
     monkeypatch.delenv("SCALELAB_COURSE", raising=False)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    monkeypatch.setattr(_help, "results", {})
+    checks.verdicts.clear()
     monkeypatch.setattr(_help, "_noted", {})
     return tmp_path
 
@@ -118,9 +119,10 @@ def test_a_solution_waits_for_a_pass_or_a_plain_wish(said: Callable[..., str], c
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_a_pass_that_the_notebook_was_saved_with_counts(said: Callable[..., str], course: Path, passed: bool) -> None:
-    outputs = [{"output_type": "stream", "name": "stdout", "text": ["✓ it adds\n"]}]
-    failed = [{"output_type": "error", "ename": "CheckFailed", "evalue": "", "traceback": []}]
-    save(course / "exercises" / "01_tiny.ipynb", notebook(checked=outputs if passed else [*outputs, *failed]))
+    data = mark({}, Verdict("add", (Expectation("it adds", held=passed),)).as_data())
+    printed = {"output_type": "stream", "name": "stdout", "text": ["✓ it adds\n"]}
+    outputs: list[dict[str, object]] = [printed, {"output_type": "display_data", "data": data, "metadata": {}}]
+    save(course / "exercises" / "01_tiny.ipynb", notebook(checked=outputs))
     assert (SOLUTION in said(checks.solution, "add")) == passed
     assert note(course) == ({"add": Taken(0, "after a pass")} if passed else {})
 

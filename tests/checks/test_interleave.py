@@ -485,10 +485,10 @@ def test_threads_of_a_pool_end_without_a_word_to_the_log() -> None:
     log.addHandler(handler)
     try:
 
-        def left_behind() -> list[int]:
+        def left_behind() -> list[None]:
             pool = ThreadPoolExecutor(5)
             pools.append(pool)
-            return [future.result() for future in [pool.submit(abs, number) for number in range(9)]]
+            return [future.result() for future in [pool.submit(time.sleep, 1) for _ in range(9)]]
 
         pools: list[ThreadPoolExecutor] = []
         run = checks.interleave(left_behind)

@@ -483,7 +483,7 @@ class TestEndings:
             while True:
                 pass
 
-        monkeypatch.setattr(_run._Attempt, "_watch", stop)
+        monkeypatch.setattr(_run.Attempt, "_watch", stop)
         before = set(threading.enumerate())
         with pytest.raises(KeyboardInterrupt):
             checks.run(answer)

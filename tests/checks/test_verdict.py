@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
 import linecache
+import sys
 import textwrap
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from scalelab import checks
+from scalelab.checks import _verdict
 
 cells = 0
 
@@ -252,6 +255,174 @@ def test_coroutines_that_nobody_awaits_are_named_where_the_answer_fails(capsys: 
     assert words not in told(answer.replace("{}", "[2, 4, 6]"), capsys)
 
 
+DIRECT = """
+    with checks.verdict("square") as expect:
+        expect(square(3) == 9, "it squares", otherwise="It does not.", idea="no-power", saw=lambda: square(3))
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('tried', n)",
+        "import sys; print('tried', n, file=sys.stderr)",
+        "import threading; t = threading.Thread(target=print, args=('tried',)); t.start(); t.join()",
+    ],
+    ids=["print", "stderr", "thread"],
+)
+def test_what_a_function_prints_changes_nothing_if_it_is_right(body: str, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = f"def square(n):\n    {body}\n    return n * n"
+    assert told(answer, capfd, DIRECT) == "✓ it squares\n"
+    assert capfd.readouterr().err == ""
+    text = told(answer.replace("n * n", "n + n"), capfd, DIRECT)
+    assert text.startswith("✗ it squares\n  It does not.\n  Seen: 6\nYour code printed:\n  tried")
+
+
+def test_an_answer_that_is_stopped_still_shows_what_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout, sys.stderr
+    check = """
+        with checks.verdict("stopped") as expect:
+            expect(True, "it turns", otherwise="No.")
+            turn()
+    """
+    with pytest.raises(KeyboardInterrupt):
+        told("def turn():\n    print('turn 1')\n    raise KeyboardInterrupt", capsys, check)
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().out == "✓ it turns\nturn 1\n"
+
+
+def test_a_flood_of_prints_takes_little_room(capsys: pytest.CaptureFixture[str]) -> None:
+    check = """
+        with checks.verdict("flood") as expect:
+            flood()
+            expect(sys.stdout.tell() < 250_000, "little is kept", otherwise="All is.")
+            expect(False, "it fails", otherwise="As it should.")
+    """
+    text = told("import sys\ndef flood():\n    for _ in range(1000): print('x' * 1000)", capsys, check)
+    assert text.startswith("✓ little is kept\n")
+    assert len(text) < 5000
+
+
+def test_a_verdict_in_a_verdict_writes_where_the_outer_one_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with checks.verdict("outer") as expect:
+        with checks.verdict("inner") as within:
+            print("hidden")
+            within(True, "inside", otherwise="No.")
+        print("hidden, too")
+        expect(True, "outside", otherwise="No.")
+    assert capsys.readouterr().out == "✓ inside\n✓ outside\n"
+    assert [one.exercise for one in checks.verdicts[-2:]] == ["inner", "outer"]
+
+
+class TestData:
+    """The verdict as data: published once, printed from, and read by programs."""
+
+    def test_it_is_what_was_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        heard: list[checks.Verdict] = []
+        _verdict.listeners.append(heard.append)
+        try:
+            text = told("def square(n):\n    print('tried')\n    return n", capsys, DIRECT)
+        finally:
+            _verdict.listeners.remove(heard.append)
+        (verdict,) = heard
+        assert checks.verdicts[-1] is verdict
+        expectation = checks.Expectation("it squares", False, "It does not.", "3", "no-power")
+        assert verdict == checks.Verdict("square", (expectation,), ("tried\ntried",))
+        assert text == f"{verdict}\nsquare: not yet. The lines above that begin with ✗ say what is missing."
+
+    def test_it_survives_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for answer in ("def square(n): return n", "def square(n): return n / 0", "def square(n): return n * n"):
+            told(answer, capsys, DIRECT)
+            data = json.loads(json.dumps(checks.verdicts[-1].as_data()))
+            assert checks.Verdict.from_data(data) == checks.verdicts[-1]
+            assert data["passed"] == ("n * n" in answer)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"passed": True},
+            {"exercise": None},
+            {"printed": [1]},
+            {"never_awaited": "f"},
+            {"expectations": []},
+            {"expectations": [{}]},
+            {"expectations": [{"right": "it", "held": 0, "words": "", "seen": "", "idea": "", "detail": ""}]},
+            {"extra": 1},
+        ],
+        ids=str,
+    )
+    def test_other_data_are_refused(self, change: dict[str, Any]) -> None:
+        data = checks.Verdict("square", (checks.Expectation("it squares", False, "No."),)).as_data()
+        assert checks.Verdict.from_data(data).passed is False
+        with pytest.raises(ValueError, match="expected"):
+            checks.Verdict.from_data({"expectations": data["expectations"]})
+        if change == {"expectations": []}:
+            change |= {"passed": True}  # a check without an expectation has not passed
+        with pytest.raises(ValueError, match="expected"):
+            checks.Verdict.from_data(data | change)
+
+    def test_words_are_not_wrapped(self, capsys: pytest.CaptureFixture[str]) -> None:
+        words = "A sentence that is much longer than a line, because it goes on and on, and does not stop here yet."
+        check = DIRECT.replace('"It does not."', repr(words))
+        assert words not in told("def square(n): return n", capsys, check)
+        assert checks.verdicts[-1].expectations[0].words == words
+
+    def test_an_idea_is_known_by_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        by_condition = "lambda: checks.Idea('adds', 'You add.') if square(3) == 6 else 'Something else.'"
+        check = DIRECT.replace('"It does not."', by_condition)
+        for answer, idea in (("n + n", "adds"), ("n", "no-power")):
+            told(f"def square(n): return {answer}", capsys, check)
+            assert checks.verdicts[-1].expectations[0].idea == idea
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "raise checks.Unmet('it squares', checks.Idea('adds', 'You add.'))",
+            "checks.run(double, otherwise=checks.Idea('adds', 'You add.'))",
+            "checks.run(double, otherwise=lambda run: checks.Idea('adds', 'You add.'))",
+            "checks.interleave(raises, otherwise=checks.Idea('adds', 'You add.'))",
+        ],
+    )
+    def test_an_idea_of_an_answer_that_raises(self, body: str, capsys: pytest.CaptureFixture[str]) -> None:
+        answer = "def raises(): raise ValueError('so it is')\nasync def double(): raises()"
+        text = told(answer, capsys, f"with checks.verdict('idea') as expect:\n    {body}")
+        assert "  You add.\n" in text
+        (expectation,) = checks.verdicts[-1].expectations
+        assert (expectation.idea, expectation.words) == ("adds", "You add.")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            "def square(n):\n    print('✗ it squares'); print('  You add.')\n    return 0",
+            "def square(n): return 'You add.'",
+            "def square(n): raise ValueError('You add.')",
+            "def square(n): raise Exception('You add.')  # You add.",
+        ],
+        ids=["printed", "returned", "raised", "in its text"],
+    )
+    def test_an_idea_is_not_known_by_what_an_answer_says(self, answer: str, capsys: pytest.CaptureFixture[str]) -> None:
+        text = told(answer, capsys, DIRECT.replace(', idea="no-power"', ""))
+        assert "You add." in text
+        assert _verdict.recognised(checks.verdicts[-1].expectations, [("adds", "You add.")]) == []
+
+    def test_an_idea_is_known_by_the_words_of_its_author(self) -> None:
+        wrong = [("adds", "You  add\nthem."), ("other", "Something else.")]
+        held = checks.Expectation("a", True, "Something else.")
+        missed = checks.Expectation("b", False, "Look closer: You add them. Why?")
+        named = checks.Expectation("c", False, "Something else.", idea="third")
+        assert _verdict.recognised([held, missed, named, missed], wrong) == ["adds", "third"]
+
+    def test_an_answer_whose_process_ended(self, capsys: pytest.CaptureFixture[str]) -> None:
+        check = """
+            with checks.verdict("gone") as expect:
+                expect(False, "the first", otherwise="No.")
+                raise checks.AnswerEnded("It used up its time.", "timed out")
+        """
+        text = told("", capsys, check)
+        assert "✗ the answer is there until its check is over\n  It used up its time.\n" in text
+        assert checks.verdicts[-1].ended == "timed out"
+
+
 class TestAssemble:
     def test_lines_in_order(self) -> None:
         names = checks.assemble("async def answer():\n    return await asyncio.sleep(1, 5)", asyncio=asyncio)
@@ -284,7 +455,7 @@ class TestAssemble:
 def test_in_a_notebook() -> None:
     """In a real kernel, whose own loop is running: output is text alone, and a failure has no frames."""
     sources = [
-        "import asyncio, time, aiohttp\nfrom scalelab import checks",
+        "import asyncio, time, aiohttp, numpy\nfrom scalelab import checks",
         "async def fetch(url):\n"
         "    async with aiohttp.ClientSession() as session, session.get(url) as response:\n"
         "        print('asking', url)\n"
@@ -297,10 +468,14 @@ def test_in_a_notebook() -> None:
         "with checks.verdict('kernel') as expect:\n"
         "    expect(run.blocking == (), 'nothing blocks', otherwise='Something does.', saw=run.blocking[0].where)",
         "await asyncio.sleep(0.01, 'the loop of the kernel goes on')",
+        "def infinite(x):\n    print('here')\n    return numpy.array([x]) / 0\n"
+        "with checks.verdict('direct') as expect:\n"
+        "    expect(numpy.isinf(infinite(1.0))[0], 'it is infinite', otherwise='It is not.')",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     NotebookClient(notebook, allow_errors=True, timeout=120).execute()
-    passing, failing, after = (notebook.cells[number].outputs for number in (2, 3, 4))
+    passing, failing, after, direct = (notebook.cells[number].outputs for number in (2, 3, 4, 5))
+    assert [(output.name, output.text) for output in direct] == [("stdout", "✓ it is infinite\n")]
     assert [(output.name, output.text) for output in passing] == [("stdout", "✓ it takes 1.5 s\n")]
     assert failing[0].text == ("✗ nothing blocks\n  Something does.\n  Seen: line 4 of your cell: `time.sleep(1)`\n")
     sentence = "kernel: not yet. The lines above that begin with ✗ say what is missing."

@@ -14,7 +14,7 @@ import pytest
 from scalelab.cli import main
 from scalelab.course import doctor
 from scalelab.course.doctor import Finding, as_json, examine, show, well
-from scalelab.grading import kernels
+from scalelab.grading.judging import judge
 from scalelab.measure import interpreters
 from scalelab.services import external
 from scalelab.services.stores import COMPONENTS
@@ -145,14 +145,14 @@ def test_noise_is_measured_in_this_run() -> None:
 
 
 def test_the_sandbox_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.zygote, "missing", lambda: "Warm kernels do not start here: no namespaces.")
+    monkeypatch.setattr(judge, "sandbox_missing", lambda: "Answers' processes do not start here: no namespaces.")
     monkeypatch.setattr("scalelab.course.doctor.find_engine", lambda: ("", "install one"))
-    lacking = kernels.sandbox_finding()
+    lacking = judge.sandbox_finding()
     assert (lacking.found, "--no-sandbox" in lacking.get) == ("", True)
     if sys.platform == "linux":
-        assert lacking.get.startswith("Warm kernels do not start here: no namespaces. To grade without one")
-        monkeypatch.setattr(kernels.zygote, "missing", lambda: "")
-        assert kernels.sandbox_finding().found
+        assert lacking.get.startswith("Answers' processes do not start here: no namespaces. To grade without one")
+        monkeypatch.setattr(judge, "sandbox_missing", lambda: "")
+        assert judge.sandbox_finding().found
 
 
 def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:

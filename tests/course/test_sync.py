@@ -109,7 +109,7 @@ def test_the_checksums_are_those_of_nbgrader(synced: Course) -> None:
     } == {
         "intro": "bd4fa0ea06986ae07d27303a7cfcab40",
         "add": "a370b58da40680f81f0cbd2512d91a86",
-        "add-check": "808d0bd6d8b74442ec0fb36964f3ca0f",
+        "add-check": "f31dfe19938078eacc24725065412b0f",
     }
 
 
@@ -241,7 +241,7 @@ FAILING = {
         "exercise add, its solution: failed with",
     ),
     "a check that prints nothing": (
-        'got = add(-4, 9)\nverdict(got == 5, "-4 and 9 are 5", "The sign is lost.")',
+        'got = add(-4, 9)\nverdict("add", got == 5, "-4 and 9 are 5", "The sign is lost.")',
         "pass",
         "nothing",
     ),

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from scalelab._help import take_hint
-from scalelab.checks import Taken, help_taken
+from scalelab.checks import Expectation, Taken, Verdict, help_taken
 from scalelab.cli import main
 from scalelab.course import watch
 from scalelab.course.answers_as_text import BadText, answers_in, as_text, tasks, text_with
@@ -27,7 +27,7 @@ from scalelab.course.find import Course
 from scalelab.course.notebooks import student, text_of, written
 from scalelab.course.standing import PASSED, TRIED, standings
 from scalelab.course.updating import released
-from scalelab.course.watch import Files, NoNotebook, find_notebook
+from scalelab.course.watch import Files, NoNotebook, Result, find_notebook
 from scalelab.course.workspace import Workspace
 from scalelab.course.workspace_progress import rows
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
@@ -210,7 +210,7 @@ class TestInStep:
 
     def test_what_a_check_showed_never_overwrites_a_save(self, files: Files) -> None:
         save_answer(files.path, "last", "answer = 9")
-        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": "old"}]})
+        files.show({"add": Result(True, "old", "old")})
         assert answers_of(files.path)["last"] == "answer = 9"
         assert files.saved()
 
@@ -218,7 +218,8 @@ class TestInStep:
         release = released(load(files.path))
         save_answer(files.text, "add", RIGHT["add"])
         files.saved()
-        files.show({"add": [{"output_type": "stream", "name": "stdout", "text": ["✓ 2 and 3 are 5\n"]}]})
+        verdict = Verdict("add", (Expectation("2 and 3 are 5", held=True),))
+        files.show({"add": Result(True, "✓ 2 and 3 are 5", "✓ 2 and 3 are 5\n", verdict=verdict.as_data())})
         assert standings(load(files.path), release)[0].state == PASSED
         save_answer(files.text, "add", "def add(a, b):\n    return b + a")
         files.saved()
@@ -269,7 +270,7 @@ def test_once_says_how_the_answers_stand(notebook: Path, capsys: pytest.CaptureF
     assert main(["watch", "01", "--once"]) == 1
     text = capsys.readouterr().out
     assert text.startswith("01_tiny.ipynb: 0 of 4 exercises passed  ✗✗✗✗\n\nadd: Add two numbers\n\n")
-    assert "✗ 2 and 3 are 5\nYou subtract." in text
+    assert "✗ 2 and 3 are 5\n  You subtract." in text
     for name, answer in ANSWERS.items():
         save_answer(notebook, name, answer)
     assert main(["watch", "01", "--once"]) == 0

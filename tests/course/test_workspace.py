@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from scalelab._help import RAN
 from scalelab.cli import main
 from scalelab.course.exercises import read_set
 from scalelab.course.find import Course, CourseNotFound, find_course
 from scalelab.course.lock import free
 from scalelab.course.notebooks import student, written
 from scalelab.course.placing import prepare, reset
-from scalelab.course.remember import RAN, digest
+from scalelab.course.remember import digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
 from scalelab.course.workspace import (
@@ -30,7 +31,7 @@ from scalelab.course.workspace import (
     workspace_folder,
 )
 from scalelab.course.workspace_progress import rows
-from tiny import RIGHT, SLUG, cell, change, edited, load, source, tiny_course
+from tiny import RIGHT, SLUG, cell, change, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"
 
@@ -65,11 +66,8 @@ def answer(workspace: Workspace, *names: str, ran: bool = True) -> None:
     def edit(notebook: dict[str, object]) -> None:
         for name in names:
             cell(notebook, name).update(source=RIGHT[name], execution_count=1)
-            outputs = [{"output_type": "stream", "name": "stdout", "text": "✓ good\n"}]
-            if ran:
-                data = {RAN: {name: digest(RIGHT[name])}}
-                outputs.append({"output_type": "display_data", "metadata": {}, "data": data})  # type: ignore[dict-item]
-            cell(notebook, f"{name}-check").update(outputs=outputs, execution_count=2)
+            stream, mark = check_outputs(name, RIGHT[name])
+            cell(notebook, f"{name}-check").update(outputs=[stream, mark] if ran else [stream], execution_count=2)
 
     edited(workspace.root / EXERCISES, edit)
 
@@ -288,7 +286,12 @@ def test_where_a_student_stands_is_told_from_the_work(course: Course, workspace:
     assert states(course, workspace)["add"] == "tried"
     assert notes(workspace)["add"] == "changed since it passed; run the answer and its check again"
 
+    # Only the verdict says whether a check passed, whatever is printed.
     edited(path, lambda notebook: cell(notebook, "ordered-check")["outputs"][0].update(text="✓ one\n✗ two\n"))
+    assert states(course, workspace)["ordered"] == "passed"
+    failed = check_outputs("ordered", RIGHT["ordered"], passed=False)
+    failed[0]["text"] = "✓ all is well\n"
+    edited(path, lambda notebook: cell(notebook, "ordered-check").update(outputs=failed))
     assert notes(workspace)["ordered"] == "its check says what is missing"
 
     edited(path, lambda notebook: cell(notebook, "last").update(source="answer = 10"))
@@ -296,7 +299,10 @@ def test_where_a_student_stands_is_told_from_the_work(course: Course, workspace:
 
     answer(workspace, "mend", ran=False)
     assert states(course, workspace)["mend"] == "tried"
-    assert notes(workspace)["mend"].startswith("its check passed elsewhere")
+    assert notes(workspace)["mend"].startswith("its check ran elsewhere")
+    earlier = {"output_type": "display_data", "metadata": {}, "data": {RAN: {"mend": digest(RIGHT["mend"])}}}
+    edited(path, lambda notebook: cell(notebook, "mend-check").update(outputs=[earlier]))
+    assert notes(workspace)["mend"].startswith("its check ran elsewhere")
 
     answer(workspace, "add")
     edited(path, lambda notebook: cell(notebook, "add-check").update(source="print('✓ good')"))

@@ -11,6 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from tornado.web import HTTPError
 
+from scalelab._help import RAN
 from scalelab.course import progress_here, remember
 from scalelab.course.contents import CourseContents
 from scalelab.course.exercises import read_set
@@ -18,11 +19,11 @@ from scalelab.course.find import Course
 from scalelab.course.notebooks import student, written
 from scalelab.course.placing import prepare
 from scalelab.course.progress_here import SESSION, NotInAWorkspace, progress
-from scalelab.course.remember import RAN, digest
+from scalelab.course.remember import digest
 from scalelab.course.updating import PROGRESS, source_of
 from scalelab.course.workspace import START, Workspace
 from scalelab.course.workspace_contents import WorkspaceContents
-from tiny import RIGHT, SLUG, cell, edited, load, source, tiny_course
+from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"
 
@@ -50,9 +51,7 @@ def contents(course: Course, workspace: Workspace) -> WorkspaceContents:
 def passed(notebook: dict[str, Any]) -> None:
     """Answer an exercise, and let its check have passed."""
     cell(notebook, "add").update(source=RIGHT["add"])
-    mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: {"add": digest(RIGHT["add"])}}}
-    stream = {"output_type": "stream", "name": "stdout", "text": "✓ good\n"}
-    cell(notebook, "add-check").update(outputs=[stream, mark], execution_count=2)
+    cell(notebook, "add-check").update(outputs=check_outputs("add", RIGHT["add"]), execution_count=2)
 
 
 def shown(notebook: Any) -> str:
@@ -119,13 +118,14 @@ def test_a_kernel_says_of_which_answer_a_pass_is(
     shell.run_cell("def add(a, b): return a - b", cell_id="add")
     shell.run_cell(check, cell_id="add-check")
     progress()
-    assert published == []
+    assert published[-1][RAN]["verdict"]["expectations"][0]["words"] == "You subtract."
     assert "| ◐ | Add two numbers | 0 of 1 | its check says what is missing |" in said[-1]
 
     shell.run_cell(RIGHT["add"], cell_id="add")
     shell.run_cell(check, cell_id="add-check")
     progress()
-    assert published[-1][RAN]["add"] == digest(RIGHT["add"] + "\n")
+    assert published[-1][RAN]["ran"]["add"] == digest(RIGHT["add"] + "\n")
+    assert published[-1][RAN]["verdict"]["passed"] is True
     assert "| ● | Add two numbers | 1 of 1 |  |" in said[-1]
 
     shell.run_cell(f"{RIGHT['add']}  # again", cell_id="add")

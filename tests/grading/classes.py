@@ -10,13 +10,16 @@ from __future__ import annotations
 import copy
 import platform
 import random
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalelab.course.exercises import Exercise, ExerciseSet
+from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
+from scalelab.course.find import Course
 from scalelab.course.notebooks import Notebook, student, written
+from scalelab.grading import Grade, QuestionGrade
+from scalelab.grading.judging.results import FAILED, PASSED, RAISED, TIMED_OUT
 
 RIGHT = "right"
 WRONG = "wrong"
@@ -30,6 +33,14 @@ HONEST: Mapping[str, float] = {RIGHT: 0.70, WRONG: 0.15, UNTOUCHED: 0.05, BLANK:
 
 UNFINISHED = "raise NotImplementedError('to do')\n"
 NEVER_ENDS = "while True:\n    pass\n"
+STATES: Mapping[str, Container[str]] = {
+    UNTOUCHED: {FAILED, RAISED},
+    BLANK: {MISSING},
+    RAISES: {RAISED},
+    MISSING: {MISSING},
+    ENDLESS: {TIMED_OUT},
+}
+"""The states of answers that earn nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,43 @@ def hand_in(
         path.write_text(text, encoding="utf-8", newline="\n")
         papers.append(Paper(name, path, answers))
     return papers
+
+
+def hand_in_course(
+    course: Course,
+    folder: Path,
+    students: int,
+    *,
+    seed: int,
+    shares: Mapping[str, float] = HONEST,
+    endless: float = 0.0,
+) -> dict[str, list[Paper]]:
+    """Write a class's submissions to every set of a course as `hand_in` does; return them by set."""
+    sets = map(read_set, sources(course))
+    return {
+        one.slug: hand_in(one, folder, students, seed=seed + number, shares=shares, endless=endless)
+        for number, one in enumerate(sets)
+    }
+
+
+def not_as_made(papers: Iterable[Paper], grades: Iterable[Grade]) -> list[str]:
+    """Return which answers of a class were not graded as they were made: by their state, points and wrong idea."""
+    by_student = {grade.student: {one.exercise: one for one in grade.questions} for grade in grades}
+    faults = []
+    for paper in papers:
+        for exercise, answer in paper.answers.items():
+            one = by_student.get(paper.student, {}).get(exercise)
+            if one is None or not _as_made(answer, one):
+                faults.append(f"{paper.student} {exercise}: {answer.kind} {answer.idea}: {one}")
+    return faults
+
+
+def _as_made(answer: Answer, one: QuestionGrade) -> bool:
+    if answer.kind == RIGHT:
+        return (one.state, one.points) == (PASSED, one.max)
+    if answer.kind == WRONG:  # it passes one of its checks at most, which say what is wrong
+        return one.points is not None and one.points < one.max and answer.idea in one.ideas
+    return one.points == 0 and one.state in STATES[answer.kind]
 
 
 def notebook(exercises: ExerciseSet, answers: Mapping[str, str | None]) -> Notebook:

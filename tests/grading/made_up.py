@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import random
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from scalelab.checks import Expectation, Verdict
+from scalelab.course.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG, Answer
 from scalelab.course.notebooks import text_of
-from scalelab.grading.judge import DIED, FAILED, NOT_JUDGED, PASSED, RAISED, SET_ASIDE, TIMED_OUT
+from scalelab.grading.judging.results import (
+    ENDED,
+    FAILED,
+    NOT_JUDGED,
+    PASSED,
+    RAISED,
+    TIMED_OUT,
+    CheckResult,
+    Result,
+)
 from scalelab.grading.merge import Question, Reference, read_reference
-from scalelab.grading.report import Grade, QuestionGrade
+from scalelab.grading.report import Grade, QuestionGrade, grade_of
+from scalelab.grading.submissions import Submission
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SLUGS = ("01_measuring", "02_laws", "06_gil", "08_asyncio", "09_caching")
-TRACEBACK = """\
----------------------------------------------------------------------------
-KeyError                                  Traceback (most recent call last)
-Cell In[4], line 6
-      4 session = aiohttp.ClientSession()
-      5 pages = {}
-----> 6 print(pages["/item/3"])
-
-KeyError: '/item/3'"""
-STATES = {
-    RAISED: TRACEBACK,
-    TIMED_OUT: "The answer ran longer than 30 s.",
-    DIED: "The hidden check ended its kernel.",
-    NOT_JUDGED: "No kernel could be started. OSError: [Errno 28] No space left on device: '/srv/grader/run'",
-    SET_ASIDE: "line 3 reads the frames of its callers (`sys._getframe`)",
-    "missing": "The answer cell is not in the notebook.",
-    "duplicated": "2 different cells hold this answer; one is due: keep it, remove the others.",
+REASONS = {
+    RAISED: "KeyError: '/item/3'\nIt was raised in line 6 of your cell: `print(pages[\"/item/3\"])`",
+    TIMED_OUT: "It used more than 10 s of processor time, and was stopped.",
+    ENDED: "Its process ended.",
+    NOT_JUDGED: "No process could be started. OSError: [Errno 28] No space left on device: '/srv/grader/run'",
 }
+NO_ANSWER = {
+    MISSING: "The answer cell is not in the notebook.",
+    DUPLICATED: "2 different cells hold this answer; one is due: keep it, remove the others.",
+}
+STATES = REASONS | NO_ANSWER
+WITHOUT_RESULT = {*NO_ANSWER, AMBIGUOUS, TOO_LONG}
 MADE_WITH = {"scalelab": "0.1.0", "python": "3.12.8", "grader": "0123456789abcdef", "timeout": "30", "sandbox": "yes"}
 # Text that must stay text: markup, formulas, controls, and letters that no file can hold.
 HOSTILE = (
@@ -54,59 +59,51 @@ def reference(slug: str) -> Reference:
     return read_reference(SOLUTIONS / f"{slug}.ipynb")
 
 
-def question_grade(question: Question, state: str, visible: bool = False, hidden: bool = False) -> QuestionGrade:
-    """Return a grade of this state; where the visible check failed, with words for the first wrong idea."""
-    undecided = state in {NOT_JUDGED, SET_ASIDE}
-    visible_points, hidden_points = question.visible_points * visible, question.hidden_points * hidden
-    idea, message = question.wrong[0]
-    feedback = STATES.get(state, "")
-    if state == FAILED and not visible:
-        feedback = f"{check_output(question, message)}\n{question.exercise}: not yet. " + (
-            "The lines above that begin with ✗ say what is missing."
-        )
-    return QuestionGrade(
-        exercise=question.exercise,
-        state=state,
-        points=None if undecided else visible_points + hidden_points,
-        max=question.points,
-        visible_points=visible_points,
-        hidden_points=hidden_points,
-        feedback=feedback,
-        hidden_feedback=(message,) if state == FAILED and visible else (),
-        ideas=(idea,) if state == FAILED else (),
-        seconds=0.4,
-    )
+def visible_verdict(question: Question, message: str = "") -> Verdict:
+    """Return the verdict of the visible check; with a message, that of an answer that fails with it."""
+    rights = [line.removeprefix("✓ ") for line in text_of(question.visible["outputs"][0]["text"]).splitlines()]
+    expectations = [Expectation(right, held=True) for right in rights]
+    if message:
+        words = f"You are close: {message} And a sentence that is long enough to be wrapped, as the checks wrap theirs."
+        place = min(1, len(rights) - 1)
+        expectations[place] = Expectation(rights[place], held=False, words=words, seen="[1, 2, 3]")
+    return Verdict(question.exercise, tuple(expectations))
 
 
-def check_output(question: Question, message: str) -> str:
-    """Return what the visible check prints for an answer whose second expectation does not hold."""
-    lines = text_of(question.visible["outputs"][0]["text"]).splitlines()
-    at = min(1, len(lines) - 1)
-    words = f"You are close: {message} And a sentence that is long enough to be wrapped, as the checks wrap theirs."
-    under = textwrap.fill(words, 92, initial_indent="  ", subsequent_indent="  ")
-    lines[at] = lines[at].replace("✓", "✗") + f"\n{under}\n  Seen: [1, 2, 3]"
-    return "\n".join(lines)
+def hidden_verdict(question: Question, message: str = "") -> Verdict:
+    """Return the verdict of the hidden check; with a message, that of an answer that fails with it."""
+    return Verdict(question.exercise, (Expectation("it works on other inputs", not message, message, "a secret"),))
+
+
+def result_of(question: Question, state: str, visible: bool = False, hidden: bool = False, idea: int = 0) -> Result:
+    """Return the result of judging an answer; a check that failed has recognised the wrong idea of this number."""
+    _, message = question.wrong[idea]
+    checks = [CheckResult(), CheckResult()]
+    if state in {PASSED, FAILED}:
+        checks = [
+            CheckResult(visible, visible_verdict(question, "" if visible else message)),
+            CheckResult(hidden, hidden_verdict(question, "" if hidden or not visible else message)),
+        ]
+    printed = "asked for 2 pages\n" if state == RAISED else ""
+    return Result(state, REASONS.get(state, ""), *checks, printed, seconds=0.4)
 
 
 def grade_of_states(one: Reference, states: Sequence[str], student: str = "ann") -> Grade:
     """Return a grade whose questions have these states in turn; `passed` and `failed` in the ways there are."""
     ways = {PASSED: (True, True), FAILED: (False, False), "hidden failed": (True, False)}
-    questions = tuple(
-        question_grade(question, FAILED if state == "hidden failed" else state, *ways.get(state, (False, False)))
-        for question, state in zip(one.questions, [*states, *[PASSED] * len(one.questions)], strict=False)
-    )
-    return Grade(
-        student=student,
-        exercises=one.slug,
-        file=f"{student}/{one.slug}.ipynb",
-        questions=questions,
-        answers_digest="0" * 64,
-        reference_digest=one.digest,
-        submitted=1_763_800_000.5,
-        seconds=round(sum(question.seconds for question in questions), 3),
-        notes=(),
-        made_with=MADE_WITH,
-    )
+    answers, results = {}, {}
+    for question, state in zip(one.questions, [*states, *[PASSED] * len(one.questions)], strict=False):
+        if state in WITHOUT_RESULT:
+            answers[question.exercise] = Answer(None, NO_ANSWER.get(state, "No answer."), state)
+        else:
+            answers[question.exercise] = Answer("pass")
+            name = FAILED if state == "hidden failed" else state
+            results[question.exercise] = result_of(question, name, *ways.get(state, (False, False)))
+    file = f"{student}/{one.slug}.ipynb"
+    submission = Submission(Path(file), file, student, one.slug, 1_763_800_000.5)
+    seconds = sum(result.seconds for result in results.values())
+    grade = grade_of(one, submission, answers, results, seconds=seconds, made_with=MADE_WITH)
+    return replace(grade, answers_digest="0" * 64)
 
 
 def hostile(grade: Grade) -> Grade:
@@ -114,7 +111,15 @@ def hostile(grade: Grade) -> Grade:
     text = "\n".join(HOSTILE)
     questions = tuple(
         replace(
-            question, feedback=f"{question.feedback}\n{text}", hidden_feedback=(*question.hidden_feedback, *HOSTILE)
+            question,
+            feedback=f"{question.feedback}\n{text}",
+            reason=text if question.reason else "",
+            expectations=tuple(
+                one if one.held else replace(one, seen=text, detail=text) for one in question.expectations
+            ),
+            never_awaited=HOSTILE,
+            printed=text,
+            hidden_feedback=(*question.hidden_feedback, *HOSTILE),
         )
         for question in grade.questions
     )
@@ -127,7 +132,7 @@ def class_of(one: Reference, size: int, seed: int = 1) -> list[Grade]:
     grades = []
     for number in range(size):
         skill = chance.betavariate(2.5, 1.5)
-        questions = [_answered(question, place, skill, chance) for place, question in enumerate(one.questions)]
+        questions = [_answered(one, question, place, skill, chance) for place, question in enumerate(one.questions)]
         grade = grade_of_states(one, [], f"student-{number:04}")
         seconds = round(sum(question.seconds for question in questions), 3)
         notes = ("1 answer was found by its text, because its cell had lost its id.",) if chance.random() < 0.1 else ()
@@ -135,14 +140,15 @@ def class_of(one: Reference, size: int, seed: int = 1) -> list[Grade]:
     return grades
 
 
-def _answered(question: Question, place: int, skill: float, chance: random.Random) -> QuestionGrade:
+def _answered(one: Reference, question: Question, place: int, skill: float, chance: random.Random) -> QuestionGrade:
     accident = chance.random()
     seconds = round(chance.lognormvariate(-1.2, 0.6), 3)
+    alone = replace(one, questions=(question,))
     if accident < 0.04:
         state = chance.choice(list(STATES))
-        return replace(question_grade(question, state), seconds=30.1 if state == TIMED_OUT else seconds)
+        return replace(grade_of_states(alone, [state]).questions[0], seconds=30.1 if state == TIMED_OUT else seconds)
     if chance.random() < skill * (1.15 - 0.09 * place):
-        return replace(question_grade(question, PASSED, True, True), seconds=seconds)
-    visible = chance.random() < 0.25
+        return replace(grade_of_states(alone, [PASSED]).questions[0], seconds=seconds)
+    state = "hidden failed" if chance.random() < 0.25 else FAILED
     idea, _ = question.wrong[min(int(chance.expovariate(1.1)), len(question.wrong) - 1)]
-    return replace(question_grade(question, FAILED, visible, False), ideas=(idea,), seconds=seconds)
+    return replace(grade_of_states(alone, [state]).questions[0], ideas=(idea,), seconds=seconds)

@@ -117,18 +117,9 @@ def test_nbval_alone_gives_the_points_that_we_give(tiny: Course, exercises: Exer
 
 def test_the_benchmark_runs(course: Course, tiny: Course) -> None:
     script = course.root / "benchmarks" / "grading.py"
-    options = [
-        "--course",
-        str(tiny.root),
-        "--set",
-        "01_tiny",
-        "--students=2",
-        "--rounds=1",
-        "--only=scalelab",
-        "--scale=2",
-    ]
+    options = ["--sets=01_tiny", "--students=2", "--rounds=1", "--only=scalelab", "--class=2", "--timeout=2"]
     run = subprocess.run(
-        [sys.executable, str(script), *options],
+        [sys.executable, str(script), "--course", str(tiny.root), *options],
         cwd=tiny.root,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
@@ -137,5 +128,7 @@ def test_the_benchmark_runs(course: Course, tiny: Course) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert re.search(r"^scalelab +\d+\.\d s ", run.stdout, re.MULTILINE), run.stdout
-    assert re.search(r"^2 submissions: .* a minute; memory at most [1-9]\d+ MiB", run.stdout, re.MULTILINE), run.stdout
+    assert re.search(r"^01_tiny( +\d+\.\d\d){2} +\d+( +\d+\.\d\d){2}$", run.stdout, re.MULTILINE), run.stdout
+    assert "\n8 of 8 answers graded as they were made\n" in run.stdout
+    assert re.search(r"^\d+ s, .* memory at most [1-9]\d+ MiB", run.stdout, re.MULTILINE), run.stdout
+    assert max(map(len, run.stdout.splitlines())) <= 120

@@ -20,11 +20,11 @@ from scalelab.course.find import Course
 from scalelab.course.notebooks import written
 from scalelab.grading import BadInput, Summary, cluster, grade
 from scalelab.grading.cluster import ClusterFailed
-from scalelab.grading.judge import PASSED
+from scalelab.grading.judging.fork_server import sandbox_missing
+from scalelab.grading.judging.results import PASSED, CheckResult, Result
+from scalelab.grading.judging.session import Stopped
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import read_reference
-from scalelab.grading.nbval_run import Stopped
-from scalelab.grading.zygote import missing
 from tiny import FOLDER, cell, keep_exercises, load, quiet_sync, reference_path, save, student_path, tiny_course
 
 ADD = "def add(a, b):\n    return a + b"
@@ -86,7 +86,7 @@ class Class:
     root: Path
 
     def grade(self, out: str, **settings: Any) -> Summary:
-        settings = {"sandbox": not missing(), "timeout": 60.0, "report": lambda line: None} | settings
+        settings = {"sandbox": not sandbox_missing(), "timeout": 10.0, "report": lambda line: None} | settings
         return grade(self.root / "submissions", self.root / out, course=self.course, **settings)
 
     def grades(self, out: str) -> dict[str, Any]:
@@ -162,11 +162,13 @@ def workers(address: str) -> int:
 
 
 def at_once() -> Callable[[str], str]:
-    """Return what passes every answer, in a worker that has no kernels."""
+    """Return what passes every answer, in a worker that starts no process."""
+    passed = Result(PASSED, visible=CheckResult(passed=True), hidden=CheckResult(passed=True)).as_data()
 
     def judge_here(task: str) -> str:
-        passed = {"state": "passed", "visible": True, "hidden": True, "said": ["", ""]}
-        return json.dumps(dict.fromkeys(json.loads(task)["answers"], passed))
+        return json.dumps(
+            [(number, dict.fromkeys(answers, passed)) for number, answers in enumerate(json.loads(task)["submissions"])]
+        )
 
     return judge_here
 
@@ -236,7 +238,7 @@ def test_workers_with_another_grader_are_refused(
 
 def task(**parts: Any) -> dict[str, Any]:
     reference = read_reference(FOLDER / "golden" / "reference.ipynb")
-    given = {"reference": written(reference.notebook), "answers": {}, "timeout": 5.0, "sandbox": False}
+    given = {"reference": written(reference.notebook), "submissions": [{}], "timeout": 5.0, "sandbox": False}
     return given | {"made_with": cluster._identity()} | parts
 
 
@@ -262,7 +264,7 @@ def test_the_hand_of_a_worker_answers_line_by_line_and_ends_with_its_input() -> 
     first, second, third = map(json.loads, done.stdout.splitlines())
     assert first["fatal"] is False
     assert first["error"].startswith("JSONDecodeError")
-    assert second == {"verdicts": {}}
+    assert second == {"results": [[0, {}]]}
     assert third["fatal"] is True
     assert "is no reference" in third["error"]
 
@@ -303,10 +305,10 @@ def test_waiting_ends_when_it_is_told_to() -> None:
 
 def test_a_task_is_judged_as_here(one: Class) -> None:
     reference = read_reference(reference_path(one.course))
-    given = {"reference": written(reference.notebook), "answers": {"add": ADD}, "sandbox": not missing()}
+    given = {"reference": written(reference.notebook), "submissions": [{"add": ADD}], "sandbox": not sandbox_missing()}
     try:
-        found = json.loads(cluster.judge_here(json.dumps(task(**given))))
+        ((number, found),) = json.loads(cluster.judge_here(json.dumps(task(**given))))
     finally:
         while cluster._idle:
             cluster._idle.pop().close()
-    assert found["add"]["state"] == PASSED
+    assert (number, found["add"]["state"]) == (0, PASSED)

@@ -20,8 +20,9 @@ import pytest
 from scalelab.cli import REFUSED, main
 from scalelab.course.doctor import find_engine
 from scalelab.course.find import Course
-from scalelab.grading import batch, container, kernels, zygote
-from scalelab.grading.kernels import NoSandbox
+from scalelab.grading import batch, container
+from scalelab.grading.judging import judge
+from scalelab.grading.judging.judge import NoSandbox
 from scalelab.grading.sandbox import DENIED
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
@@ -132,7 +133,18 @@ def test_the_same_command_runs_inside_and_reaches_nothing_else(
     status = grade(
         small,
         tmp_path,
-        *("--jobs", "3", "--timeout", "7.5", "--again", "--roster", str(roster), "--canvas-id", "08_asyncio=12"),
+        *(
+            "--jobs",
+            "3",
+            "--timeout",
+            "7.5",
+            "--again",
+            "--keep-notebooks",
+            "--roster",
+            str(roster),
+            "--canvas-id",
+            "08_asyncio=12",
+        ),
     )
     assert status == 0
     command = run_of(asked)
@@ -157,7 +169,15 @@ def test_the_same_command_runs_inside_and_reaches_nothing_else(
     ]
     assert after == [
         *("--course", str(small.root.resolve()), "grade", str(folder / "submissions"), "--out", str(folder / "grades")),
-        *("--timeout=7.5", "--again", "--jobs=3", "--canvas-id=08_asyncio=12", "--roster", str(roster.resolve())),
+        *(
+            "--timeout=7.5",
+            "--again",
+            "--keep-notebooks",
+            "--jobs=3",
+            "--canvas-id=08_asyncio=12",
+            "--roster",
+            str(roster.resolve()),
+        ),
     ]
 
 
@@ -331,16 +351,16 @@ container.grade_in_container(sys.argv[1], Course(Path(sys.argv[2])), Path(sys.ar
 
 def test_doctor_says_which_way_grading_has(engines: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(zygote, "missing", lambda: "")
+    monkeypatch.setattr(judge, "sandbox_missing", lambda: "")
     engines()
-    assert kernels.sandbox_finding().found == "kernels start in one"
-    monkeypatch.setattr(zygote, "missing", lambda: "Refused here.")
-    lacking = kernels.sandbox_finding()
+    assert judge.sandbox_finding().found == "answers' processes start in one"
+    monkeypatch.setattr(judge, "sandbox_missing", lambda: "Refused here.")
+    lacking = judge.sandbox_finding()
     assert lacking.found == ""
     assert lacking.get.startswith("Refused here. To grade without one")
     assert lacking.get.endswith("--no-sandbox; in a container: install Docker or Podman")
     engines("podman")
-    assert kernels.sandbox_finding().found == "in a container of podman's"
+    assert judge.sandbox_finding().found == "in a container of podman's"
 
 
 @pytest.mark.skipif(container.BASE not in os.environ, reason=f"{container.BASE} names no image to build on")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_up import class_of, grade_of_states, hostile, reference
 
 from scalelab.grading.exports import Export, canvas_csv, moodle_csv, nbgrader_csv, questions_csv
-from scalelab.grading.judge import FAILED, NOT_JUDGED, SET_ASIDE
+from scalelab.grading.judging.results import FAILED, NOT_JUDGED
 from scalelab.grading.legible import spreadsheet_safe
 from scalelab.grading.merge import Reference
 from scalelab.grading.report import Grade
@@ -47,8 +47,8 @@ def two(asyncio_set: Reference) -> list[Grade]:
 
 @pytest.fixture
 def with_open(asyncio_set: Reference, two: list[Grade]) -> list[Grade]:
-    """Two final grades, and two that wait for a person."""
-    return [*two, *(grade_of_states(asyncio_set, [state], state) for state in (SET_ASIDE, NOT_JUDGED))]
+    """Two final grades, and one of which a question was not judged."""
+    return [*two, grade_of_states(asyncio_set, [NOT_JUDGED], "cem")]
 
 
 def rows(export: Export) -> list[list[str]]:
@@ -126,9 +126,9 @@ def test_moodle_takes_the_submissions_name_for_the_user_name_where_there_is_no_r
 
 def test_a_total_that_is_not_final_is_in_no_export(with_open: list[Grade]) -> None:
     for export in (nbgrader_csv(with_open), canvas_csv(with_open), moodle_csv(with_open)):
-        assert set(export.left_out) == {SET_ASIDE, NOT_JUDGED}
-        assert "not final" in export.left_out[SET_ASIDE]
-        assert SET_ASIDE not in export.text
+        assert set(export.left_out) == {"cem"}
+        assert "not final" in export.left_out["cem"]
+        assert "cem" not in export.text
         assert "ann" in export.text
 
 
@@ -145,9 +145,9 @@ def test_questions_have_a_row_each_and_open_points_are_empty(with_open: list[Gra
         *("student", "exercises", "question", "state", "points", "max", "visible_points", "hidden_points"),
         *("seconds", "ideas"),
     ]
-    assert len(found["student"]) == 4 * 8
+    assert len(found["student"]) == 3 * 8
     by_state = {state: points for state, points in zip(found["state"], found["points"], strict=True) if points == ""}
-    assert set(by_state) == {SET_ASIDE, NOT_JUDGED}
+    assert set(by_state) == {NOT_JUDGED}
     assert found["ideas"][0] == with_open[0].questions[0].ideas[0]
 
 

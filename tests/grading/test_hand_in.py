@@ -12,16 +12,16 @@ from scalelab.checks import Taken
 from scalelab.cli import main
 from scalelab.course.find import Course
 from scalelab.course.placing import prepare
-from scalelab.course.remember import RAN, digest
 from scalelab.course.standing import standings
 from scalelab.course.updating import PROGRESS, released, source_of
 from scalelab.course.workspace import Workspace
 from scalelab.grading import Grade, grade, hand_in
 from scalelab.grading.hand_in import Checked, NotToHandIn, submit_check
-from tiny import RIGHT, SLUG, cell, edited, load, quiet_sync, tiny_course
+from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, quiet_sync, tiny_course
 
 FORGED = "def count(word):\n    return 'whatever you like'"
 HELPED = "async def ordered(jobs):\n    return await helper(jobs)"
+OWN = "`helper` stands in a cell of your own: move it into the answer. Answers alone are graded."
 FLOOD = "x" * 3_000_000
 
 
@@ -53,8 +53,7 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> HandedIn:
         cell(data, "ordered").update(source=HELPED)
         cell(data, "mend").update(source=FORGED)
         for name, source in (("ordered", HELPED), ("mend", FORGED)):
-            mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: {name: digest(source)}}}
-            cell(data, f"{name}-check").update(outputs=[printed("✓ all is well\n"), mark], execution_count=9)
+            cell(data, f"{name}-check").update(outputs=check_outputs(name, source), execution_count=9)
         own = "async def helper(jobs):\n    return await asyncio.gather(*jobs)"
         data["cells"].append({"cell_type": "code", "id": "own", "metadata": {}, "source": own, "outputs": []})
 
@@ -75,9 +74,11 @@ def printed(text: str) -> dict[str, str]:
 
 def test_the_grader_gives_the_points_that_were_said(handed_in: HandedIn) -> None:
     assert handed_in.checked.points == {"add": 1, "last": 0, "ordered": 0, "mend": 0}
-    assert {one.exercise: one.visible_points for one in handed_in.grade.questions} == handed_in.checked.points
+    questions = {one.exercise: one for one in handed_in.grade.questions}
+    assert {name: one.visible_points for name, one in questions.items()} == handed_in.checked.points
     assert handed_in.grade.answers_digest == handed_in.checked.checksum
     assert handed_in.grade.notes == ()
+    assert OWN in questions["ordered"].reason
 
 
 def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: HandedIn) -> None:
@@ -85,7 +86,8 @@ def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: Ha
     assert "  ✓ add: 1 of 1." in said
     assert "  ○ last: 0 of 1. Not answered yet." in said
     assert "  ✗ ordered: 0 of 2." in said
-    assert "`helper` stands in a cell of your own: move it into the answer ordered." in said
+    assert OWN in said
+    assert "name 'helper' is not defined" in said
     assert "In your notebook its check passed. Something that ran there is missing here" in said
     assert "\n1 of 5 points by the checks that you see." in said
     assert f"Hand in {handed_in.checked.file}" in said

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 import pytest
 from made_up import STATES, class_of, grade_of_states, hostile, reference
 
-from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, TIMED_OUT
+from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, TIMED_OUT
 from scalelab.grading.junit import junit_xml
 from scalelab.grading.merge import Reference
 from scalelab.grading.report import Grade
@@ -34,7 +34,6 @@ RULES = {
     ),
     "failure": ({"type", "message"}, set[str]()),
     "error": ({"type", "message"}, set[str]()),
-    "skipped": ({"type", "message"}, set[str]()),
 }
 SUREFIRE_TIME = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?")
 
@@ -76,24 +75,23 @@ def test_the_rules_can_be_broken() -> None:
 
 
 def test_there_is_a_case_per_check_and_the_numbers_are_right(asyncio_set: Reference) -> None:
-    states = [PASSED, FAILED, "hidden failed", TIMED_OUT, NOT_JUDGED, SET_ASIDE, "missing"]
+    states = [PASSED, FAILED, "hidden failed", TIMED_OUT, NOT_JUDGED, ENDED, "missing"]
     root = parsed(grade_of_states(asyncio_set, states))
     suite = root[0]
     found = {(case.get("classname"), case.get("name")): [one.tag for one in case] for case in suite}
     names = [f"08_asyncio.{question.exercise}" for question in asyncio_set.questions]
     expected = [
         *([[], []], [["failure"], ["failure"]], [[], ["failure"]], [["failure"], ["failure"]]),
-        *([["error"], ["error"]], [["skipped"], ["skipped"]], [["failure"], ["failure"]], [[], []]),
+        *([["error"], ["error"]], [["failure"], ["failure"]], [["failure"], ["failure"]], [[], []]),
     ]
     checks = ("check", "hidden check")
     assert found == {
         (n, c): e for n, both in zip(names, expected, strict=True) for c, e in zip(checks, both, strict=True)
     }
-    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
         "tests": "16",
-        "failures": "7",
+        "failures": "9",
         "errors": "2",
-        "skipped": "2",
     }
 
 
@@ -103,15 +101,16 @@ def test_a_failure_says_what_does_not_hold_and_a_hidden_one_only_its_authors_wor
     visible, _, _, hidden = (case.find("failure") for case in suite[:4])
     assert visible is not None
     assert hidden is not None
-    assert visible.get("message", "").startswith("failed: ✗ ")
+    missed = next(one.right for one in grade.questions[0].expectations if not one.held)
+    assert visible.get("message") == f"failed: {missed}"
     assert visible.text == grade.questions[0].feedback
     assert hidden.text == grade.questions[1].hidden_feedback[0]
 
 
 def test_hostile_text_stays_text(asyncio_set: Reference) -> None:
-    root = parsed(hostile(grade_of_states(asyncio_set, [FAILED, "hidden failed", SET_ASIDE])))
+    root = parsed(hostile(grade_of_states(asyncio_set, [FAILED, "hidden failed", NOT_JUDGED])))
     assert not list(broken_rules(root))
-    assert {element.tag for element in root.iter()} == {"testsuites", "testsuite", "testcase", "failure", "skipped"}
+    assert {element.tag for element in root.iter()} == {"testsuites", "testsuite", "testcase", "failure", "error"}
     text = "".join(root.itertext())
     assert "<script>" in text
     assert "]]>" in text
@@ -131,8 +130,8 @@ def test_pytest_writes_no_element_or_attribute_that_means_something_else(tmp_pat
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=own.xml", "."]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     theirs = ElementTree.parse(tmp_path / "own.xml").getroot()
-    ours = parsed(grade_of_states(reference("08_asyncio"), [PASSED, FAILED, SET_ASIDE, NOT_JUDGED]))
-    for tag in ("testsuites", "testsuite", "testcase", "failure", "skipped", "error"):
+    ours = parsed(grade_of_states(reference("08_asyncio"), [PASSED, FAILED, NOT_JUDGED]))
+    for tag in ("testsuites", "testsuite", "testcase", "failure", "error"):
         attributes = {name for element in theirs.iter(tag) for name in element.attrib}
         mine = {name for element in ours.iter(tag) for name in element.attrib}
         assert mine, tag

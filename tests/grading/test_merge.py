@@ -16,8 +16,9 @@ from scalelab.course.handed_in import HandedIn, read
 from scalelab.course.notebooks import reference as reference_notebook
 from scalelab.course.notebooks import student, text_of, written
 from scalelab.grading.answers import answers
-from scalelab.grading.judge import FAILED, PASSED, Verdict
-from scalelab.grading.merge import BadReference, Reference, notebook, read_reference
+from scalelab.grading.judging.notebook import assembled, checks_of
+from scalelab.grading.judging.results import FAILED, PASSED, CheckResult, Result
+from scalelab.grading.merge import BadReference, Reference, read_reference
 from scalelab.grading.report import grade_of
 from scalelab.grading.submissions import Submission
 from tiny import FOLDER, cell, load
@@ -50,7 +51,9 @@ SETS = st.builds(
     exercises=st.lists(EXERCISES, min_size=1, max_size=4, unique_by=lambda one: one.id).map(tuple),
 )
 ANN = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", "01_tiny", 0.0)
-VERDICTS = st.builds(Verdict, st.sampled_from([PASSED, FAILED]), st.just(""), st.booleans(), st.booleans())
+CHECK_RESULTS = st.builds(CheckResult, st.booleans())
+RESULTS = st.builds(Result, st.sampled_from([PASSED, FAILED]), visible=CHECK_RESULTS, hidden=CHECK_RESULTS)
+FULL = Result(PASSED, visible=CheckResult(passed=True), hidden=CheckResult(passed=True))
 
 
 def reference_of(exercises: ExerciseSet, folder: Path) -> Reference:
@@ -84,14 +87,13 @@ def test_a_student_notebook_with_the_solutions_gets_full_points(
     assert submission.exercises == "01_tiny"
     for question, one in zip(reference.questions, exercises.exercises, strict=True):
         assert given_answers[one.id] == Answer(one.solution)
-        for role in ("check", "hidden"):
-            placed = {place["id"]: place for place in notebook(reference, {one.id: one.solution}, role)["cells"]}
-            for name in (one.id, question.check(role)["id"]):
-                original = cell(reference.notebook, name)
-                assert text_of(original["source"]) in text_of(placed[name]["source"])
-                assert placed[name]["metadata"] == original["metadata"]
-    verdicts = {one.id: Verdict(PASSED, visible=True, hidden=True) for one in exercises.exercises}
-    grade = grade_of(reference, ANN, given_answers, verdicts)
+        for check in checks_of(reference, {one.id: one.solution}):
+            (placed,) = assembled(reference, [check])["cells"][1:]
+            original = question.check(check.role)
+            assert placed["source"].endswith("\n" + text_of(original["source"]))
+            assert placed["outputs"] == original["outputs"]
+    results = {one.id: FULL for one in exercises.exercises}
+    grade = grade_of(reference, ANN, given_answers, results)
     assert grade.total == grade.max == sum(one.points for one in exercises.exercises)
 
 
@@ -110,30 +112,31 @@ def test_no_answer_changes_a_locked_cell_or_a_point(
         one["metadata"]["nbgrader"]["points"] = 100
     submission = handed_in(own, folder)
     given_answers = answers(reference, submission.cells)
-    verdicts = {}
+    results = {}
     for question in reference.questions:
         name = question.exercise
         source = given_answers[name].source
-        if source is None:
-            continue
-        assert source == text_of(cell(own, name)["source"])
-        verdicts[name] = data.draw(VERDICTS)
-        for role in ("check", "hidden"):
-            merged = {one["id"]: one for one in notebook(reference, {name: source}, role)["cells"]}
-            answer = merged.pop(name)
-            assert answer["metadata"] == question.answer["metadata"]
-            assert (answer["source"], answer["outputs"], answer["execution_count"]) == (source, [], None)
-            first = text_of(next(iter(merged.values()))["source"])
-            assert first.startswith("\n".join(text_of(one["source"]) for one in reference.setup))
-            check = merged[question.check(role)["id"]]
-            assert text_of(question.check(role)["source"]) in check["source"]
-            assert [output["text"] for output in check["outputs"]] == ["untouched\n✓\nuntouched\n"]
+        if source is not None:
+            assert source == text_of(cell(own, name)["source"])
+            results[name] = data.draw(RESULTS)
+    sources = {name: answer.source for name, answer in given_answers.items() if answer.source is not None}
+    merged = assembled(reference, checks_of(reference, sources))
+    assert [one["id"] for one in merged["cells"]] == [
+        "set-up",
+        *(f"{name}-{role}" for name in sources for role in ("check", "hidden")),
+    ]
+    for one in merged["cells"][1:]:
+        original = cell(reference.notebook, one["id"])
+        assert one["source"].endswith("\n" + text_of(original["source"]))
+        assert one["outputs"] == original["outputs"]
     assert written(reference.notebook) == before
-    grade = grade_of(reference, ANN, given_answers, verdicts)
+    grade = grade_of(reference, ANN, given_answers, results)
     for question, one in zip(reference.questions, grade.questions, strict=True):
-        verdict = verdicts.get(question.exercise)
+        result = results.get(question.exercise)
         expected = (
-            (question.visible_points * verdict.visible, question.hidden_points * verdict.hidden) if verdict else (0, 0)
+            (question.visible_points * result.visible.passed, question.hidden_points * result.hidden.passed)
+            if result
+            else (0, 0)
         )
         assert (one.visible_points, one.hidden_points) == expected
         assert (one.points, one.max) == (sum(expected), question.points)
@@ -151,28 +154,6 @@ def test_the_reference_is_split_into_questions(tiny: Reference) -> None:
     assert (add.visible_points, add.hidden_points, add.points) == (1, 2, 3)
     assert add.solution == "def add(a, b):\n    return a + b"
     assert add.wrong[0] == ("no-return", "Return the sum.")
-
-
-def test_a_question_is_told_what_is_known_of_it(tiny: Reference) -> None:
-    verdicts = {
-        "add": Verdict(
-            FAILED, "", False, False, "✗ 2 and 3\nYou subtract.", ("You subtract.", "secret The sign is lost.")
-        ),
-        "last": Verdict("not judged", "No kernel could be started."),
-        "ordered": Verdict("timed out", "The hidden check ran longer than 9 s.", True, False),
-        "mend": Verdict("raised", "ZeroDivisionError"),
-    }
-    given_answers = dict.fromkeys(verdicts, Answer("x"))
-    grade = grade_of(tiny, ANN, given_answers, verdicts)
-    add, last, ordered, mend = grade.questions
-    assert (add.state, add.points, add.feedback) == ("failed", 0, "✗ 2 and 3\nYou subtract.")
-    assert (add.hidden_feedback, add.ideas) == (("The sign is lost.",), ("subtracts", "loses-the-sign"))
-    assert "secret" not in str(add)
-    assert (last.state, last.points, last.max) == ("not judged", None, 2)
-    assert (ordered.points, ordered.visible_points, ordered.hidden_points) == (2, 2, 0)
-    assert ordered.feedback == "The hidden check ran longer than 9 s."
-    assert (mend.points, mend.feedback) == (0, "ZeroDivisionError")
-    assert (grade.total, grade.max) == (2, 10)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from made_up import MADE_WITH, class_of, grade_of_states, reference
 
 from scalelab.grading import outputs
-from scalelab.grading.judge import FAILED, SET_ASIDE
+from scalelab.grading.judging.results import FAILED, NOT_JUDGED
 from scalelab.grading.outputs import kept_grades, write_outputs
 from scalelab.grading.report import Grade, as_json
 from scalelab.grading.roster import Person
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(two_sets: Folder, monkeypatch: pyt
 def test_who_is_left_out_is_said_with_the_reason(folder: Folder) -> None:
     one = reference("08_asyncio")
     folder.keep(
-        grade_of_states(one, [SET_ASIDE], "ann"), grade_of_states(one, [], "ben"), grade_of_states(one, [], "cem")
+        grade_of_states(one, [NOT_JUDGED], "ann"), grade_of_states(one, [], "ben"), grade_of_states(one, [], "cem")
     )
     roster = {name: Person(name, sis_login_id=name, idnumber=name) for name in ("ann", "ben", "eve")}
     folder.write(roster=roster, canvas_ids={"08_asyncio": 4})
@@ -176,7 +176,7 @@ def test_who_is_left_out_is_said_with_the_reason(folder: Folder) -> None:
 
 def test_a_line_about_many_names_some_and_the_file_with_all(folder: Folder) -> None:
     one = reference("08_asyncio")
-    folder.keep(*(grade_of_states(one, [SET_ASIDE], f"student-{number:03}") for number in range(50)))
+    folder.keep(*(grade_of_states(one, [NOT_JUDGED], f"student-{number:03}") for number in range(50)))
     folder.write()
     assert len(folder.said) == 1
     assert "student-009 and 40 more, all in left_out.csv" in folder.said[0]

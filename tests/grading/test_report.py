@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from jsonschema import Draft202012Validator
 from made_up import MADE_WITH, SLUGS, class_of, grade_of_states, hostile, reference
 
 import scalelab.grading
+from scalelab.checks import Expectation, Verdict
 from scalelab.course.answers import Answer
-from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, Verdict
+from scalelab.course.handed_in import Cell
+from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.keeper import Keeper
-from scalelab.grading.merge import Reference
-from scalelab.grading.report import as_json, from_json, grade_of, show_table
+from scalelab.grading.merge import Question, Reference
+from scalelab.grading.report import QuestionGrade, as_json, from_json, grade_of, show_table
 from scalelab.grading.submissions import Submission
 
 SCHEMA = Path(scalelab.grading.__file__).parent / "schemas" / "grade.schema.json"
@@ -38,15 +40,10 @@ def validator() -> Draft202012Validator:
 def graded(one: Reference, states: dict[str, str]) -> dict[str, Any]:
     """Grade a submission whose questions have these states, the others passed; return the questions by exercise."""
     given = {question.exercise: Answer("pass") for question in one.questions}
-    verdicts = {name: Verdict(PASSED, "", True, True) for name in given}
-    for name, state in states.items():
-        if state == SET_ASIDE:
-            given[name] = Answer(None, "line 3 reads the frames of its callers", SET_ASIDE)
-            del verdicts[name]
-        else:
-            verdicts[name] = Verdict(state, "words")
+    results = dict.fromkeys(given, Result(PASSED, visible=CheckResult(True), hidden=CheckResult(True)))
+    results |= {name: Result(state, "words") for name, state in states.items()}
     submission = Submission(**made_up_submission())
-    grade = grade_of(one, submission, given, verdicts, seconds=1.23456, notes=["a note"], made_with=MADE_WITH)
+    grade = grade_of(one, submission, given, results, seconds=1.23456, notes=["a note"], made_with=MADE_WITH)
     assert (grade.seconds, grade.notes, grade.made_with) == (1.235, ("a note",), MADE_WITH)
     return {"grade": grade, **{question.exercise: question for question in grade.questions}}
 
@@ -57,9 +54,8 @@ def made_up_submission() -> dict[str, Any]:
     return {name: values.get(name, defaults.get(name, ())) for name in Submission.__dataclass_fields__}
 
 
-@pytest.mark.parametrize("state", [SET_ASIDE, NOT_JUDGED])
-def test_what_waits_for_a_person_has_no_points_and_leaves_the_total_open(asyncio_set: Reference, state: str) -> None:
-    result = graded(asyncio_set, {"turns": state})
+def test_what_was_not_judged_has_no_points_and_leaves_the_total_open(asyncio_set: Reference) -> None:
+    result = graded(asyncio_set, {"turns": NOT_JUDGED})
     assert result["turns"].points is None
     assert not result["grade"].final
     assert result["grade"].total == asyncio_set.points - asyncio_set.questions[0].points
@@ -71,21 +67,115 @@ def test_a_failed_question_has_points_so_the_total_is_final(asyncio_set: Referen
     assert result["grade"].final
 
 
-@pytest.mark.parametrize("slug", SLUGS)
-@pytest.mark.parametrize("before", ["", "A few words before it, and more of them: "])
-def test_a_wrong_idea_is_recognised_however_its_check_wraps_the_words(slug: str, before: str) -> None:
-    one = reference(slug)
+def failing(question: Question, **options: str) -> Verdict:
+    return Verdict(question.exercise, (Expectation("it works", False, **options),))
+
+
+def grade_alike(one: Reference, result: Callable[[Question], Result], **options: Any) -> Sequence[QuestionGrade]:
+    """Return the questions' grades, if each has the result that the function makes."""
     given = {question.exercise: Answer("pass") for question in one.questions}
-    submission = Submission(**made_up_submission())
+    results = {question.exercise: result(question) for question in one.questions}
+    return grade_of(one, Submission(**made_up_submission()), given, results, **options).questions
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("by", ["words", "idea"])
+def test_a_wrong_idea_is_recognised_by_its_name_or_its_authors_words(slug: str, by: str) -> None:
+    one = reference(slug)
     for place in range(max(len(question.wrong) for question in one.questions)):
         wrong = {question.exercise: question.wrong[place % len(question.wrong)] for question in one.questions}
-        for width in (40, 71, 92):
-            said = {name: textwrap.fill(before + message, width) for name, (_, message) in wrong.items()}
-            verdicts = {name: Verdict(FAILED, said=(text, text)) for name, text in said.items()}
-            for graded_one in grade_of(one, submission, given, verdicts).questions:
-                name, message = wrong[graded_one.exercise]
-                assert graded_one.ideas == (name,)
-                assert graded_one.hidden_feedback == (message,)
+
+        def result(question: Question, wrong: Mapping[str, tuple[str, str]] = wrong) -> Result:
+            name, message = wrong[question.exercise]
+            options = {"idea": name} if by == "idea" else {"words": f"A few words before it: {message}"}
+            check = CheckResult(False, failing(question, **options))
+            return Result(FAILED, visible=check, hidden=check)
+
+        for question in grade_alike(one, result):
+            name, message = wrong[question.exercise]
+            assert question.ideas == (name,)
+            assert question.hidden_feedback == (message,)
+
+
+def test_words_that_an_answer_prints_raises_or_returns_name_no_idea(asyncio_set: Reference) -> None:
+    """Else an answer could choose, by the hidden check's data, which of them its page shows."""
+
+    def result(question: Question) -> Result:
+        _, message = question.wrong[0]
+        verdict = failing(question, words="It does not.", seen=message, detail=f"ValueError: {message}")
+        verdict = replace(verdict, printed=(f"✗ it works\n  {message}",))
+        check = CheckResult(False, verdict)
+        return Result(FAILED, visible=check, hidden=check, printed=message)
+
+    for question in grade_alike(asyncio_set, result):
+        assert question.ideas == ()
+        assert question.hidden_feedback == ()
+
+
+def test_nothing_of_a_hidden_check_but_its_authors_words_is_in_a_grade(asyncio_set: Reference) -> None:
+    def result(question: Question) -> Result:
+        hidden = failing(
+            question, words="secret words", seen="secret value", detail="secret detail", idea="secret-idea"
+        )
+        hidden = replace(hidden, printed=("secret print",), never_awaited=("secret_name",))
+        visible = CheckResult(True, Verdict(question.exercise, (Expectation("it works", held=True),)))
+        return Result(FAILED, visible=visible, hidden=CheckResult(False, hidden))
+
+    for question in grade_alike(asyncio_set, result):
+        assert question.hidden_feedback == ()
+        assert question.ideas == ("secret-idea",)
+        assert "secret" not in str(replace(question, ideas=()))
+
+
+def test_feedback_is_what_a_notebook_shows(asyncio_set: Reference) -> None:
+    def result(question: Question) -> Result:
+        verdict = replace(failing(question, words="It does not.", seen="3"), never_awaited=("fetch",))
+        return Result(FAILED, visible=CheckResult(False, verdict), printed="here\n")
+
+    question = grade_alike(asyncio_set, result)[0]
+    assert question.feedback == (
+        "✗ it works\n  It does not.\n  Seen: 3\n"
+        "Called, but never awaited, so that nothing of it has run: `fetch`\nYour code printed:\n  here"
+    )
+    assert (question.printed, question.never_awaited) == ("here", ("fetch",))
+    assert question.expectations == (Expectation("it works", False, "It does not.", "3"),)
+
+
+def test_what_is_printed_costs_nothing_and_is_cut(asyncio_set: Reference) -> None:
+    passed = CheckResult(True)
+    question = grade_alike(
+        asyncio_set, lambda _: Result(PASSED, visible=passed, hidden=passed, printed="line\n" * 100_000)
+    )[0]
+    assert question.points == question.max
+    assert question.feedback == ""
+    assert question.printed.startswith("line\nline\n")
+    assert len(question.printed) < 5000
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("async def ordered(jobs):\n    return [helper(np.sum(job)) for job in jobs]", ["helper", "np"]),
+        ("def ordered(helper):\n    np = 3\n    return helper(np)", []),
+        ("def helper(): ...\nimport numpy as np\nhelper(np)", []),
+        ("# helper\nordered = 'np'", []),
+        ("%%time\nhelper(np)", []),
+        ("asyncio.gather(max(ordered))", []),
+    ],
+)
+def test_a_failing_answer_is_told_what_stands_in_the_students_own_cells(
+    asyncio_set: Reference, source: str, names: list[str]
+) -> None:
+    own = "import numpy as np\nimport asyncio\n\ndef helper(job):\n    return job\nmax = len\n"
+    cells = [Cell(("own",), "code", own), Cell(("note",), "markdown", "source = 5"), Cell(("turns",), "code", source)]
+    given = {question.exercise: Answer(source) for question in asyncio_set.questions}
+    results = dict.fromkeys(given, Result(RAISED, "NameError: name 'helper' is not defined"))
+    results["turns"] = Result(PASSED, visible=CheckResult(True), hidden=CheckResult(True))
+    turns, other, *_ = grade_of(asyncio_set, Submission(**made_up_submission()), given, results, cells=cells).questions
+    sentences = [f"`{name}` stands in a cell of your own: move it into the answer." for name in names]
+    assert [line.partition(" Answers")[0] for line in other.reason.splitlines()[1:]] == sentences
+    assert other.feedback == other.reason
+    assert turns.reason == ""
 
 
 @pytest.mark.parametrize("slug", SLUGS)
@@ -119,7 +209,14 @@ def test_the_schema_documents_every_field_and_refuses_others(
     wrong += [{name: value for name, value in data.items() if name != left} for left in schema["required"]]
     wrong += [
         {**data, "questions": [{**data["questions"][0], **change}]}
-        for change in ({"state": "lost"}, {"points": None}, {"state": "set aside"}, {"points": -1}, {"extra": 1})
+        for change in (
+            {"state": "lost"},
+            {"points": None},
+            {"state": "set aside"},
+            {"state": NOT_JUDGED},
+            {"points": -1},
+            {"extra": 1},
+        )
     ]
     for one in wrong:
         assert not validator.is_valid(json.loads(json.dumps(one))), one
@@ -134,7 +231,8 @@ def test_a_grade_of_the_first_form_is_read_without_what_it_lacks(asyncio_set: Re
     data = as_json(grade_of_states(asyncio_set, [FAILED])) | {"form": 1}
     for name in ("submitted", "seconds", "notes", "made_with", "final"):
         del data[name]
-    data["questions"] = [{k: v for k, v in one.items() if k != "seconds"} for one in data["questions"]]
+    later = {"seconds", "reason", "expectations", "never_awaited", "printed", "note"}
+    data["questions"] = [{k: v for k, v in one.items() if k not in later} for one in data["questions"]]
     assert (from_json(data).total, from_json(data).seconds, from_json(data).notes) == (data["total"], 0, ())
 
 
@@ -151,7 +249,7 @@ def table(grades: list[Any], one: Reference) -> list[str]:
 
 
 def test_the_table_shows_points_and_question_marks_and_leaves_these_out_of_the_mean(asyncio_set: Reference) -> None:
-    grades = [grade_of_states(asyncio_set, [SET_ASIDE], "ann"), grade_of_states(asyncio_set, [FAILED, FAILED], "ben")]
+    grades = [grade_of_states(asyncio_set, [NOT_JUDGED], "ann"), grade_of_states(asyncio_set, [FAILED, FAILED], "ben")]
     _, _, most, ann, ben, mean = table(grades, asyncio_set)
     assert most.split() == ["of", "2", "2", "2", "3", "3", "4", "3", "4", "23"]
     assert ann.split() == ["ann", "?", "2", "2", "3", "3", "4", "3", "4", "21+?"]

@@ -11,17 +11,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from scalelab.course.find import Course
 from scalelab.course.lock import locked
 from scalelab.grading import BadInput, Summary, batch, grade, keeper
-from scalelab.grading.judge import FAILED, NOT_JUDGED, PASSED, SET_ASIDE, Verdict
+from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
+from scalelab.grading.judging.session import Stopped
 from scalelab.grading.keeper import NotKept, file_name, keeping
 from scalelab.grading.merge import Reference
 from support import COMMAND
@@ -30,6 +33,8 @@ from tiny import cell, keep_exercises, load, quiet_sync, save, student_path, tin
 RIGHT = "def add(a, b):\n    return a + b"
 MENDED = "def count(word, seen=[]):\n    seen.append(word)\n    return len(seen)"
 STUDENTS = tuple(f"s{number:02}" for number in range(12))
+FULL = Result(PASSED, visible=CheckResult(passed=True), hidden=CheckResult(passed=True))
+NONE = Result(FAILED)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ class Class:
     out: Path
     judged: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    verdict: Callable[[str], Verdict] = lambda answer: Verdict(PASSED, visible=True, hidden=True)
+    result: Callable[[str], Result] = lambda answer: FULL
 
     def hand_in(self, student: str, answer: str = RIGHT, edit: Callable[[dict[str, Any]], object] = str) -> Path:
         notebook = load(student_path(self.course))
@@ -60,14 +65,22 @@ class Class:
         os.utime(path, (1_000_000, 1_000_000))
         return path
 
-    def judge(self, reference: Reference, answers: Mapping[str, str], **settings: Any) -> dict[str, Verdict]:
-        solution = {one.exercise: one.solution for one in reference.questions}
-        if answers == solution:
-            return dict.fromkeys(answers, Verdict(PASSED, visible=True, hidden=True))
-        self.judged.append(answers["add"].partition("\n")[0].removeprefix("# "))
-        return {
-            name: replace(self.verdict(source), seconds=time.perf_counter() % 1) for name, source in answers.items()
-        }
+    def judge(
+        self, reference: Reference, submissions: Sequence[Mapping[str, str]], stop: threading.Event
+    ) -> Iterator[tuple[int, dict[str, Result]]]:
+        for number, answers in enumerate(submissions):
+            if answers == {one.exercise: one.solution for one in reference.questions}:
+                yield number, dict.fromkeys(answers, FULL)
+                continue
+            self.judged.append(answers["add"].partition("\n")[0].removeprefix("# "))
+            yield (
+                number,
+                {name: replace(self.result(text), seconds=time.perf_counter() % 1) for name, text in answers.items()},
+            )
+
+    @contextmanager
+    def judging(self, references: object, **settings: Any) -> Iterator[Class]:
+        yield self
 
     def grade(self, **settings: Any) -> Summary:
         self.judged.clear()
@@ -87,7 +100,7 @@ class Class:
 @pytest.fixture
 def one(course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Class:
     made = Class(course, tmp_path / "submissions", tmp_path / "grades")
-    monkeypatch.setattr(batch, "judge", made.judge)
+    monkeypatch.setattr(batch, "judging", made.judging)
     monkeypatch.setattr(batch, "write_outputs", lambda *arguments, **options: None)
     for student in STUDENTS:
         made.hand_in(student)
@@ -192,30 +205,23 @@ def test_judged_again_with_the_same_outcome_nothing_changes(one: Class) -> None:
     assert {path: path.read_bytes() for path in one.out.rglob("*.*")} == before
 
 
-def test_what_could_not_be_judged_is_judged_again_and_what_was_set_aside_is_not(one: Class) -> None:
-    one.verdict = lambda answer: (
-        Verdict(NOT_JUDGED, "No kernel.")
-        if "s01" in answer
-        else Verdict(SET_ASIDE, "line 1 reads\x1b frames")
-        if "s02" in answer
-        else Verdict(FAILED)
-    )
+def test_what_could_not_be_judged_is_judged_again(one: Class) -> None:
+    one.result = lambda answer: Result(NOT_JUDGED, "No\x1b kernel.") if "s01" in answer else NONE
     grades = {grade.student: grade for grade in one.grade().grades}
-    assert [grades[name].questions[0].points for name in ("s01", "s02", "s03")] == [None, None, 0]
-    assert "Not judged (?): s01, 01_tiny, add: No kernel." in one.said
-    assert "Set aside, to be looked at: s02, 01_tiny, add: line 1 reads� frames" in one.said
-    assert any(" s02 · 01_tiny · 0+?/5 · " in line for line in one.said)
+    assert [grades[name].questions[0].points for name in ("s01", "s02")] == [None, 0]
+    assert "Not judged (?): s01, 01_tiny, add: No� kernel." in one.said
+    assert any(" s01 · 01_tiny · 0+?/5 · " in line for line in one.said)
     rows = dict(line.split(",", 1) for line in (one.out / "grades.csv").read_text(encoding="utf-8").splitlines())
-    assert rows["s02"] == "01_tiny,s02.ipynb,0,5,,0"
-    one.verdict = lambda answer: Verdict(PASSED, visible=True, hidden=True)
+    assert rows["s01"] == "01_tiny,s01.ipynb,0,5,,0"
+    one.result = lambda answer: FULL
     one.grade()
     assert one.judged == ["s01"]
-    assert "Set aside, to be looked at: s02, 01_tiny, add: line 1 reads� frames" in one.said
+    assert not [line for line in one.said if line.startswith("Not judged")]
 
 
 def test_what_a_person_decided_stays(one: Class) -> None:
     """An instructor who has looked at an answer writes the points into its file."""
-    one.verdict = lambda answer: Verdict(SET_ASIDE, "line 1 …")
+    one.result = lambda answer: Result(NOT_JUDGED, "No kernel.") if "s02" in answer else FULL
     one.grade()
     path = one.out / "01_tiny" / "s02.json"
     data = load(path)
@@ -252,13 +258,15 @@ def test_an_interrupt_stops_what_is_in_work(one: Class) -> None:
     stopped = threading.Event()
     in_work = threading.Event()
 
-    def judge(reference: Reference, answers: Mapping[str, str], *, stop: threading.Event, **rest: Any) -> Any:
-        if "# s07" in answers["add"]:
-            in_work.set()
-            assert stop.wait(60)
-            stopped.set()
-            raise RuntimeError("stopped")
-        return one.judge(reference, answers)
+    class Judge(Class):
+        def judge(self, reference: Reference, submissions: Any, stop: threading.Event) -> Any:
+            for number, results in one.judge(reference, submissions, stop):
+                if "# s07" in submissions[number].get("add", ""):
+                    in_work.set()
+                    assert stop.wait(60)
+                    stopped.set()
+                    raise Stopped
+                yield number, results
 
     def report(line: str) -> None:
         if line.startswith("[3/12]"):
@@ -266,7 +274,7 @@ def test_an_interrupt_stops_what_is_in_work(one: Class) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "judge", judge)
+        patch.setattr(batch, "judging", Judge(one.course, one.submissions, one.out).judging)
         (one.submissions / "s07.ipynb").rename(one.submissions / "a.ipynb")
         with pytest.raises(KeyboardInterrupt):
             one.grade(jobs=2, report=report)
@@ -274,32 +282,52 @@ def test_an_interrupt_stops_what_is_in_work(one: Class) -> None:
 
 
 def test_a_submission_that_cannot_be_judged_is_named_and_tried_again(one: Class) -> None:
-    def verdict(answer: str) -> Verdict:
+    def result(answer: str) -> Result:
         if "s03" in answer:
             raise RuntimeError("a\x1b[2J fault")
-        return Verdict(PASSED, visible=True, hidden=True)
+        return FULL
 
-    one.verdict = verdict
+    one.result = result
     summary = one.grade()
     assert [str(refused) for refused in summary.refused] == [
         "s03.ipynb: could not be judged (RuntimeError: a�[2J fault)"
     ]
     assert len(summary.grades) == 11
     assert any(" s03 · 01_tiny · not judged · " in line for line in one.said)
-    one.verdict = lambda answer: Verdict(PASSED, visible=True, hidden=True)
+    one.result = lambda answer: FULL
     one.grade()
     assert one.judged == ["s03"]
 
 
-def test_a_file_that_changes_meanwhile_is_named(one: Class) -> None:
-    def verdict(answer: str) -> Verdict:
+def test_a_file_that_changes_meanwhile_is_named(one: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def judging(*_: object, **__: object) -> Iterator[Class]:
         (one.submissions / "s11.ipynb").write_text("{", encoding="utf-8")
-        return Verdict(PASSED, visible=True, hidden=True)
+        yield one
 
-    one.verdict = verdict
-    assert [str(refused) for refused in one.grade().refused] == [
+    monkeypatch.setattr(batch, "judging", judging)
+    summary = one.grade()
+    assert [str(refused) for refused in summary.refused] == [
         "s11.ipynb: is no notebook: its text is no JSON; perhaps it was cut off or renamed"
     ]
+    assert len(summary.grades) == 11
+
+
+def test_notebooks_are_written_for_what_was_graded_before_as_well(one: Class) -> None:
+    one.grade()
+    one.hand_in("new")
+    one.grade(keep_notebooks=True)
+    assert one.judged == ["new"]
+    kept = one.out / "notebooks" / "01_tiny"
+    assert sorted(path.stem for path in kept.iterdir()) == ["new", *STUDENTS]
+    assert "# s03\\n" in (kept / "s03.ipynb").read_text(encoding="utf-8")
+
+
+def test_a_notebook_that_cannot_be_written_ends_the_run_in_words(one: Class) -> None:
+    one.out.mkdir()
+    (one.out / "notebooks").touch()
+    with pytest.raises(NotKept, match=r"notebooks/01_tiny/s\d\d\.ipynb cannot be written \("):
+        one.grade(keep_notebooks=True)
 
 
 class Full:
@@ -361,19 +389,20 @@ def test_a_disk_that_fills_up_at_any_step_loses_nothing(one: Class) -> None:
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None,
     reason="a small file system of its own takes Linux and the superuser",
 )
-def test_a_really_full_disk_loses_nothing(one: Class) -> None:
+@pytest.mark.parametrize(("little", "enough"), [("size=64k", "size=1m"), ("nr_inodes=10", "nr_inodes=100")])
+def test_a_really_full_disk_loses_nothing(one: Class, little: str, enough: str) -> None:
     one.out.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", one.out], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", little, "tmpfs", one.out], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
-        one.verdict = lambda answer: Verdict(FAILED, visible_text="x" * 5000)
+        one.result = lambda answer: Result(RAISED, "x" * 5000)
         with pytest.raises(NotKept, match=r"\(No space left on device\); make room\."):
             one.grade()
         kept = {path.stem for path in (one.out / "01_tiny").glob("*.json")}
         assert 0 < len(kept) < len(STUDENTS)
         assert f"{len(kept)} of 12 submissions graded; the same command goes on." in one.said
         assert not list(one.out.rglob("*.new"))
-        subprocess.run(["mount", "-o", "remount,size=1m", one.out], check=True)
+        subprocess.run(["mount", "-o", f"remount,{enough}", one.out], check=True)
         one.grade()
         assert {*one.judged} | kept == {*STUDENTS}
         assert not {*one.judged} & kept
@@ -414,6 +443,24 @@ def test_the_table_is_written_meanwhile(one: Class, monkeypatch: pytest.MonkeyPa
     assert not (one.out / "earlier").exists() or [p.name for p in (one.out / "earlier").rglob("*.csv")] == [
         "grades.csv"
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "side_by_side", "sizes"),
+    [(1, 4, [1]), (3, 4, [1, 1, 1]), (40, 2, [20, 20]), (41, 2, [14, 14, 13]), (100, 3, [20] * 5)],
+)
+def test_submissions_are_judged_in_sessions_that_keep_every_job_at_work(
+    number: int, side_by_side: int, sizes: list[int]
+) -> None:
+    submissions = [
+        batch.Submission(Path(f"{slug}-{at}"), "", "", slug, 0.0)
+        for at in range(number)
+        for slug in ("01_tiny", "02_more")
+    ]
+    chunks = batch._chunks(submissions, side_by_side)
+    assert list(map(len, chunks)) == sizes * 2
+    assert sorted(one.path for chunk in chunks for one in chunk) == sorted(one.path for one in submissions)
+    assert all(len({one.exercises for one in chunk}) == 1 for chunk in chunks)
 
 
 def test_the_estimate_counts_only_what_this_run_judges() -> None:
@@ -479,38 +526,38 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
         pass
 
 
-def started(course: Course, submissions: Path, out: Path) -> subprocess.Popen[str]:
-    command = [*COMMAND, "grade", str(submissions), "--out", str(out), "--course", str(course.root), "--jobs", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is killed with SIGKILL, or nothing sandboxed")
-def test_a_killed_grader_goes_on(one: Class, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real command and real kernels: killed with SIGKILL after some grades are there, then run again."""
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere answers are not sandboxed")
+def test_a_grader_that_is_ended_goes_on(one: Class, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real command and real answers: ended by each signal after some more grades are there, then run again."""
     monkeypatch.undo()
-    for student in STUDENTS[5:]:
-        (one.submissions / f"{student}.ipynb").unlink()
     one.hand_in("s04", "def add(a, b):\n    return a - b")
-    process = started(course, one.submissions, one.out)
-    kept = one.out / "01_tiny"
-    deadline = time.monotonic() + 120
-    while len(list(kept.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    ended = process.poll()
-    process.send_signal(signal.SIGKILL)
-    said = process.communicate()[0]
-    assert ended is None, said
-    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.json")}
-    assert len(before) >= 2
-    again = started(course, one.submissions, one.out)
-    said = again.communicate(timeout=240)[0]
-    assert again.returncode == 0, said
-    assert f"{len(before)} of 5 submissions graded before, {5 - len(before)} to go." in said
-    assert {name: (kept / name).stat().st_mtime_ns for name in before} == before
-    resumed = files(one.out)
-    shutil.rmtree(one.out)
-    whole = started(course, one.submissions, one.out)
-    said = whole.communicate(timeout=240)[0]
-    assert whole.returncode == 0, said
-    assert files(one.out) == resumed
-    assert sorted(json.loads(path.read_bytes())["total"] for path in kept.glob("*.json")) == [2, 5, 5, 5, 5]
+    for student in ("s05", "s11"):  # the last of each half, so that no signal comes too late
+        one.hand_in(student, f"import time\ntime.sleep(2)\n{RIGHT}")
+    command = [*COMMAND, "grade", str(one.submissions), "--out", str(one.out), "--course", str(course.root)]
+    before: dict[Path, int] = {}
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9), (None, 0)):
+        with subprocess.Popen(
+            [*command, "--jobs=2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        ) as process:
+            processes = []
+            if number is not None:
+                while len(grades_in(one.out)) < len(before) + 2 and process.poll() is None:
+                    time.sleep(0.01)
+                processes = psutil.Process(process.pid).children(recursive=True)
+                process.send_signal(number)
+            said, _ = process.communicate()
+        assert process.returncode == status, said
+        assert not psutil.wait_procs(processes, timeout=60)[1], "nothing is left running"
+        if before:
+            assert f"{len(before)} of 12 submissions graded before, {12 - len(before)} to go." in said
+        after = grades_in(one.out)
+        assert {path: after.get(path) for path in before} == before, "nothing is judged twice"
+        before = after
+    totals = {path.stem: load(path)["total"] for path in before}
+    assert totals == dict.fromkeys(STUDENTS, 5) | {"s04": 2}
+    assert len((one.out / "grades.csv").read_text(encoding="utf-8").splitlines()) == 13
+
+
+def grades_in(out: Path) -> dict[Path, int]:
+    """Return the grades' files, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("01_tiny/*.json")}

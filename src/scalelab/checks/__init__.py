@@ -9,23 +9,54 @@ with checks.verdict("ordered") as expect:
 
 checks.hint("ordered")        # one more hint each time
 checks.solution("ordered")    # once it has passed
+
+Each verdict is data, too: `checks.verdicts` holds those of this process, in their order.
 """
 
-from scalelab._help import Taken, help_taken, hint, solution
+from scalelab._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble
 from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
-from scalelab.checks._verdict import CheckFailed, EmptyCheck, Expect, verdict
+from scalelab.checks._side import (
+    AnswerEnded,
+    Clock,
+    beside,
+    by_reference,
+    call_each,
+    called_in_loop,
+    count_lines,
+    defined_names,
+    instances,
+    shared,
+    shared_list,
+    source,
+)
+from scalelab.checks._verdict import (
+    CheckFailed,
+    EmptyCheck,
+    Expect,
+    Expectation,
+    Verdict,
+    hint,
+    solution,
+    verdict,
+    verdicts,
+)
+from scalelab.checks._words import Idea
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
+    "AnswerEnded",
     "AnswerFailed",
     "Blocking",
     "CheckFailed",
+    "Clock",
     "Deadlock",
     "EmptyCheck",
     "Expect",
+    "Expectation",
+    "Idea",
     "Interleaving",
     "NestedRun",
     "NeverEnds",
@@ -39,12 +70,24 @@ __all__ = [
     "Taken",
     "ThreadDeadlock",
     "Unmet",
+    "Verdict",
     "assemble",
+    "beside",
+    "by_reference",
+    "call_each",
+    "called_in_loop",
+    "count_lines",
+    "defined_names",
     "help_taken",
     "hint",
+    "instances",
     "interleave",
     "run",
+    "shared",
+    "shared_list",
     "solution",
+    "source",
     "together",
     "verdict",
+    "verdicts",
 ]

@@ -1,4 +1,4 @@
-"""Threads that take turns by a seed: one runs at a time, and between any two bytecodes the turn may pass to another.
+"""Threads that take turns by a seed: one runs at a time, and the turn passes wherever threads could disturb each other.
 
 A lost update, or two locks taken in two orders, waits years for its moment on a quiet machine. Here the moment comes in
 every run, and the same one whenever the seed and the Python version are the same. Time is virtual.
@@ -11,27 +11,33 @@ import concurrent.futures.thread
 import contextlib
 import functools
 import io
+import math
+import multiprocessing.pool
+import opcode
 import queue
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FrameType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
-from scalelab.checks import _words
-from scalelab.checks._run import PATIENCE, Unmet, observed, raise_in
-from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant
+from scalelab.checks import _side, _words
+from scalelab.checks._run import PATIENCE, Unmet, observed
+from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
 from scalelab.errors import ScalelabError
 
-STEPS = 100_000  # bytecodes of the answer, before a run counts as endless
-SHARES = (0.02, 0.1, 0.2)  # of the bytecodes after which the turn is dealt anew; the seed picks one
+STEPS = 100_000  # bytecodes at which the turn may pass, before a run counts as endless
+SHARES = (1.0, 0.3)  # of these bytecodes, at which it does; the seed picks one
 LET_GO = 5.0  # real seconds for a thread to end, when all is over
 TOLD = 4  # threads of a deadlock, and runs that printed something, that a verdict tells of
+NO_THREAD_POOL = (
+    "The threads of multiprocessing's ThreadPool cannot take turns here; use concurrent.futures.ThreadPoolExecutor."
+)
 
-_real_lock, _real_start = _thread.allocate_lock, _thread.start_new_thread
+_real_lock, _real_start, _settrace = _thread.allocate_lock, _thread.start_new_thread, sys.settrace
 _one_at_a_time = _real_lock()
 
 
@@ -80,20 +86,22 @@ def interleave(
 ) -> Interleaving:
     """Call `program` in a thread whose turns, and those of all threads that it starts, are dealt by `seed`.
 
-    The turn may pass on before every bytecode of code in the caller's namespace, the cells of checks left out, and
-    wherever a thread waits. Locks, conditions, events, queues, threads and pools of `threading`, `queue` and
-    `concurrent.futures` are the library's own, on locks that this module watches. `time.sleep` takes virtual time.
+    The turn may pass on before every bytecode that reads or changes what threads can share, in code of the caller's
+    namespace (the cells of checks left out), and wherever a thread waits. Locks, conditions, events, queues, threads
+    and pools of `threading`, `queue` and `concurrent.futures` are the library's own, on locks that this module watches.
+    `time.sleep` takes virtual time.
 
         run = checks.interleave(lambda: checks.together(withdraw, withdraw), seed=6)
 
     Raises Unmet, in words, if the program raises (anything but `may_raise`), deadlocks, or takes more than STEPS
-    bytecodes; `otherwise` is the author's word on it.
+    such bytecodes; `otherwise` is the author's word on it.
     """
     if not _one_at_a_time.acquire(False):
         raise ScalelabError("Threads are being run; wait for their end before you start others.")
     try:
-        world = _Turns(program, seed)
-        _settle()
+        make = Turns if _side.current is None else _side.current.turns
+        world = make(program, seed, sys._getframe(1))
+        settle_errors()
         world.run()
     finally:
         _one_at_a_time.release()
@@ -109,7 +117,7 @@ def interleave(
         advice = otherwise if isinstance(otherwise, str) else otherwise(found)
     right = "it runs to its end" if isinstance(error, (ThreadDeadlock, NeverEnds, Stuck)) else "it raises no error"
     told = str(error) if isinstance(error, ThreadDeadlock) else _words.told(error, world.namespace, world.check)
-    raise Unmet(right, "\n".join([told, *([advice] if advice else [])])) from None
+    raise Unmet(right, advice or "", detail=told) from None
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
@@ -134,33 +142,36 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
-class _Member:
+class Member:
     """One thread, and what it waits for."""
 
-    def __init__(self, number: int, thread: threading.Thread) -> None:
+    def __init__(self, number: int, thread: threading.Thread, seed: int) -> None:
         self.number = number
         self.thread = thread
+        self.left = 0  # steps until its turn passes; 0: to be drawn
+        self.draw = random.Random(seed * 10_007 + number)
         self.turn = _real_lock()
         self.turn.acquire()
         self.door = _real_lock()  # between the thread's end and whoever would end it
         self.over = False
         self.ident = 0
         self.error: BaseException | None = None
-        self.holds: list[_Lock] = []
+        self.holds: list[Lock] = []
         self.ready: Callable[[], bool] | None = None  # None: it can go on
         self.until: float | None = None
-        self.wants: _Lock | _Member | None = None
-        self.frame: FrameType | None = None
+        self.wants: Lock | Member | None = None
+        self.place: FrameType | int | None = None  # where in the answer's code it waits
 
     def can_go_on(self, now: float) -> bool:
         return self.ready is None or self.ready() or (self.until is not None and self.until <= now)
 
 
-class _Turns:
+class Turns:
     """The threads of one run, of which one has the turn."""
 
-    def __init__(self, program: Callable[[], Any], seed: int) -> None:
-        caller = sys._getframe(2)
+    traced = True  # whether the answer's code runs in these threads, and is stepped through
+
+    def __init__(self, program: Callable[[], Any], seed: int, caller: FrameType) -> None:
         self.namespace: dict[str, Any] = caller.f_globals
         self.check = caller.f_code.co_filename
         self.skipped = _words.check_files if observed.get() is not None else set()
@@ -168,11 +179,12 @@ class _Turns:
         self.closed = False
         self.locks = self.acquired = self.waited = self.switches = self.steps = 0
         self._program = program
+        self._seed = seed
         self._draw = random.Random(seed)
         self._share = SHARES[seed % len(SHARES)]
-        self._members: list[_Member] = []
-        self._by_ident: dict[int, _Member] = {}
-        self._by_thread: dict[int, _Member] = {}
+        self._members: list[Member] = []
+        self._by_ident: dict[int, Member] = {}
+        self._by_thread: dict[int, Member] = {}
         self._over = _real_lock()
         self._over.acquire()
         self._written, self._text = io.StringIO(), ""
@@ -189,7 +201,7 @@ class _Turns:
             contextlib.redirect_stdout(self._written),
             contextlib.redirect_stderr(self._written),
             _patched(self),
-            _watched(self),
+            watched(self) if self.traced else contextlib.nullcontext(),
         ):
             main = threading.Thread(target=self._main, name="MainThread", daemon=False)
             self.start(main)
@@ -244,7 +256,7 @@ class _Turns:
         finally:
             log.disabled = before
 
-    def _end(self, member: _Member) -> None:
+    def _end(self, member: Member) -> None:
         given_up = time.monotonic() + LET_GO
         if not member.over:
             member.turn.release()
@@ -270,11 +282,11 @@ class _Turns:
 
     # For the threads of the run.
 
-    def member(self) -> _Member | None:
+    def member(self) -> Member | None:
         """Return the calling thread's member; None for a thread of the rest of the process."""
         return self._by_ident.get(_thread.get_ident())
 
-    def member_of(self, thread: threading.Thread) -> _Member | None:
+    def member_of(self, thread: threading.Thread) -> Member | None:
         """Return the member that a thread object stands for."""
         return self._by_thread.get(id(thread))
 
@@ -282,20 +294,22 @@ class _Turns:
         """Give a thread a place among those that take turns."""
         if self.member_of(thread) is not None:
             raise RuntimeError("threads can only be started once")
-        member = _Member(len(self._members), thread)
+        if self.closed:
+            raise Ended
+        member = Member(len(self._members), thread, self._seed)
         self._members.append(member)
         self._by_thread[id(thread)] = member
         self._most_alive = max(self._most_alive, sum(not other.over for other in self._members[1:]))
         _real_start(self._live, (member,))
         thread._started.set()  # type: ignore[attr-defined]
 
-    def _live(self, member: _Member) -> None:
+    def _live(self, member: Member) -> None:
         member.ident = _thread.get_ident()
         self._by_ident[member.ident] = member
         member.turn.acquire()
         try:
             if not self.closed:
-                with _each_step(self):
+                with each_step(self) if self.traced else contextlib.nullcontext():
                     member.thread.run()
         except Ended:
             pass
@@ -306,31 +320,76 @@ class _Turns:
         finally:
             self._leave(member)
 
-    def _leave(self, member: _Member) -> None:
+    def _leave(self, member: Member) -> None:
         try:
             with member.door:
                 member.over = True
-            _let_in()
+            let_in()
         except Ended:
             return self._leave(member)
         if not self.closed:
             self._pass_on(member)
 
-    def step(self) -> None:
-        """Come before a bytecode of the answer: the turn may pass on."""
-        self._count()
-        if not self.closed and self._draw.random() < self._share:
-            self._pass_on(self._by_ident[_thread.get_ident()])
+    def join(self, thread: threading.Thread, timeout: float | None) -> None:
+        """Wait, at most `timeout` virtual seconds, for the end of a thread."""
+        me, member = self.member(), self.member_of(thread)
+        if member is None:
+            raise RuntimeError("cannot join thread before it is started")
+        if member is me:
+            raise RuntimeError("cannot join current thread")
+        if me is not None and not member.over:
+            self.wait(lambda: member.over, timeout, member)
 
-    def _count(self) -> None:
-        self.steps += 1
+    def is_alive(self, thread: threading.Thread) -> bool:
+        """Whether a thread that takes turns has not ended."""
+        member = self.member_of(thread)
+        return member is not None and not member.over
+
+    def current_thread(self) -> threading.Thread:
+        """Return the calling thread, one that takes turns."""
+        return self._by_ident[_thread.get_ident()].thread
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in virtual time."""
+        self.wait(lambda: False, seconds)
+
+    def step(self) -> None:
+        """Come before a bytecode at which the turn may pass."""
+        member = self.member()
+        if member is None:
+            return
+        self._count()
+        if not self.closed and self._quantum(member) is not None:
+            self._spend(member, 1)
+
+    def _count(self, steps: int = 1) -> None:
+        self.steps += steps
         if self.steps > STEPS and not self.closed:
             self._fail(NeverEnds("the threads went on and on, and came to no end"))
             self.closed = True
             self._over.release()
 
-    def _pass_on(self, me: _Member) -> None:
-        """Deal the turn anew; return when it comes back."""
+    def _quantum(self, me: Member) -> int | None:
+        """Return after how many steps the turn passes from `me` to another; None if no other could go on."""
+        if not self._others(me):
+            return None
+        if not me.left:
+            me.left = 1
+            if self._share < 1:
+                me.left += int(math.log(1.0 - me.draw.random()) / math.log(1.0 - self._share))
+        return me.left
+
+    def _spend(self, me: Member, steps: int) -> None:
+        """Take steps from what is left of a turn; at its end another has the turn, and this returns when it is back."""
+        me.left = max(me.left - steps, 0)
+        if not me.left and (others := self._others(me)):
+            self._hand_over(me, self._draw.choice(others))
+
+    def _others(self, me: Member) -> list[Member]:
+        return [other for other in self._members if other is not me and not other.over and other.can_go_on(self.now)]
+
+    def _pass_on(self, me: Member) -> None:
+        """Deal the turn anew, when `me` waits or has ended; return when it comes back."""
         chosen = self._choose()
         if chosen is me and not me.over:
             return
@@ -339,13 +398,16 @@ class _Turns:
                 self._fail(ThreadDeadlock(self._who_waits()))
             self.closed = True
             self._over.release()
-        else:
+        self._hand_over(me, chosen)
+
+    def _hand_over(self, me: Member, chosen: Member | None) -> None:
+        if chosen is not None:
             self.switches += 1
             chosen.turn.release()
         if not me.over:
             me.turn.acquire()
 
-    def _choose(self) -> _Member | None:
+    def _choose(self) -> Member | None:
         alive = [member for member in self._members if not member.over]
         ready = [member for member in alive if member.can_go_on(self.now)]
         if not ready:
@@ -356,22 +418,24 @@ class _Turns:
             ready = [member for member in alive if member.can_go_on(self.now)]
         return self._draw.choice(ready)
 
-    def wait(self, ready: Callable[[], bool], seconds: float | None, wants: _Lock | _Member | None = None) -> bool:
+    def wait(self, ready: Callable[[], bool], seconds: float | None, wants: Lock | Member | None = None) -> bool:
         """Have the calling thread wait until `ready`, or for so many virtual seconds; return whether it is."""
         self._count()
         if self.closed:
             raise Ended
+        if seconds is not None and math.isnan(seconds):
+            raise ValueError("Invalid value NaN (not a number)")  # in Python's words
         member = self._by_ident[_thread.get_ident()]
         member.ready, member.wants = ready, wants
         member.until = None if seconds is None else instant(self.now + seconds)
-        member.frame = self._where()
+        member.place = self._where(member)
         self._pass_on(member)
         if self.closed:
             raise Ended
         member.ready = member.until = member.wants = None
         return ready()
 
-    def _where(self) -> FrameType | None:
+    def _where(self, member: Member) -> FrameType | int | None:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not self.is_answer(frame):
             frame = frame.f_back
@@ -389,53 +453,37 @@ class _Turns:
             locks = [f"lock {lock.number}" for lock in member.holds if lock.number and lock is not member.wants]
             holds = " and ".join(locks)
             name = f"Thread {member.number}" if member.number else "The main thread"
-            where = f", in {_words.place(member.frame)}" if member.frame is not None else ""
+            where = f", in {_words.place(member.place)}" if member.place else ""
             lines.append(f"{name}{f' holds {holds}, and' if holds else ''} waits{_for(member)}{where}")
         return "\n".join(lines)
 
 
-def _has_to_do_with_locks(member: _Member) -> bool:
-    wants = [member.wants] if isinstance(member.wants, _Lock) else []
+def _has_to_do_with_locks(member: Member) -> bool:
+    wants = [member.wants] if isinstance(member.wants, Lock) else []
     return any(lock.number for lock in (*wants, *member.holds))
 
 
-def _for(member: _Member) -> str:
+def _for(member: Member) -> str:
     """Say what a member waits for; nothing where that is inside the library."""
     wants = member.wants
-    if isinstance(wants, _Member):
+    if isinstance(wants, Member):
         return f" for the end of thread {wants.number}"
     if wants is None or not wants.number:
         return ""
     owner, more = wants.owner, ""
     if owner is member:
         more = ", which it holds itself"
-    elif isinstance(owner, _Member) and owner.over:
+    elif isinstance(owner, Member) and owner.over:
         more = f", which thread {owner.number} has not given back and, being at its end, never will"
     return f" for lock {wants.number}{more}"
 
 
-def _let_in() -> None:
-    """Give an error that is on its way to this thread the time to arrive."""
-    for _ in range(100):
-        pass
-
-
-def _settle() -> None:
-    """Take back the interpreter's note that some thread has an error to raise.
-
-    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
-    """
-    with contextlib.suppress(Ended):
-        raise_in(_thread.get_ident(), Ended)
-        _let_in()
-
-
-class _Lock:
+class Lock:
     """A lock of `threading`, whose owner is known and whose waiting passes the turn on."""
 
     again = False  # whether its owner may take it once more
 
-    def __init__(self, world: _Turns, known: bool) -> None:
+    def __init__(self, world: Turns, known: bool) -> None:
         self.world = world
         self.known = known  # whether the answer made it, and not the library
         self.number = 0  # of those that the answer made, from 1, in the order in which they were first taken
@@ -466,7 +514,7 @@ class _Lock:
             if not world.wait(lambda: self.owner is None, None if timeout < 0 else timeout, self):
                 return False
         self.owner, self.depth = me, self.depth + 1
-        if isinstance(me, _Member) and self.depth == 1:
+        if isinstance(me, Member) and self.depth == 1:
             me.holds.append(self)
         return True
 
@@ -479,9 +527,16 @@ class _Lock:
             raise RuntimeError("cannot release un-acquired lock")
         self.depth -= 1
         if self.depth == 0:
-            if isinstance(self.owner, _Member):
+            if isinstance(self.owner, Member):
                 self.owner.holds.remove(self)
             self.owner = None
+
+    def hold(self, member: Member) -> None:
+        """Have it held, once, by a member."""
+        if isinstance(self.owner, Member):
+            self.owner.holds.remove(self)
+        self.owner, self.depth = member, 1
+        member.holds.append(self)
 
     def locked(self) -> bool:
         return self.owner is not None
@@ -493,7 +548,7 @@ class _Lock:
         self.release()
 
 
-class _RLock(_Lock):
+class RLock(Lock):
     """A lock that its owner may take again; with what `threading.Condition` asks of one."""
 
     again = True
@@ -511,126 +566,190 @@ class _RLock(_Lock):
         self.depth = depth
 
 
+SHARED = {
+    opcode.opmap[name]
+    for name in (
+        *("LOAD_ATTR", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR", "LOAD_DEREF", "STORE_DEREF", "DELETE_DEREF"),
+        *("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "STORE_NAME", "DELETE_NAME"),
+        *("BINARY_SUBSCR", "BINARY_SLICE", "STORE_SUBSCR", "STORE_SLICE", "DELETE_SUBSCR", "CONTAINS_OP"),
+        *("CALL", "CALL_KW", "CALL_FUNCTION_EX"),
+        *("JUMP_BACKWARD", "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_FALSE"),
+        *("POP_JUMP_BACKWARD_IF_NONE", "POP_JUMP_BACKWARD_IF_NOT_NONE"),
+    )
+    if name in opcode.opmap
+}
+"""What reads or changes something that threads can share, or begins a loop anew.
+
+It makes no difference whether the turn passes at one of these or between it and the next.
+"""
+LOADS = {opcode.opmap["LOAD_GLOBAL"]} | ({opcode.opmap["LOAD_ATTR"]} if sys.version_info >= (3, 12) else set())
+"""Of these the last bit says that a function is loaded, which the next CALL calls."""
+BINARY_OP, NB_SUBSCR = opcode.opmap["BINARY_OP"], 26  # 3.14 subscripts by this operation
+
+
+def switch_points(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the bytecodes of SHARED; a bytecode with prefixes is met at the first of them."""
+    points, first, raw = set(), None, code.co_code  # without specialised bytecodes; its caches are zeros
+    for offset in range(0, len(raw), 2):
+        operation, argument = raw[offset], raw[offset + 1]
+        if operation == opcode.EXTENDED_ARG:
+            first = offset if first is None else first
+            continue
+        if (operation in SHARED and not (operation in LOADS and argument & 1)) or (
+            operation == BINARY_OP and argument == NB_SUBSCR
+        ):
+            points |= {offset, offset if first is None else first}
+        first = None
+    return frozenset(points)
+
+
+class Threads(Protocol):
+    """Threads that take turns: `Turns`, or those of an answer that runs in this process for a check in another."""
+
+    now: float
+
+    def is_answer(self, frame: FrameType) -> bool: ...
+    def member(self) -> object | None: ...
+    def member_of(self, thread: threading.Thread) -> object | None: ...
+    def current_thread(self) -> threading.Thread: ...
+    def start(self, thread: threading.Thread) -> None: ...
+    def join(self, thread: threading.Thread, timeout: float | None) -> None: ...
+    def is_alive(self, thread: threading.Thread) -> bool: ...
+    def sleep(self, seconds: float) -> None: ...
+    def step(self) -> None: ...
+
+
 if sys.version_info >= (3, 12):
-    _each_step: Callable[[_Turns], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
+    each_step: Callable[[Threads], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
 
     @contextlib.contextmanager
-    def _watched(world: _Turns) -> Iterator[None]:
-        """Call `world.step` before every bytecode of the answer, in the world's threads.
+    def watched(world: Threads) -> Iterator[None]:
+        """Call `world.step` before every bytecode of the answer at which the turn may pass, in every thread.
 
         Traces of `sys.settrace` change the code under threads that stand in it: 3.12.1 crashes, 3.13.0 forgets events.
         """
         watch = sys.monitoring
         tool = next(number for number in (4, 3, 5, 2, 1, 0) if watch.get_tool(number) is None)
-        codes = _codes(world)
+        codes: dict[CodeType, frozenset[int]] = {}
 
-        def step(code: CodeType, offset: int, *_: Any) -> None:
-            if world.member() is not None:
-                world.step()
+        def start(code: CodeType, offset: int) -> Any:
+            if world.is_answer(sys._getframe(1)):
+                codes[code] = switch_points(code)
+                watch.set_local_events(tool, code, watch.events.INSTRUCTION)
+            return watch.DISABLE
+
+        def instruction(code: CodeType, offset: int) -> Any:
+            if offset not in codes[code]:
+                return watch.DISABLE
+            world.step()
+            return None
 
         watch.use_tool_id(tool, "scalelab.checks")
         try:
-            watch.register_callback(tool, watch.events.INSTRUCTION, step)
-            for code in codes:
-                watch.set_local_events(tool, code, watch.events.INSTRUCTION)
+            watch.register_callback(tool, watch.events.PY_START, start)
+            watch.register_callback(tool, watch.events.INSTRUCTION, instruction)
+            watch.restart_events()  # an earlier run may have looked at code that was not the answer's then
+            watch.set_events(tool, watch.events.PY_START)
             yield
         finally:
+            watch.set_events(tool, 0)
             for code in codes:
                 watch.set_local_events(tool, code, 0)
+            watch.register_callback(tool, watch.events.PY_START, None)
             watch.register_callback(tool, watch.events.INSTRUCTION, None)
             watch.free_tool_id(tool)
 
-    def _codes(world: _Turns) -> list[CodeType]:
-        """Return the code of every function of the answer, those inside functions, classes and wrappers included."""
-        found: dict[CodeType, None] = {}
-        seen: set[int] = set()
-        rest: list[Any] = list(world.namespace.values())
-        while rest:
-            value = rest.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if isinstance(value, CodeType):
-                if value.co_filename not in world.skipped:
-                    found[value] = None
-                rest += [inner for inner in value.co_consts if isinstance(inner, CodeType)]
-            elif isinstance(value, FunctionType):
-                cells = [cell.cell_contents for cell in value.__closure__ or () if _is_full(cell)]
-                rest += [getattr(value, "__wrapped__", None), *cells]
-                if value.__globals__ is world.namespace:
-                    rest.append(value.__code__)
-            elif isinstance(value, type) and value.__module__ == world.namespace.get("__name__"):
-                rest += [*vars(value).values(), *value.__bases__]
-            elif isinstance(value, property):
-                rest += [value.fget, value.fset, value.fdel]
-            else:
-                rest += [getattr(value, name, None) for name in ("__func__", "__wrapped__", "func")]
-        return list(found)
-
 else:
+    _switch_points = functools.lru_cache(maxsize=None)(switch_points)
 
     @contextlib.contextmanager
-    def _each_step(world: _Turns) -> Iterator[None]:
-        """Call `world.step` before every bytecode of the answer, in the calling thread."""
+    def each_step(world: Threads) -> Iterator[None]:
+        """Call `world.step` before every bytecode of the answer at which the turn may pass, in the calling thread."""
 
         def enter(frame: FrameType, event: str, arg: Any) -> Any:
-            if world.is_answer(frame):
-                frame.f_trace_opcodes, frame.f_trace_lines = True, False
-                return step
-            return None
+            if not world.is_answer(frame):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            points = _switch_points(frame.f_code)
 
-        def step(frame: FrameType, event: str, arg: Any) -> Any:
-            if event == "opcode":
-                world.step()
+            def step(frame: FrameType, event: str, arg: Any) -> Any:
+                if event == "opcode" and frame.f_lasti in points:
+                    world.step()
+                return step
+
             return step
 
-        sys.settrace(enter)
+        _settrace(enter)
         try:
             yield
         finally:
-            sys.settrace(None)
+            _settrace(None)
 
-    _watched = contextlib.nullcontext
+    watched: Callable[[Threads], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # type: ignore[assignment]
 
 
 _sleep = time.sleep
 
 
 @contextlib.contextmanager
-def _patched(world: _Turns) -> Iterator[None]:
+def _patched(world: Turns) -> Iterator[None]:
     """Give the world's threads its locks, threads, clock and pools; other threads of the process notice nothing.
 
     Names that the namespace has imported are covered, and locks that its objects hold already.
     """
-    clocks = (time.monotonic, time.perf_counter, time.time)
-    replaced: dict[int, Any] = {id(clock): _for_members(world, clock, lambda: world.now) for clock in clocks}
-    replaced[id(time.sleep)] = _for_members(world, time.sleep, functools.partial(_rest, world))
-    for kind in (threading.Lock, threading._allocate_lock, _thread.allocate_lock):  # type: ignore[attr-defined]
-        replaced[id(kind)] = _for_members(world, kind, functools.partial(_made, world, _Lock))
-    replaced[id(threading.RLock)] = _for_members(world, threading.RLock, functools.partial(_made, world, _RLock))
-    replaced[id(threading.current_thread)] = _for_members(
-        world, threading.current_thread, lambda: _member(world).thread
-    )
-    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
-    replaced[id(queue.SimpleQueue)] = _for_members(world, queue.SimpleQueue, simple)
+
+    def made(kind: type[Lock]) -> Lock:
+        return kind(world, world.is_answer(sys._getframe(2)))
+
+    kinds = {
+        real: for_members(world, real, functools.partial(made, kind)) for real, kind in replaced_locks(Lock, RLock)
+    }
     with contextlib.ExitStack() as stack:
-        for scope in (vars(time), vars(threading), vars(queue), world.namespace):
-            for name, value in list(scope.items()):
-                if id(value) in replaced:
-                    _swap(stack, scope, name, replaced[id(value)])
-        for cls, name, new in [
-            (threading.Thread, "start", _start(world)),
-            (threading.Thread, "join", _join(world)),
-            (threading.Thread, "is_alive", _is_alive(world)),
-            (concurrent.futures.ThreadPoolExecutor, "__init__", _pool_size(world)),
-        ]:
-            stack.callback(setattr, cls, name, getattr(cls, name))
-            setattr(cls, name, new)
+        patch(world, stack, kinds, [world.namespace])
         _Substitute(world, stack).inside(world.namespace)
         yield
 
 
-def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: Any, new: Any) -> None:
+def replaced_locks(lock: Any, rlock: Any) -> list[tuple[Any, Any]]:
+    """Return what makes locks in this process, with what is to make them."""
+    names: Any = threading
+    return [(names.Lock, lock), (names._allocate_lock, lock), (_real_lock, lock), (names.RLock, rlock)]
+
+
+def patch(world: Threads, stack: contextlib.ExitStack, locks: dict[Any, Any], scopes: Iterable[dict[str, Any]]) -> None:
+    """Replace clocks, threads, pools and, by `locks`, kinds of locks in the standard library and in `scopes`.
+
+    `stack` takes all of it back.
+    """
+
+    def sleep(seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        world.sleep(seconds)
+
+    replaced = {id(kind): new for kind, new in locks.items()}
+    for clock in (time.monotonic, time.perf_counter, time.time):
+        replaced[id(clock)] = for_members(world, clock, lambda: world.now)
+    replaced[id(time.sleep)] = for_members(world, time.sleep, sleep)
+    replaced[id(threading.current_thread)] = for_members(world, threading.current_thread, world.current_thread)
+    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
+    replaced[id(queue.SimpleQueue)] = for_members(world, queue.SimpleQueue, simple)
+    for scope in (vars(time), vars(threading), vars(queue), *scopes):
+        for name, value in list(scope.items()):
+            if id(value) in replaced:
+                _swap(stack, scope, name, replaced[id(value)])
+    for cls, name, new in [
+        (threading.Thread, "start", _start(world)),
+        (threading.Thread, "join", _join(world)),
+        (threading.Thread, "is_alive", _is_alive(world)),
+        (concurrent.futures.ThreadPoolExecutor, "__init__", _pool_size(world)),
+        (multiprocessing.pool.ThreadPool, "__init__", _no_pool(world)),
+    ]:
+        stack.callback(setattr, cls, name, getattr(cls, name))
+        setattr(cls, name, new)
+
+
+def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: Any) -> None:
     old = scope[name]
     scope[name] = new
 
@@ -641,13 +760,9 @@ def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: Any, new: An
     stack.callback(restore)
 
 
-def _member(world: _Turns) -> _Member:
-    member = world.member()
-    assert member is not None
-    return member
+def for_members(world: Threads, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls `virtual` in threads that take turns, and `real` in others."""
 
-
-def _for_members(world: _Turns, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return (real if world.member() is None else virtual)(*args, **kwargs)
 
@@ -655,59 +770,40 @@ def _for_members(world: _Turns, real: Callable[..., Any], virtual: Callable[...,
     return call
 
 
-def _made(world: _Turns, kind: type[_Lock]) -> _Lock:
-    return kind(world, world.is_answer(sys._getframe(2)))
-
-
-def _rest(world: _Turns, seconds: float) -> None:
-    if seconds < 0:
-        raise ValueError("sleep length must be non-negative")
-    world.wait(lambda: False, seconds)
-
-
-def _start(world: _Turns) -> Callable[[threading.Thread], None]:
+def _start(world: Threads) -> Callable[[threading.Thread], None]:
     real = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
         if world.member() is None:
             real(self)
-        elif world.closed:
-            raise Ended
         else:
             world.start(self)
 
     return start
 
 
-def _join(world: _Turns) -> Callable[..., None]:
+def _join(world: Threads) -> Callable[..., None]:
     real = threading.Thread.join
 
     def join(self: threading.Thread, timeout: float | None = None) -> None:
-        me, member = world.member(), world.member_of(self)
-        if me is None and member is None:
-            return real(self, timeout)
-        if member is None:
-            raise RuntimeError("cannot join thread before it is started")
-        if member is me:
-            raise RuntimeError("cannot join current thread")
-        if not member.over and me is not None:
-            world.wait(lambda: member.over, None if timeout is None else max(timeout, 0.0), member)
-        return None
+        if world.member() is None and world.member_of(self) is None:
+            real(self, timeout)
+        else:
+            world.join(self, None if timeout is None else max(timeout, 0.0))
 
     return join
 
 
-def _is_alive(world: _Turns) -> Callable[[threading.Thread], bool]:
+def _is_alive(world: Threads) -> Callable[[threading.Thread], bool]:
     real = threading.Thread.is_alive
 
     def is_alive(self: threading.Thread) -> bool:
-        member = world.member_of(self)
-        return real(self) if member is None else not member.over
+        return real(self) if world.member_of(self) is None else world.is_alive(self)
 
     return is_alive
 
 
-def _pool_size(world: _Turns) -> Callable[..., None]:
+def _pool_size(world: Threads) -> Callable[..., None]:
     real = concurrent.futures.ThreadPoolExecutor.__init__
 
     @functools.wraps(real)
@@ -715,6 +811,19 @@ def _pool_size(world: _Turns) -> Callable[..., None]:
         if max_workers is None and world.member() is not None:
             max_workers = THREADS  # the real default depends on the machine's cores
         real(self, max_workers, *args, **kwargs)
+
+    return init
+
+
+def _no_pool(world: Threads) -> Callable[..., None]:
+    real = multiprocessing.pool.ThreadPool.__init__
+
+    @functools.wraps(real)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if world.member() is not None:
+            self._state = None  # which its end looks at
+            raise RuntimeError(NO_THREAD_POOL)
+        real(self, *args, **kwargs)
 
     return init
 
@@ -731,13 +840,13 @@ class _Substitute:
 
     LIBRARY = ("threading", "queue", "_queue")
 
-    def __init__(self, world: _Turns, stack: contextlib.ExitStack) -> None:
+    def __init__(self, world: Turns, stack: contextlib.ExitStack) -> None:
         self.world = world
         self.stack = stack
-        self.locks: dict[int, _Lock] = {}
+        self.locks: dict[int, Lock] = {}
         self.seen: set[int] = set()
-        self.kinds: dict[type, type[_Lock]] = {type(_real_lock()): _Lock, type(_thread.RLock()): _RLock}
-        self.kinds |= {_Lock: _Lock, _RLock: _RLock}  # of an earlier run
+        self.kinds: dict[type, type[Lock]] = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
+        self.kinds |= {Lock: Lock, RLock: RLock}  # of an earlier run
 
     def inside(self, scope: Any, known: bool = True) -> None:
         """Replace the locks in a namespace, a list, a class or an instance, and in what these hold."""

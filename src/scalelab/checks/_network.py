@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import json
 import math
 import re
@@ -12,12 +13,15 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from scalelab.checks._world import Ended, NeverEnds, World, instant
+from scalelab.checks._world import NeverEnds, World, instant
 from scalelab.errors import ScalelabError
 
 ANSWERED, CANCELLED, BROKEN, OPEN = "answered", "cancelled", "broken", "open"
 LENGTH = re.compile(r"^content-length[ \t]*:[ \t]*([0-9]+)", re.IGNORECASE | re.MULTILINE)
+CLOSE = re.compile(r"^connection[ \t]*:[ \t]*close", re.IGNORECASE | re.MULTILINE)
 CHUNKED = re.compile(r"^transfer-encoding[ \t]*:[ \t]*chunked[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+
+KEEP_ALIVE_S = 15.0  # after which aiohttp closes a connection that nobody uses
 
 
 class PageError(ScalelabError):
@@ -110,11 +114,12 @@ class Server:
         return self._served[path]
 
     def _filled_in(self, path: str, page: Page) -> Page:
-        if page.latency is None:
-            page = replace(page, latency=instant(self._low + self._draw("latency", path) * (self._high - self._low)))
-        if page.json is None and page.text is None:
-            page = replace(page, json={"path": path, "value": int(self._draw("value", path) * 10_000)})
-        return page
+        latency, body = page.latency, page.json
+        if latency is None:
+            latency = instant(self._low + self._draw("latency", path) * (self._high - self._low))
+        if body is None and page.text is None:
+            body = {"path": path, "value": int(self._draw("value", path) * 10_000)}
+        return replace(page, latency=latency, json=body)
 
     def latency(self, path_or_url: str) -> float:
         """Return the seconds that this page takes; infinite where it hangs."""
@@ -134,9 +139,11 @@ class Service:
         self.requests: list[Request] = []
         self.most_in_flight = 0
         self.connections = 0
+        self.client_closed: set[float] = set()  # when clients closed connections that could have been used again
         self._world = world
         self._most_requests = most_requests
-        self._ends: dict[int, float] = {}
+        self._in_flight: set[int] = set()
+        self._ends: list[tuple[float, int]] = []  # of the requests in flight, as a heap
 
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Return the client's end of a new connection."""
@@ -145,16 +152,17 @@ class Service:
         protocol.connection_made(wire)
         return wire
 
-    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page]:
-        """Enter a request. Return its number and the page that answers it. Raises Ended when it is one too many."""
+    def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page] | None:
+        """Enter a request. Return its number and the page that answers it, or end the run: it is one too many."""
         if len(self.requests) >= self._most_requests:
             self._world.interruption = NeverEnds(f"after {len(self.requests)} requests it went on sending more")
-            raise Ended(self._world.interruption)
+            return None
         now = self._world.now
         # The loop may have stood still meanwhile; the server has not.
-        self._ends = {number: end for number, end in self._ends.items() if end > now}
+        while self._ends and self._ends[0][0] <= now:
+            self._in_flight.discard(heapq.heappop(self._ends)[1])
         page = self.server.page(path)
-        refused = self.server.capacity is not None and len(self._ends) >= self.server.capacity
+        refused = self.server.capacity is not None and len(self._in_flight) >= self.server.capacity
         if refused:
             page = Page(status=503, json={"error": "too many requests at once"}, latency=0.0)
         number = len(self.requests)
@@ -162,8 +170,9 @@ class Service:
         outcome = OPEN if end == math.inf else BROKEN if page.breaks else ANSWERED
         self.requests.append(Request(method, path, now, end, page.status, outcome, connection))
         if not refused:
-            self._ends[number] = end
-        self.most_in_flight = max(self.most_in_flight, len(self._ends))
+            self._in_flight.add(number)
+            heapq.heappush(self._ends, (end, number))
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
         return number, page
 
     def cancelled(self, number: int) -> None:
@@ -171,41 +180,27 @@ class Service:
         now = self._world.now
         if self.requests[number].ended > now:
             self.requests[number] = replace(self.requests[number], ended=now, outcome=CANCELLED)
-            self._ends.pop(number, None)
+            self._in_flight.discard(number)
 
 
-class _Wire(asyncio.Transport):
-    """The client's end of a connection, with the server's end inside."""
+class Connection(asyncio.Transport):
+    """The client's end of a connection, as asyncio defines it; `write` and `_release` belong to the server's end."""
 
-    def __init__(
-        self, service: Service, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
         super().__init__()
-        self._service = service
         self._loop = loop
         self._protocol = protocol
-        self._number = number
-        self._received = b""
-        self._asked: int | None = None
-        self._answer: asyncio.TimerHandle | None = None
         self._closing = False
 
-    # The client's side, as asyncio defines it.
+    def end(self, error: Exception | None) -> None:
+        """Close the connection: without an error for the client, with one for the server."""
+        if not self._closing:
+            self._closing = True
+            self._release(error)
+            self._loop.call_soon(self._protocol.connection_lost, error)
 
-    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
-        if self._closing:
-            return
-        self._received += bytes(data)
-        head, separator, rest = self._received.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        first, _, fields = head.decode("latin-1").partition("\r\n")
-        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
-        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
-            return
-        self._received = b""
-        method, path, _ = first.split(" ", 2)
-        self._ask(method, path)
+    def _release(self, error: Exception | None) -> None:
+        raise NotImplementedError
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -218,10 +213,9 @@ class _Wire(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        self._close(None)
+        self.end(None)
 
-    def abort(self) -> None:
-        self._close(None)
+    abort = close
 
     def is_reading(self) -> bool:
         return not self._closing
@@ -241,10 +235,52 @@ class _Wire(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return False
 
-    # The server's side.
+
+class _Wire(Connection):
+    """A connection with the server's end inside."""
+
+    def __init__(
+        self, service: Service, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int
+    ) -> None:
+        super().__init__(loop, protocol)
+        self._service = service
+        self._number = number
+        self._received = b""
+        self._asked: int | None = None
+        self._answer: asyncio.TimerHandle | None = None
+        self._reusable_from = math.inf
+
+    @property
+    def unread(self) -> int:
+        """How many bytes the client has written that are not yet a whole request."""
+        return len(self._received)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the client waits for an answer."""
+        return self._asked is not None and not self._closing
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        if self._closing:
+            return
+        self._received += bytes(data)
+        head, separator, rest = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        first, _, fields = head.decode("latin-1").partition("\r\n")
+        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
+        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
+            return
+        self._received = b""
+        self._reusable_from = math.inf if CLOSE.search(fields) else self._loop.time()
+        method, path, _ = first.split(" ", 2)
+        self._ask(method, path)
 
     def _ask(self, method: str, path: str) -> None:
-        self._asked, page = self._service.arrived(method, path, self._number)
+        arrived = self._service.arrived(method, path, self._number)
+        if arrived is None:
+            return
+        self._asked, page = arrived
         ended = self._service.requests[self._asked].ended
         if ended < math.inf:
             self._answer = self._loop.call_at(ended, self._reply, method, page)
@@ -252,7 +288,7 @@ class _Wire(asyncio.Transport):
     def _reply(self, method: str, page: Page) -> None:
         self._asked = self._answer = None
         if page.breaks:
-            self._close(ConnectionResetError("the server cut the connection"))
+            self.end(ConnectionResetError("the server cut the connection"))
             return
         kind, text = ("text/plain", page.text) if page.text is not None else ("application/json", json.dumps(page.json))
         body = text.encode()
@@ -266,12 +302,10 @@ class _Wire(asyncio.Transport):
         )
         self._protocol.data_received(head.encode("latin-1") + (b"" if method == "HEAD" else body))
 
-    def _close(self, error: Exception | None) -> None:
-        if self._closing:
-            return
-        self._closing = True
+    def _release(self, error: Exception | None) -> None:
         if self._answer is not None:
             self._answer.cancel()
         if self._asked is not None:
             self._service.cancelled(self._asked)
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        elif error is None and self._loop.time() - self._reusable_from < KEEP_ALIVE_S:
+            self._service.client_closed.add(self._loop.time())

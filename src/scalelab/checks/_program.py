@@ -6,6 +6,7 @@ import itertools
 import linecache
 from typing import Any
 
+from scalelab.checks import _side
 from scalelab.checks._run import Unmet
 
 _numbers = itertools.count(1)
@@ -23,10 +24,14 @@ def assemble(program: str, **names: Any) -> dict[str, Any]:
     linecache.cache[file] = (len(program), None, program.splitlines(keepends=True), file)
     namespace = dict(names)
     try:
+        if _side.current is not None:
+            return _side.current.assemble(program, file, namespace)
         exec(compile(program, file, "exec"), namespace)
     except SyntaxError as error:
         line = f" line {error.lineno}: `{(error.text or '').strip()}`" if error.lineno else ""
         raise Unmet(right, f"Python cannot read{line} ({error.msg}). Which line must stand right above it?") from None
+    except _side.AnswerEnded:
+        raise
     except Exception as error:
-        raise Unmet(right, f"Running the lines raised {type(error).__name__}: {error}") from None
+        raise Unmet(right, "", detail=f"Running the lines raised {type(error).__name__}: {error}") from None
     return namespace

@@ -19,20 +19,21 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from scalelab.checks import _words
+from scalelab.checks import _side, _words
 from scalelab.checks._inside import patched, warned
 from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
-from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World
+from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World, raise_in
 from scalelab.errors import ScalelabError
 
 TURNS = 100_000  # of the loop, before a run counts as endless
 PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
+LOOKS = 20  # in that time: they count, not the clock, for a machine that is slow to look is slow to run
 LET_GO = 5.0  # real seconds for an interrupted thread to end, before it is left behind
 SETTLE = 50  # turns at most after the answer's return, for tasks that are about to end
 GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
 DEFAULT_NAME = re.compile(r"Task-\d+")
 
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 
 
 class Seen(Protocol):
@@ -53,18 +54,23 @@ class NestedRun(ScalelabError):
 
 
 class Unmet(ScalelabError):
-    """An answer is not as it should be: `right` states how, the text says in words what it is instead."""
+    """An answer is not as it should be: `right` states how, the text says in words what it is instead.
 
-    def __init__(self, right: str, text: str) -> None:
-        super().__init__(text)
-        self.right = right
+    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first, and says what the answer did; only
+    there is the answer quoted.
+    """
+
+    def __init__(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
+        super().__init__("\n".join(filter(None, (detail, text))))
+        self.right, self.words, self.detail = right, str(text), detail
+        self.idea = _words.idea_of(text) or idea
 
 
 class AnswerFailed(Unmet):
     """The answer did not return what it should; `run` is what was seen until then."""
 
-    def __init__(self, right: str, text: str, run: Run) -> None:
-        super().__init__(right, text)
+    def __init__(self, right: str, text: str, run: Run, *, detail: str = "") -> None:
+        super().__init__(right, text, detail=detail)
         self.run = run
 
 
@@ -81,6 +87,13 @@ class Run:
     `leaked` names the tasks left to themselves (at work when the answer returned, or dead of an error that nobody
     asked for), `never_awaited` the coroutines that nobody awaited; `blocking` lists
     the calls that kept the loop from running; `printed` is what the answer wrote.
+
+    In the grader `result` and `error` are what the answer's process sent. `seconds`, `requests`, `most_in_flight`,
+    `connections` and a deadlock are seen here. `sessions`, `unclosed`, `leaked`, `blocking`, `never_awaited` and
+    `printed` are reported by that process, which an answer can falsify; three are compared with what is seen:
+    `sessions` is at least the number of moments at which clients closed connections that could have been used again,
+    `unclosed` is at least 1 if a connection is open at the end, and `leaked` is not empty if a timer, request or call
+    is under way when all sessions are closed.
     """
 
     result: Any
@@ -149,25 +162,27 @@ def run(
     The loop has a thread of its own, so this works where another loop is running. `time.sleep` and the clocks of `time`
     follow the virtual clock in the answer's threads, and aiohttp reaches `server` under any host name. The run ends at
     a deadlock, after `limit` virtual seconds or `most_requests` requests, after TURNS turns of the loop, or when
-    nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time.
+    nothing moves for PATIENCE real seconds. Threads that the answer starts outside of pools live in real time. In the
+    grader no real time counts: an answer that uses up its processor time, or sleeps without end, raises AnswerEnded.
 
     Raises AnswerFailed if the answer raises (anything but `may_raise`), does not end, or returns something that is not
     of type `returns`; `otherwise` is the author's word on an error where no more general advice fits ("" for none).
     Raises NestedRun.
     """
-    if not _one_at_a_time.acquire(blocking=False):
+    if not one_at_a_time.acquire(blocking=False):
         raise NestedRun("An answer is being run; wait for its end before you start another.")
     try:
-        attempt = _Attempt(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
+        make = Attempt if _side.current is None else _side.current.attempt
+        attempt = make(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
         attempt.go()
     finally:
-        _one_at_a_time.release()
-    found = attempt.report()
+        one_at_a_time.release()
+    found: Run = attempt.report()
     runs = observed.get()
     if runs is not None:
         runs.append(found)
     if found.error is None:
-        failure = _unfit(found, returns)
+        failure = _unfit(found, returns, attempt.kind)
     elif isinstance(found.error, may_raise):
         failure = None
     else:
@@ -177,7 +192,7 @@ def run(
     return found
 
 
-class _Attempt:
+class Attempt:
     """One run of an answer, in a thread of its own."""
 
     def __init__(
@@ -193,9 +208,10 @@ class _Attempt:
         self.answer = answer
         self.check = check  # the file of the check's own code, no line of which is the student's
         self.namespace: dict[str, Any] = getattr(function, "__globals__", {})
-        self.world = World(limit=limit, turns=TURNS, where=functools.partial(_words.caller, self.namespace))
+        where = functools.partial(_words.caller, self.namespace)
+        self.world: World = self._make_world(limit=limit, turns=TURNS, where=where)
         self._service = Service(server or Server(), self.world, most_requests)
-        self._network = None if server is None else self._service
+        self._has_server = server is not None
         self._sessions: list[aiohttp.ClientSession] = []
         self._written = io.StringIO()
         self._warned: list[str] = []
@@ -207,6 +223,12 @@ class _Attempt:
         self._door = threading.Lock()
         self._closed = False
         self._left_behind = False
+
+    def _make_world(self, **options: Any) -> World:
+        return World(**options)
+
+    def _make_loop(self) -> Loop:
+        return Loop(self.world, self._service if self._has_server else None)
 
     def go(self) -> None:
         """Run in a new thread and wait for its end; on the way out everything is as it was before."""
@@ -231,15 +253,15 @@ class _Attempt:
 
     def report(self) -> Run:
         """Return what the run has shown."""
-        stock = self._stock or self._take_stock([])
+        stock = self._stock or self._take_stock(())
         return Run(result=self._result, error=self._error, printed=self._written.getvalue(), **stock)
 
     def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
-        seen, since = -1, 0.0
-        while not self._left_behind and not over.wait(PATIENCE / 20):
-            if self.world.progress != seen:
-                seen, since = self.world.progress, time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
+        seen, looks = -1, 0
+        while not self._left_behind and not over.wait(PATIENCE / LOOKS):
+            looks = looks + 1 if self.world.progress == seen else 0
+            seen = self.world.progress
+            if looks > LOOKS:
                 self._interrupt(over, thread, self._reason())
 
     def _reason(self) -> ScalelabError:
@@ -265,11 +287,12 @@ class _Attempt:
         self._fail(reason)
 
     def _main(self, over: threading.Event) -> None:
-        self.world.begin()
-        runner = asyncio.Runner(loop_factory=lambda: Loop(self.world, self._network))
+        runner = asyncio.Runner(loop_factory=self._make_loop)
         try:
             loop = runner.get_loop()
+            assert isinstance(loop, Loop)
             try:
+                self.world.begin(loop)
                 runner.run(self._call())
             except BaseException as error:  # the loop itself has come to an end
                 if self._stock is None:
@@ -293,7 +316,7 @@ class _Attempt:
         loop = runner.get_loop()
         self.world.grant(seconds=GRACE_SECONDS, turns=GRACE_TURNS)
         with contextlib.suppress(BaseException):
-            runner.run(self._close_sessions())
+            runner.run(close(self._sessions))
         with contextlib.suppress(BaseException):
             runner.close()
         self.world.close()
@@ -306,7 +329,7 @@ class _Attempt:
         self._own = asyncio.current_task()
         try:
             found = self.answer()
-            if not inspect.isawaitable(found):
+            if not self.kind(found):
                 raise NotAwaitable(_words.short(found))
             result = await found
             if self.world.interruption is not None:  # swallowed on the way
@@ -318,46 +341,50 @@ class _Attempt:
         if self._stock is not None:  # the run was over already, and only the tidying up has brought us here
             return
         self._result = result
+        await self._look_around()
+
+    def kind(self, value: Any) -> str:
+        """Return which kind of awaitable a value is, or ""."""
+        return kind_of_awaitable(value)
+
+    async def _look_around(self) -> None:
+        """Take stock of a loop in which the answer has returned."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         left = [task for task in loop.tasks if not task.done() and task is not self._own]
         given_up = [task for task in left if task.cancelling()]
         self._stock = self._take_stock(left)
-        for _ in range(SETTLE):
-            if loop.has_come_to_rest():
-                break
-            await asyncio.sleep(0)
-        left = [task for task in loop.tasks if task is not self._own and _left(task, task in given_up)]
-        self._stock |= {"leaked": _names(left), "unclosed": self._unclosed()}
+        await settle(loop)
+        left = [task for task in loop.tasks if task is not self._own and is_left(task, task in given_up)]
+        self._stock |= {"leaked": names(left), "unclosed": unclosed(self._sessions)}
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Take stock of a loop that came to no end by itself."""
         tasks = asyncio.all_tasks(loop)
-        places = _words.waiting(tasks, self.namespace, self.check)
-        if places and self._error is not None:
-            self._error.add_note(places)
+        self._note_places(_words.waiting(tasks, self.namespace, self.check))
         return self._take_stock(task for task in tasks if task is not self._own)
 
+    def _note_places(self, places: str) -> None:
+        if places and self._error is not None:
+            self._error.add_note(places)
+
     def _take_stock(self, left: Iterable[asyncio.Task[Any]]) -> dict[str, Any]:
+        return self._books() | {
+            "sessions": len(self._sessions),
+            "unclosed": unclosed(self._sessions),
+            "leaked": names(left),
+            "blocking": tuple(self.world.blocking),
+            "never_awaited": tuple(self._warned),
+        }
+
+    def _books(self) -> dict[str, Any]:
+        """Return what the clock and the service have seen."""
         return {
             "seconds": self.world.now,
             "requests": tuple(self._service.requests),
             "most_in_flight": self._service.most_in_flight,
             "connections": self._service.connections,
-            "sessions": len(self._sessions),
-            "unclosed": self._unclosed(),
-            "leaked": _names(left),
-            "blocking": tuple(self.world.blocking),
-            "never_awaited": tuple(self._warned),
         }
-
-    def _unclosed(self) -> int:
-        return sum(not session.closed for session in self._sessions)
-
-    async def _close_sessions(self) -> None:
-        for session in self._sessions:
-            if not session.closed:
-                await session.close()
 
     def _fail(self, error: BaseException) -> None:
         if self._error is not None:
@@ -369,13 +396,27 @@ class _Attempt:
         self._error = error
 
 
-def raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
-    what = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+async def settle(loop: Loop) -> None:
+    """Give tasks that are about to end the turns for it; the clock stands still."""
+    for _ in range(SETTLE):
+        if loop.has_come_to_rest():
+            break
+        await asyncio.sleep(0)
 
 
-def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
+async def close(sessions: Iterable[aiohttp.ClientSession]) -> None:
+    """Close the sessions that are open."""
+    for session in sessions:
+        if not session.closed:
+            await session.close()
+
+
+def unclosed(sessions: Iterable[aiohttp.ClientSession]) -> int:
+    """Return how many sessions are open."""
+    return sum(not session.closed for session in sessions)
+
+
+def names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     return tuple(
         sorted(
             _words.of_coroutine(task) if DEFAULT_NAME.fullmatch(task.get_name()) else task.get_name() for task in tasks
@@ -383,41 +424,40 @@ def _names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
     )
 
 
-def _left(task: asyncio.Task[Any], given_up: bool) -> bool:
+def is_left(task: asyncio.Task[Any], given_up: bool) -> bool:
     """Whether a task goes on, or died of an error that nobody has asked for, as asyncio itself keeps note of it."""
     return not task.done() or (not given_up and bool(getattr(task, "_log_traceback", False)))
 
 
-def _no_result(run: Run, attempt: _Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
+def _no_result(run: Run, attempt: Attempt, otherwise: str | Callable[[Run], str] | None) -> AnswerFailed:
     error = run.error
     assert error is not None
     right = "it runs to its end and returns"
     if isinstance(error, NotAwaitable):
-        text = f"It gave {error} at once, and no coroutine: define your function with `async def`."
-        return AnswerFailed("it is a coroutine function", text, run)
+        detail = f"It gave {error} at once, and no coroutine: define your function with `async def`."
+        return AnswerFailed("it is a coroutine function", "", run, detail=detail)
     advice = _words.advice(error, attempt.namespace, attempt.check)
     if isinstance(error, NotImplementedError) and advice:
         return AnswerFailed(right, advice, run)
-    lines = [_words.told(error, attempt.namespace, attempt.check)]
     if advice is None and otherwise is not None:
         advice = otherwise if isinstance(otherwise, str) else otherwise(run)
-    return AnswerFailed(right, "\n".join([*lines, *([advice] if advice else [])]), run)
+    return AnswerFailed(right, advice or "", run, detail=_words.told(error, attempt.namespace, attempt.check))
 
 
-def _unfit(run: Run, returns: type | tuple[type, ...]) -> AnswerFailed | None:
+def _unfit(run: Run, returns: type | tuple[type, ...], kind_of: Callable[[Any], str]) -> AnswerFailed | None:
     result = run.result
     wanted = returns if isinstance(returns, tuple) else (returns,)
-    names = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
-    right = "it returns its result" if returns is object else f"it returns {names}"
+    kinds = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
+    right = "it returns its result" if returns is object else f"it returns {kinds}"
     if result is ... or (result is None and not isinstance(None, wanted)):
         what = "`...`" if result is ... else "None"
         text = f"It returned {what}: it is not written yet, or a `return` is missing."
         return AnswerFailed(right, text, run)
-    unfinished = _unfinished(result)
-    if unfinished is not None:
-        return AnswerFailed("it returns results", unfinished, run)
+    left_over = unfinished(result, kind_of)
+    if left_over is not None:
+        return AnswerFailed("it returns results", left_over, run)
     if not isinstance(result, wanted):
-        return AnswerFailed(right, f"It returned {_a(type(result))}: {_words.short(result)}", run)
+        return AnswerFailed(right, "", run, detail=f"It returned {_a(type(result))}: {_words.short(result)}")
     return None
 
 
@@ -425,20 +465,25 @@ def _a(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
-def _unfinished(result: Any) -> str | None:
-    """Say what unfinished business a result holds, if any; close coroutines that nobody will await."""
+def kind_of_awaitable(value: Any) -> str:
+    """Return "coroutine", "task" or "awaitable", or "" for a value that cannot be awaited."""
+    if inspect.iscoroutine(value):
+        return "coroutine"
+    return "task" if asyncio.isfuture(value) else "awaitable" if inspect.isawaitable(value) else ""
+
+
+def unfinished(result: Any, kind_of: Callable[[Any], str]) -> str | None:
+    """Return what a result holds that nobody has awaited, in words, if anything; close its coroutines."""
     values = [result]
     if isinstance(result, (list, tuple, set, frozenset)):
         values = list(result)
     elif isinstance(result, dict):
         values = list(result.values())
-    found = None
+    kinds = [kind_of(value) for value in values]
     for value in values:
         if inspect.iscoroutine(value):
             value.close()
-            found = "coroutine object"
-        elif asyncio.isfuture(value):
-            found = found or "task"
+    found = "coroutine object" if "coroutine" in kinds else "task" if "task" in kinds else None
     if found is None:
         return None
     if values[0] is result:

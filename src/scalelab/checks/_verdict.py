@@ -1,19 +1,24 @@
-"""A check's verdict: a line for each expectation, and words for whoever has to mend the answer."""
+"""A check's verdict: which expectations hold, as data, and the same in words for whoever has to mend the answer."""
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
 
 from scalelab import _help
 from scalelab.checks import _words
 from scalelab.checks._run import Seen, Unmet, observed
+from scalelab.checks._side import AnswerEnded
 from scalelab.errors import ScalelabError
 
 MISSING = object()
 PRINTED_LINES = 12
+PRINTED_CHARACTERS = 200_000
 WIDTH = 92
 
 
@@ -28,60 +33,211 @@ class EmptyCheck(ScalelabError):
     """A check ended without an expectation: it could not fail."""
 
 
-class Expect:
-    """Takes down expectations; made by `verdict`."""
+def fields_of(data: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Return `data` if it is a dictionary with these fields and no others; raises ValueError."""
+    if not isinstance(data, dict) or data.keys() != kinds.keys():
+        raise ValueError(f"expected the fields {', '.join(kinds)}")
+    for name, kind in kinds.items():
+        if type(data[name]) is not kind:
+            raise ValueError(f"expected {name} to be of type {kind.__name__}, not {type(data[name]).__name__}")
+    return data
 
-    def __init__(self, name: str) -> None:
+
+@dataclass(frozen=True)
+class Expectation:
+    """One thing that a check expects of an answer, stated by `right`.
+
+    If it did not hold, `words` are the author's on it, `seen` is the value that came instead, and `idea` the name of
+    the wrong idea, if the check knows it. `detail` says what the answer did; it may quote the answer, so no idea is
+    recognised by it.
+    """
+
+    right: str
+    held: bool
+    words: str = ""
+    seen: str = ""
+    idea: str = ""
+    detail: str = ""
+
+    @property
+    def explanation(self) -> list[str]:
+        """The lines to read below an expectation that did not hold; none of them is wrapped."""
+        seen = f"Seen: {self.seen}" if self.seen else ""
+        return [line for text in (self.detail, self.words, seen) for line in text.splitlines()]
+
+    def __str__(self) -> str:
+        if self.held:
+            return f"✓ {self.right}"
+        return "\n".join([f"✗ {self.right}", *map(_wrapped, self.explanation)])
+
+    @classmethod
+    def from_data(cls, data: Any) -> Expectation:
+        """Return the expectation that `asdict` made this of. Raises ValueError."""
+        kinds = dict.fromkeys(("right", "held", "words", "seen", "idea", "detail"), str) | {"held": bool}
+        return cls(**fields_of(data, kinds))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of one check.
+
+    `printed` is what each run of the answer printed, its first lines; `never_awaited` names coroutines that nobody
+    awaited. `ended` is "" unless the answer's process ended before the check did (`AnswerEnded.state`).
+    """
+
+    exercise: str
+    expectations: tuple[Expectation, ...]
+    printed: tuple[str, ...] = ()
+    never_awaited: tuple[str, ...] = ()
+    ended: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.expectations) and all(one.held for one in self.expectations)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.expectations), *self.remarks])
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing besides, if the check failed: coroutines never awaited, and what the answer printed."""
+        if self.passed:
+            return []
+        names = ", ".join(f"`{name}`" for name in self.never_awaited)
+        forgotten = [f"Called, but never awaited, so that nothing of it has run: {names}"] if names else []
+        return [*forgotten, *("Your code printed:\n" + textwrap.indent(text, "  ") for text in self.printed)]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the verdict as JSON has it, with `passed`."""
+        expectations = [asdict(one) for one in self.expectations]
+        lists = {"printed": list(self.printed), "never_awaited": list(self.never_awaited)}
+        return (
+            {"exercise": self.exercise, "passed": self.passed, "expectations": expectations}
+            | lists
+            | {"ended": self.ended}
+        )
+
+    @classmethod
+    def from_data(cls, data: Any) -> Verdict:
+        """Return the verdict that `as_data` made this of. Raises ValueError."""
+        kinds = {"exercise": str, "passed": bool, "expectations": list, "printed": list, "never_awaited": list}
+        found = fields_of(data, kinds | {"ended": str})
+        printed, never_awaited = found["printed"], found["never_awaited"]
+        if not all(isinstance(text, str) for text in (*printed, *never_awaited)):
+            raise ValueError("expected texts in printed and never_awaited")
+        expectations = tuple(map(Expectation.from_data, found["expectations"]))
+        verdict = cls(found["exercise"], expectations, tuple(printed), tuple(never_awaited), found["ended"])
+        if verdict.passed != found["passed"]:
+            raise ValueError("expected passed to agree with the expectations")
+        return verdict
+
+
+def recognised(expectations: Iterable[Expectation], wrong: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of the wrong ideas behind the expectations that did not hold.
+
+    An expectation names its idea itself; if it does not, its ideas are those of `wrong`, pairs of name and message,
+    whose message is in its words.
+    """
+    names: list[str] = []
+    for one in expectations:
+        if not one.held:
+            words = _on_one_line(one.words)
+            known = [name for name, message in wrong if _on_one_line(message) in words]
+            names += [one.idea] if one.idea else known
+    return list(dict.fromkeys(names))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+verdicts: list[Verdict] = []
+"""The verdicts of this process, in their order."""
+listeners: list[Callable[[Verdict], None]] = []
+"""Each is called with every verdict as soon as it is complete, also if the check failed."""
+
+
+class Expect:
+    """Collects the expectations of a check, and prints each; made by `verdict`."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
         self.name = name
-        self.held = 0
-        self.failed = 0
+        self.expectations: list[Expectation] = []
         self.runs: list[Seen] = []
+        self.ended = ""
+        self._stream = stream
 
     def __call__(
-        self, condition: object, right: str, *, otherwise: str | Callable[[], str], saw: object = MISSING
+        self,
+        condition: object,
+        right: str,
+        *,
+        otherwise: str | Callable[[], str],
+        idea: str = "",
+        saw: object = MISSING,
     ) -> bool:
         """Print whether `condition` holds; if not, say why in the words of `otherwise`, and `saw`, what came instead.
 
         `right` states what should hold, as a sentence without a full stop. `otherwise` and `saw` may be functions; they
-        are called only if it does not. Returns whether it holds, so that what follows from it can be left out.
+        are called only if it does not. `idea` names the wrong idea behind that; if the words depend on the answer,
+        `otherwise` may be an `Idea`, which names its own. Returns whether it holds, so that what follows from it can be
+        left out.
         """
         if condition:
-            self.held += 1
-            _write(f"✓ {right}")
+            self.add(Expectation(right, held=True))
             return True
-        self.fail(right, otherwise if isinstance(otherwise, str) else otherwise())
-        if saw is not MISSING:
-            _write(_indented(f"Seen: {_words.short(saw() if callable(saw) else saw)}"))
+        words = otherwise if isinstance(otherwise, str) else otherwise()
+        seen = ""
+        try:
+            if saw is not MISSING:
+                seen = _words.short(saw() if callable(saw) else saw) or "''"
+        finally:
+            self.add(Expectation(right, False, str(words), seen, _words.idea_of(words) or idea))
         return False
 
-    def fail(self, right: str, text: str) -> None:
-        """Print that something does not hold, and the words on it."""
-        self.failed += 1
-        _write(f"✗ {right}\n{_indented(text)}")
+    def add(self, expectation: Expectation) -> None:
+        """Take an expectation into the verdict, and print it."""
+        self.expectations.append(expectation)
+        self.write(str(expectation))
 
-    def close(self) -> None:
-        """Raise CheckFailed if anything did not hold, EmptyCheck if nothing was expected."""
-        if not self.held and not self.failed:
+    def fail(self, right: str, words: str, *, idea: str = "", detail: str = "") -> None:
+        """Add an expectation that does not hold."""
+        self.add(Expectation(right, False, words, "", idea, detail))
+
+    def write(self, text: str) -> None:
+        """Write a line to where the verdict is read; not by print, which the answer's cell may have bound anew."""
+        self._stream.write(text + "\n")
+
+    def close(self, printed: str = "") -> None:
+        """Publish the verdict; raise CheckFailed if anything did not hold, EmptyCheck if nothing was expected.
+
+        `printed` is what was printed outside of runs.
+        """
+        if not self.expectations:
             raise EmptyCheck(f"The check {self.name!r} expects nothing; call expect(…) in its body.")
-        _help.results.pop(self.name, None)
-        _help.results[self.name] = not self.failed
-        if self.failed:
-            self._tell_what_else_was_seen()
+        texts = tuple(first_lines(text) for text in (*(run.printed for run in self.runs), printed) if text.strip())
+        forgotten = tuple(sorted({name for run in self.runs for name in run.never_awaited}))
+        verdict = Verdict(self.name, tuple(self.expectations), texts, forgotten, self.ended)
+        verdicts.append(verdict)
+        for listener in listeners:
+            listener(verdict)
+        if not verdict.passed:
+            for remark in verdict.remarks:
+                self.write(remark)
             if where_help_is := _help.next_hint(self.name):
-                _write(where_help_is)
+                self.write(where_help_is)
             raise CheckFailed(f"{self.name}: not yet. The lines above that begin with ✗ say what is missing.")
 
-    def _tell_what_else_was_seen(self) -> None:
-        forgotten = sorted({name for run in self.runs for name in run.never_awaited})
-        if forgotten:
-            names = ", ".join(f"`{name}`" for name in forgotten)
-            _write(f"Called, but never awaited, so that nothing of it has run: {names}")
-        for run in self.runs:
-            lines = run.printed.splitlines()
-            if lines:
-                more = [f"… and {len(lines) - PRINTED_LINES} more lines"] if len(lines) > PRINTED_LINES else []
-                shown = [_words.short(line) for line in lines[:PRINTED_LINES]]
-                _write("\n".join(["Your code printed:", *(f"  {line}" for line in (*shown, *more))]))
+
+class _Printed(io.StringIO):
+    """Keeps the beginning of what is printed while a check runs; `stream` is where its verdict is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: TextIO = sys.stdout.stream if isinstance(sys.stdout, _Printed) else sys.stdout
+
+    def write(self, text: str) -> int:
+        return super().write(text) if self.tell() < PRINTED_CHARACTERS else len(text)
 
 
 @contextmanager
@@ -91,38 +247,64 @@ def verdict(name: str) -> Iterator[Expect]:
         with verdict("ordered") as expect:
             expect(2 > 1, "two is more than one", otherwise="Count again.")
 
-    Yields the function to call. An answer that raises is told in words, with the line in the student's cell. Raises
-    CheckFailed at the end, EmptyCheck for a check without an expectation.
+    Yields the function to call. An answer that raises is told in words, with the line in the student's cell. Whatever
+    is printed meanwhile is shown only if the check fails. Raises CheckFailed at the end, EmptyCheck for a check without
+    an expectation.
     """
-    expect = Expect(name)
+    printed = _Printed()
+    expect = Expect(name, printed.stream)
     check = sys._getframe(2)  # beyond this generator and contextlib's __enter__
     _words.check_files.add(check.f_code.co_filename)
     token = observed.set(expect.runs)
     try:
-        yield expect
+        with redirect_stdout(printed), redirect_stderr(printed):
+            yield expect
     except Unmet as failure:
-        expect.fail(failure.right, str(failure))
-    except Exception as error:
-        if not expect.failed:  # else it follows from what has been told
+        expect.fail(failure.right, failure.words, idea=failure.idea, detail=failure.detail)
+    except AnswerEnded as error:
+        expect.ended = error.state
+        expect.fail("the answer is there until its check is over", str(error))
+    except (KeyboardInterrupt, SystemExit):
+        printed.stream.write(printed.getvalue())  # the student has stopped it, and may look for the reason here
+        raise
+    except BaseException as error:  # also a cancellation, and a crash that the set-up has made up
+        if all(one.held for one in expect.expectations):  # else it follows from what has been told
             seen = (error, check.f_globals, check.f_code.co_filename)
-            advice = _words.advice(*seen)
-            expect.fail("the check can use the answer", "\n".join([_words.told(*seen), *([advice] if advice else [])]))
+            expect.fail("the check can use the answer", _words.advice(*seen) or "", detail=_words.told(*seen))
     finally:
         observed.reset(token)
     try:
-        expect.close()
+        expect.close(printed.getvalue())
     except ScalelabError as error:
         raise error from None
 
 
-def _indented(text: str) -> str:
-    """Return a text indented by two, and wrapped: JupyterLab would break its lines in the middle of words."""
-    wrapped = (
-        textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
-        for line in text.splitlines()
-    )
-    return "\n".join(wrapped)
+def hint(exercise: str | None = None) -> None:
+    """Show one more hint on an exercise each time; default: the one whose check failed last here."""
+    failed = next((name for name, passed in _latest().items() if not passed), "")
+    _help.show_hint(failed if exercise is None else exercise)
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")  # not print, which the answer's cell may have bound anew
+def solution(exercise: str, *, show_me: bool = False) -> None:
+    """Show the course's solution of an exercise that has passed its check, or of any with `show_me=True`."""
+    _help.show_solution(exercise, show_me=show_me, passed=_latest().get(exercise, False))
+
+
+def _latest() -> dict[str, bool]:
+    """Return whether each exercise passed when it was checked last in this process, the latest first."""
+    latest: dict[str, bool] = {}
+    for one in reversed(verdicts):
+        latest.setdefault(one.exercise, one.passed)
+    return latest
+
+
+def first_lines(text: str) -> str:
+    """Return what is shown of something that an answer printed."""
+    lines = text.splitlines()
+    more = [f"… and {len(lines) - PRINTED_LINES} more lines"] if len(lines) > PRINTED_LINES else []
+    return "\n".join([*map(_words.short, lines[:PRINTED_LINES]), *more])
+
+
+def _wrapped(line: str) -> str:
+    """Return a line indented by two, and wrapped: JupyterLab would break it in the middle of words."""
+    return textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)

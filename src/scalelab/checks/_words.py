@@ -10,16 +10,45 @@ import reprlib
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 LONGEST = 160  # characters of a value
 LEAVES = 3  # errors of a group that are told
 NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill it in and run it, then this one."
 
+ANSWER_FILE = "<answer>"
+"""Where `linecache` has the source of an answer that runs in another process."""
+
+PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+
 check_files: set[str] = set()  # the cells that checks stand in; no line of theirs is the student's
 
-_repr = reprlib.Repr()
+
+class Idea(str):
+    """An author's words on a wrong idea, with the idea's name: Idea("no-lock", "Two threads read the same number.")."""
+
+    name: str
+
+    def __new__(cls, name: str, words: str) -> Idea:
+        idea = super().__new__(cls, words)
+        idea.name = name
+        return idea
+
+
+def idea_of(words: str) -> str:
+    """Return the name of the idea that these words are on, "" if they carry none."""
+    return words.name if isinstance(words, Idea) else ""
+
+
+class _Repr(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        is_numpy_scalar = type(x).__module__ == "numpy" and getattr(x, "shape", None) == ()
+        plain = x.item() if is_numpy_scalar else list(x) if isinstance(x, list) else x
+        return super().repr1(plain, level)  # as an answer in another process sends it
+
+
+_repr = _Repr()
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdeque = 8
 _repr.maxdict = 6
 _repr.maxstring = _repr.maxother = 100
@@ -32,11 +61,19 @@ def short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]} … {text[-17:]}"
 
 
-def place(frame: FrameType, line: int | None = None) -> str:
-    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code."""
+def place(frame: FrameType | int, line: int | None = None) -> str:
+    """Return "line 4 of your cell: `await queue.get()`" for a frame of the student's code, or a line elsewhere."""
+    if isinstance(frame, int):
+        return place_in_answer(frame)
     number = frame.f_lineno if line is None else line
     source = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
     return f"line {number} of your cell" + (f": `{short(source)}`" if source else "")
+
+
+def place_in_answer(line: int) -> str:
+    """Return the same for a line of an answer that runs in another process."""
+    source = linecache.getline(ANSWER_FILE, line).strip()
+    return f"line {line} of your cell" + (f": `{short(source)}`" if source else "")
 
 
 def caller(namespace: dict[str, Any]) -> str:
@@ -91,7 +128,7 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
     name = type(error).__name__
     message = " ".join(str(error).split())
     lines = [f"{name}: {short(message)}" if message else name]
-    found = _line_of(error.__traceback__, namespace, skip)
+    found = _line_of(error, namespace, skip)
     if found:
         lines.append(f"It was raised in {found}")
     lines += getattr(error, "__notes__", [])
@@ -104,6 +141,14 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
     return "\n".join(lines)
 
 
+def explained(error: BaseException) -> str:
+    """Return what ended an answer's cell: type, message, the student's line, and advice if there is any."""
+    lines = [told(error, {}), advice(error, {})]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.insert(1, f"Python cannot read {place_in_answer(error.lineno)}")
+    return "\n".join(filter(None, lines))
+
+
 def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str | None:
     """Return what to do about an error that has a usual cause, or None; arguments as for `told`."""
     return next(filter(None, (_advice(inner, namespace, skip) for inner in leaves(error))), None)
@@ -111,7 +156,7 @@ def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> s
 
 def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
     text, words = str(error), None
-    in_answer = _line_of(error.__traceback__, namespace, skip) is not None
+    in_answer = _line_of(error, namespace, skip) is not None
     match error:
         case NotImplementedError():
             words = NOT_WRITTEN
@@ -131,6 +176,12 @@ def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str |
             )
         case asyncio.InvalidStateError():
             words = "You ask a task for its result before it is done. When is it certain to be?"
+        case ImportError() if (module := re.search(r"(?:from|module named) '(\w+)", text)) is not None and (
+            module[1] in sys.stdlib_module_names
+        ):
+            words = f"{PYTHON}, which runs your answer here, does not have this; a later version may."
+        case SyntaxError():
+            words = f"{PYTHON} has read it; a later version may know syntax that this one does not."
     return words
 
 
@@ -139,9 +190,13 @@ def _name_in(text: str) -> str:
     return f"`{found.group(1)}`" if found else "such a name"
 
 
-def _line_of(trail: TracebackType | None, namespace: dict[str, Any], skip: str) -> str | None:
-    found = None
-    for frame, line in traceback.walk_tb(trail):
+def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
+    if (line := getattr(error, "answers_line", None)) is not None:  # it came from an answer in another process
+        return place_in_answer(line)
+    found, cell = None, None
+    for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:
-            found = place(frame, line)
+            cell = cell or frame.f_code.co_filename  # which the check has called; others are the set-up's
+            if frame.f_code.co_filename == cell:
+                found = place(frame, line)
     return found

@@ -7,6 +7,8 @@ the calls: a run is the same on every machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import heapq
 import itertools
@@ -71,6 +73,28 @@ class Network(Protocol):
         ...
 
 
+def raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
+def let_in() -> None:
+    """Give an error that is on its way to this thread the time to arrive."""
+    for _ in range(100):
+        pass
+
+
+def settle_errors() -> None:
+    """Take back the interpreter's note that some thread has an error to raise.
+
+    Python 3.11 keeps it when the error itself was taken back, and then turns in circles as soon as code is traced.
+    """
+    with contextlib.suppress(Ended):
+        raise_in(threading.get_ident(), Ended)
+        let_in()
+
+
 def instant(moment: float) -> float:
     """Return `moment` rounded to the clock's resolution, so that instants that should be equal are."""
     return round(moment, 9)
@@ -92,6 +116,7 @@ class World:
         self._closed = False
         self._lock = threading.RLock()
         self._loop_thread = 0
+        self.loop: Loop | None = None
         self._numbers = itertools.count()
         self._due: list[tuple[float, int, int, _Thread]] = []
         self._threads: dict[int, _Thread] = {}
@@ -103,8 +128,9 @@ class World:
 
     # For the loop's thread.
 
-    def begin(self) -> None:
-        """Make the calling thread the loop's."""
+    def begin(self, loop: Loop) -> None:
+        """Make the calling thread that of `loop`."""
+        self.loop = loop
         self._loop_thread = threading.get_ident()
 
     def grant(self, *, seconds: float, turns: int) -> None:
@@ -138,7 +164,7 @@ class World:
         if self.busy or self._elsewhere:
             self._yielded.wait(0.001)
         else:
-            self.now = instant(self.now + SPIN_SECONDS)
+            self.reach(instant(self.now + SPIN_SECONDS))
             if self._due and self._due[0][0] <= self.now:
                 self.step()
 
@@ -158,19 +184,34 @@ class World:
                 elif self._elsewhere:
                     found = events(POLL)
                 elif self._due and (timer is None or self._due[0][0] <= timer):
+                    if not self.reach(self._due[0][0]):
+                        return []
                     self.step()
-                elif timer is not None:
-                    self.now = max(self.now, timer)
-                    return []
-                elif self._strangers():
+                elif timer is None and self._strangers():
                     found = events(POLL)
                 else:
-                    raise Ended(Deadlock("every coroutine waits, and nothing is left that could wake one"))
+                    self.reach(timer)
+                    return []
                 if found:
                     break
             return found
         finally:
             self.idle = False
+
+    def reach(self, moment: float | None, call: str = "") -> bool:
+        """Move the clock to `moment`, for which the loop waits, and return whether that is what comes next.
+
+        With `call` the loop's thread waits, in that call. Without a moment raises Ended with a Deadlock.
+        """
+        if moment is None:
+            text = "every coroutine waits, and nothing is left that could wake one"
+            raise Ended(Deadlock(f"{call} waits for a thread that does not end" if call else text))
+        self.now = max(self.now, moment)
+        return True
+
+    def at_rest(self) -> bool:
+        """Whether nothing but the loop has anything to do at this instant."""
+        return True
 
     @property
     def busy(self) -> bool:
@@ -205,12 +246,10 @@ class World:
             if self.busy:
                 self._yielded.wait(POLL)
             elif self._due and (end is None or self._due[0][0] <= end):
-                self.step()
-            elif end is not None:
-                self.now = max(self.now, end)
+                if self.reach(self._due[0][0], call):
+                    self.step()
+            elif self.reach(end, call):
                 break
-            else:
-                raise Ended(Deadlock(f"{call} waits for a thread that does not end"))
         self._note(Blocking(call, instant(self.now - began), where))
 
     def _note(self, call: Blocking) -> None:
@@ -453,11 +492,16 @@ class Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._world.now
 
+    def has_work(self) -> bool:
+        """Whether anything will run in the next turn."""
+        own: Any = self  # asyncio does not show this list
+        return bool(own._ready)
+
     def has_come_to_rest(self) -> bool:
         """Whether nothing but the caller would run in the next turn, nor in any before the clock moves."""
-        own: Any = self  # asyncio shows neither list
+        own: Any = self  # nor this one
         due = own._scheduled and own._scheduled[0].when() < self.time() + self._clock_resolution
-        return not own._ready and not due
+        return not self.has_work() and not due and self._world.at_rest()
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

@@ -16,7 +16,7 @@ import jupytext
 import nbformat
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
-from scalelab.course.remember import RAN, digest
+from scalelab.course.remember import digest, mark
 from scalelab.errors import ScalelabError
 
 SUFFIX = ".py"
@@ -125,17 +125,22 @@ def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
     return changed
 
 
-def with_outputs(notebook: Notebook, outputs: Mapping[str, list[dict[str, Any]]]) -> Notebook:
-    """Return the notebook in which checks, by exercise, show these outputs, and which answer a pass is of."""
+def with_outputs(
+    notebook: Notebook, shown: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any] | None]]
+) -> Notebook:
+    """Return the notebook in which checks show these outputs, by exercise, each with its verdict, if it has one.
+
+    Saved with a verdict is a digest of the answer that it is on.
+    """
     changed = copy.deepcopy(notebook)
     answers = {name_of(cell): cell for cell in changed["cells"]}
     for cell in changed["cells"]:
-        if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in outputs:
+        if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in shown:
             answer = answers[exercise]
             ran = {str(answer.get("id")): digest(text_of(answer.get("source")))}
-            failed = any(output["output_type"] == "error" for output in outputs[exercise])
-            mark = {"output_type": "display_data", "metadata": {}, "data": {RAN: ran}}
-            cell["outputs"] = [*outputs[exercise], *([] if failed else [mark])]
+            outputs, verdict = shown[exercise]
+            data = mark(ran, verdict)
+            cell["outputs"] = [*outputs, {"output_type": "display_data", "metadata": {}, "data": data}]
     return changed
 
 

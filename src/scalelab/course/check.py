@@ -20,8 +20,9 @@ import nbformat
 import yaml
 from jsonschema import Draft7Validator
 
+from scalelab.checks._verdict import Verdict, recognised
 from scalelab.course.checkpoints import faults as checkpoint_faults
-from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceError, read_set, sources
+from scalelab.course.exercises import Exercise, ExerciseSet, Problem, SourceError, Wrong, read_set, sources
 from scalelab.course.find import REQUIRED, Course, FrontMatterError, front_matter
 from scalelab.course.isolated import WarmModule, cores
 from scalelab.course.notebooks import Notebook, reference, student, text_of, written
@@ -71,16 +72,33 @@ NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 
 @dataclass(frozen=True)
+class _Checked:
+    """What a check made of an answer: its verdict (None if there was none), what it printed, and its error's words."""
+
+    verdict: Verdict | None
+    printed: str
+    error: str
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is not None and self.verdict.passed
+
+    @property
+    def unmet(self) -> str:
+        """The last line of the words on what does not hold."""
+        missed = [one.words or one.detail for one in self.verdict.expectations if not one.held] if self.verdict else []
+        return _last_line("\n".join(missed) or self.error or "it makes no verdict; use checks.verdict")
+
+
+@dataclass(frozen=True)
 class _Ran:
-    """What one answer did: errors of the set-up and of the answer; per check (visible, hidden) whether it passed, what
-    it printed, and that with its error's words. Or why it did not end."""
+    """What one answer did: errors of the set-up and of the answer, and its visible and its hidden check; or why it did
+    not end."""
 
     ended: str = ""
     setup: str = ""
     answer: str = ""
-    passed: tuple[bool, bool] = (False, False)
-    printed: tuple[str, str] = ("", "")
-    said: tuple[str, str] = ("", "")
+    checks: tuple[_Checked, ...] = ()
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
@@ -322,9 +340,10 @@ def _run(cells: list[str], free: SimpleQueue[WarmModule]) -> _Ran:
     return _Ran(
         setup="".join(cell["traceback"] or "it fails" for cell in setup if not cell["ok"]),
         answer="" if answer["ok"] else answer["traceback"] or "it fails",
-        passed=(visible["ok"], hidden["ok"]),
-        printed=(visible["printed"], hidden["printed"]),
-        said=(f"{visible['printed']}\n{visible['error']}", f"{hidden['printed']}\n{hidden['error']}"),
+        checks=tuple(
+            _Checked(cell["verdict"] and Verdict.from_data(cell["verdict"]), cell["printed"], cell["error"])
+            for cell in (visible, hidden)
+        ),
     )
 
 
@@ -342,11 +361,11 @@ def _behaviour(
             continue
         if starter.ended:
             yield Problem(name, where, f"the starter {starter.ended}", "make it fail at once")
-        elif starter.passed[0]:
+        elif starter.checks[0].passed:
             yield Problem(name, where, "the starter passes its visible check", "take more out of it, or check more")
         yield from _solution(solution, exercise, name, stored)
         for wrong in exercise.wrongs:
-            rule = _missed(runs[exercise.id, wrong.name].result(), wrong.message)
+            rule = _missed(runs[exercise.id, wrong.name].result(), exercise, wrong)
             if rule:
                 yield Problem(name, where, f"the wrong answer {wrong.name} {rule[0]}", rule[1])
 
@@ -357,32 +376,31 @@ def _solution(ran: _Ran, exercise: Exercise, name: str, stored: dict[str, str]) 
         what = ran.ended or f"raises ({_last_line(ran.answer)})"
         yield Problem(name, where, f"the solution {what}", "correct the solution")
         return
-    for role, passed, text, said in zip(("check", "hidden"), ran.passed, ran.printed, ran.said, strict=True):
-        if not passed:
-            rule = f"the solution fails its {role} cell ({_last_line(said)})"
+    for role, checked in zip(("check", "hidden"), ran.checks, strict=True):
+        if not checked.passed:
+            rule = f"the solution fails its {role} cell ({checked.unmet})"
             yield Problem(name, where, rule, "correct the solution or the check")
-        elif (before := stored.get(f"{exercise.id}-{role}")) and before != text:
-            rule = f"the {role} cell prints {_last_line(text)!r} this time, the reference {_last_line(before)!r}"
+        elif (before := stored.get(f"{exercise.id}-{role}")) and before != checked.printed:
+            was, now = _last_line(before), _last_line(checked.printed)
+            rule = f"the {role} cell prints {now!r} this time, the reference {was!r}"
             yield Problem(name, where, rule, f"{SYNC}; if it stays, seed the check: its output must never change")
 
 
-def _missed(ran: _Ran, message: str) -> tuple[str, str] | None:
-    """Return what is wrong with a wrong answer's run, and the mend; None where its failing check shows `message`."""
+def _missed(ran: _Ran, exercise: Exercise, wrong: Wrong) -> tuple[str, str] | None:
+    """Return what is wrong with a wrong answer's run, and the mend; None if a failing check recognises its idea."""
     if ran.ended:
         return ran.ended, "let its check detect this without waiting"
     if ran.answer:
         return f"raises by itself ({_last_line(ran.answer)})", "let it define what the check calls, and the check fail"
-    failing = [said for passed, said in zip(ran.passed, ran.said, strict=True) if not passed]
+    failing = [checked for checked in ran.checks if not checked.passed]
     if not failing:
         return "passes both checks", "check what it does wrong"
-    if not any(_words(message) in _words(text) for text in failing):
-        return f"fails without its message {message!r} (it shows {_last_line(failing[0])!r})", "say it in the check"
-    return None
-
-
-def _words(text: str) -> str:
-    """Return a text on one line: a verdict wraps its sentences, wherever they break."""
-    return " ".join(text.split())
+    declared = [(one.name, one.message) for one in exercise.wrongs]
+    expectations = [one for checked in failing if checked.verdict for one in checked.verdict.expectations]
+    if wrong.name in recognised(expectations, declared):
+        return None
+    rule = f"fails without its message {wrong.message!r} (it shows {failing[0].unmet!r})"
+    return rule, "name the idea in the check, or say it there"
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""In a workspace's kernel: note with a check's output which answers had run, so that a later edit shows as one.
+"""In a workspace's kernel: note with a check's output its verdict, and which answers had run before it.
 
 The note is an output without a picture: JupyterLab shows nothing for it, and it is saved with the check that it is of.
 """
@@ -6,9 +6,11 @@ The note is an output without a picture: JupyterLab shows nothing for it, and it
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
-RAN = "application/vnd.scalelab.ran+json"
+from scalelab._help import RAN
+
 CHECK = "-check"
 
 checks: dict[str, dict[str, str] | None] = {}
@@ -22,18 +24,47 @@ def digest(source: str) -> str:
     return hashlib.sha256(source.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def verdicts_so_far() -> int:
+    """Return how many verdicts this process holds."""
+    module = sys.modules.get("scalelab.checks")
+    return 0 if module is None else len(module.verdicts)
+
+
+def verdict_since(count: int, *, ok: bool) -> dict[str, Any] | None:
+    """Return the data of a cell's verdict, the last one made since there were `count`; None if it made none.
+
+    `ok`: the cell ended without an error. A verdict that says otherwise is not the cell's own.
+    """
+    if verdicts_so_far() <= count:
+        return None
+    data: dict[str, Any] = sys.modules["scalelab.checks"].verdicts[-1].as_data()
+    return data if data["passed"] == ok else None
+
+
+def mark(ran: dict[str, str], verdict: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the MIME data that are saved with a check's output."""
+    return {RAN: {"ran": ran, "verdict": verdict}}
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Listen to what the kernel runs."""
-    shell.events.register("post_run_cell", lambda result: _note(shell, result))
+    count = verdicts_so_far()
+
+    def note(result: Any) -> None:
+        nonlocal count
+        before, count = count, verdicts_so_far()
+        _note(shell, result, before)
+
+    shell.events.register("post_run_cell", note)
 
 
-def _note(shell: Any, result: Any) -> None:
+def _note(shell: Any, result: Any, before: int) -> None:
     name = getattr(result.info, "cell_id", None)
     if not name or result.info.silent:
         return
     if not name.endswith(CHECK):
         ran[name] = digest(result.info.raw_cell)
         return
-    checks[name] = dict(ran) if result.success else None
-    if result.success:
-        shell.display_pub.publish(data={RAN: dict(ran)}, metadata={})
+    verdict = verdict_since(before, ok=bool(result.success))
+    checks[name] = dict(ran) if verdict and verdict["passed"] else None
+    shell.display_pub.publish(data=mark(dict(ran), verdict), metadata={})

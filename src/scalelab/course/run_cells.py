@@ -1,7 +1,8 @@
 """`python -m scalelab.course.run_cells`: run cells one after another as a notebook's kernel does, without the kernel.
 
 Reads a JSON list of cell sources from stdin, and writes a JSON list to stdout: per cell, whether it ended without an
-error (`ok`), what it printed (`printed`), and its error's own words (`error`) and traceback (`traceback`). IPython runs
+error (`ok`), what it printed (`printed`), its error's own words (`error`) and traceback (`traceback`), and the data of
+its verdict (`verdict`; null if it is no check). IPython runs
 the cells inside a running event loop, as ipykernel does; a kernel would need three times as long to start. What a shell
 imports only when it is made is imported at once: a fork finds it done.
 """
@@ -19,6 +20,8 @@ from typing import Any
 from IPython.core import application, completer, completerlib, logger, magics, oinspect  # noqa: F401
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
+
+from scalelab.course.remember import verdict_since, verdicts_so_far
 
 
 class Shell(InteractiveShell):
@@ -40,13 +43,14 @@ async def run(sources: list[str]) -> list[dict[str, Any]]:
     for source in sources:
         printed = io.StringIO()
         shell.raised = ("", "")
+        before = verdicts_so_far()
         with redirect_stdout(printed), redirect_stderr(printed):
             code = shell.transform_cell(source)  # type: ignore[no-untyped-call]
             result = await shell.run_cell_async(source, store_history=False, transformed_cell=code)
         error, traceback = shell.raised
-        results.append(
-            {"ok": bool(result.success), "printed": printed.getvalue(), "error": error, "traceback": traceback}
-        )
+        ok = bool(result.success)
+        told = {"ok": ok, "printed": printed.getvalue(), "error": error, "traceback": traceback}
+        results.append(told | {"verdict": verdict_since(before, ok=ok)})
     return results
 
 

@@ -1,8 +1,8 @@
-"""Where a student stands in an exercise set, told from the notebook itself: its answers, and what its checks showed.
+"""A student's progress in an exercise set, read from the notebook itself: its answers, and the verdicts of its checks.
 
-A check's output says of which answers it speaks: `remember`, in the workspace's kernels, notes a digest of each cell
-that had run. Where that is not the answer's present text, the answer has changed since. Nothing here gives points: the
-grader runs the answers.
+`remember`, in the workspace's kernels, saves each verdict with a check's output, and with it a digest of each cell that
+had run. If that is not the answer's present text, the answer has changed since. Nothing here gives points: the grader
+runs the answers.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scalelab._help import ran_in
 from scalelab.course.handed_in import names_of
-from scalelab.course.notebooks import Cell, Notebook, text_of
-from scalelab.course.remember import RAN, digest
+from scalelab.course.notebooks import Cell, Notebook
+from scalelab.course.remember import digest
 from scalelab.course.updating import CHECK, PROMPT, Released, source_of
 
 UNTOUCHED = "untouched"
 TRIED = "tried"
 PASSED = "passed"
 SIGNS = {UNTOUCHED: "○", TRIED: "◐", PASSED: "●"}
-FAILED_LINE = "✗"
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,24 @@ def _state(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, li
         return UNTOUCHED, "its answer cell is not in the notebook" if cells else ""
     answer = mine[-1]
     check = next(iter(cells.get(f"{name}-{CHECK}", ())), {})
-    outputs = _outputs(check)
     current = digest(source_of(answer))
     if live is not None and f"{name}-{CHECK}" in live.checks:
         heard = live.checks[f"{name}-{CHECK}"]
-        checked, passed, marks = True, heard is not None, heard or {}
+        passed = heard is not None
+        marks: Any = heard
         current = live.ran.get(str(answer.get("id")), current)  # the file may be older
+    elif "verdict" in (saved := ran_in(check.get("outputs")) or {}):
+        passed = isinstance(saved["verdict"], dict) and saved["verdict"].get("passed") is True
+        marks = saved.get("ran")
+    elif check.get("outputs"):
+        return TRIED, "its check ran elsewhere; run both here, or `scalelab submit-check`, to be sure of which answer"
     else:
-        checked, passed, marks = bool(outputs), _passed(outputs), _marks(outputs)
-    if not passed:
-        if checked:
-            return TRIED, "its check says what is missing"
         return (UNTOUCHED, "") if release.untouched(name, answer) else (TRIED, "its check has not run")
-    if check and source_of(check).strip() and not release.untouched(f"{name}-{CHECK}", check):
-        return TRIED, "its check has another text than the course's; `scalelab reset` brings it back"
-    if not marks:
-        note = "its check passed elsewhere; run both here, or `scalelab submit-check`, to be sure of which answer"
-    elif marks.get(str(answer.get("id"))) != current:
+    if not passed:
+        note = "its check says what is missing"
+    elif check and source_of(check).strip() and not release.untouched(f"{name}-{CHECK}", check):
+        note = "its check has another text than the course's; `scalelab reset` brings it back"
+    elif not isinstance(marks, dict) or marks.get(str(answer.get("id"))) != current:
         note = "changed since it passed; run the answer and its check again"
     else:
         return PASSED, ""
@@ -107,24 +108,3 @@ def _title(name: str, release: Released) -> str:
     lines = str(release.asked.cells.get(f"{name}-{PROMPT}", "")).splitlines()
     heading = next((line for line in lines if line.startswith("#")), name)
     return heading.lstrip("#").strip() or name
-
-
-def _outputs(cell: Cell) -> list[Mapping[str, Any]]:
-    outputs = cell.get("outputs")
-    return [one for one in outputs if isinstance(one, dict)] if isinstance(outputs, list) else []
-
-
-def _passed(outputs: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a check ran to its end and found nothing wrong."""
-    printed = "".join(text_of(one.get("text")) for one in outputs if one.get("output_type") == "stream")
-    failed = any(line.lstrip().startswith(FAILED_LINE) for line in printed.splitlines())
-    return bool(printed.strip()) and not failed and all(one.get("output_type") != "error" for one in outputs)
-
-
-def _marks(outputs: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
-    for one in outputs:
-        data = one.get("data")
-        ran = data.get(RAN) if isinstance(data, dict) else None
-        if isinstance(ran, dict):
-            return {str(name): str(value) for name, value in ran.items()}
-    return {}

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from scalelab._help import take_hint, take_solution
 from scalelab.course.answers_as_text import (
@@ -50,13 +50,17 @@ class NoNotebook(ScalelabError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a check said of an answer, in words, and whether it passed."""
+    """Whether an answer passed, what its check said in words, and the data of its verdict, if there was one.
+
+    `ended` is False if the answer was stopped.
+    """
 
     passed: bool
     words: str
     printed: str = ""
     error: str = ""
     ended: bool = True
+    verdict: dict[str, Any] | None = None
 
     @property
     def outputs(self) -> list[dict[str, object]]:
@@ -134,7 +138,9 @@ class Judge:
                 lines = (cell["traceback"] or cell["error"]).strip().splitlines()
                 return Result(False, "\n".join([f"{whose} fails before it is checked:", *lines[-LAST_LINES:]]))
         words = "\n".join(filter(None, (check["printed"].rstrip(), check["error"].strip())))
-        return Result(check["ok"], words, check["printed"], check["error"])
+        verdict = check["verdict"]
+        passed = verdict is not None and verdict["passed"]
+        return Result(passed, words, check["printed"], check["error"], verdict=verdict)
 
 
 class Files:
@@ -174,8 +180,9 @@ class Files:
         self._agree()
         return True
 
-    def show(self, outputs: dict[str, list[dict[str, object]]]) -> None:
+    def show(self, results: Mapping[str, Result]) -> None:
         """Let the notebook show what checks said, where a plain file is what is edited."""
+        outputs = {name: (result.outputs, result.verdict) for name, result in results.items()}
         shown = with_outputs(self.notebook, outputs)
         if self.text.exists() and shown != self.notebook:
             self._put_notebook(shown)
@@ -340,7 +347,7 @@ class _Session:
             results[task.name] = self._judge.result(before, task)
         worked_on = [task.name for task in todo if task.answer != self._answers.get(task.name, task.answer)]
         self._results, self._answers = results, {task.name: task.answer for task in todo}
-        self._files.show({name: self._results[name].outputs for name in worked_on})
+        self._files.show({name: self._results[name] for name in worked_on})
         failing = [task.name for task in todo if not results[task.name].passed]
         still = [name for name in (*worked_on, self._shown) if name in failing]
         passed = [name for name in worked_on if name not in failing]

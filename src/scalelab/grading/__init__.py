@@ -1,8 +1,7 @@
 """Grade submissions: their answers go into the executed references, and nbval judges them.
 
-`submissions` finds and reads them, `answers` finds their answers, `merge` puts these into references, `judge` runs
-nbval (with `plugin` inside its pytest), `report` says what a grade is, `keeper` keeps the grades, and `batch` does all
-this for a whole class.
+`submissions` finds and reads them, `answers` finds their answers, `merge` reads references, `judging` lets nbval judge,
+`report` says what a grade is, `keeper` keeps the grades, and `batch` does all this for a whole class.
 """
 
 from importlib import import_module

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
+import re
+import symtable
 from collections.abc import Mapping, Sequence
 
 from scalelab.course import answers as course_answers
@@ -11,6 +14,10 @@ from scalelab.course.answers import Answer, Asked
 from scalelab.course.handed_in import Cell
 from scalelab.course.notebooks import text_of
 from scalelab.grading.merge import Reference
+
+LARGEST_READ = 20_000
+"""The most characters of an answer that are read for names; a longer one is judged all the same."""
+IMPORTS = re.compile(r"^(?:from[ \t]+\S+[ \t]+)?import[ \t]+(.+)", re.MULTILINE)
 
 
 def asked(reference: Reference) -> Asked:
@@ -40,3 +47,41 @@ def digest_of_answers(given: Mapping[str, Answer]) -> str:
     """Return a hash of the answers, and of why there is none where there is none."""
     parts = {name: [answer.source, answer.state, answer.reason] for name, answer in given.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def from_own_cells(reference: Reference, cells: Sequence[Cell], answer: Answer) -> list[str]:
+    """Return a sentence for each name that an answer uses and a cell of the student's own defines: it runs without."""
+    course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
+    own = "\n".join(
+        cell.source
+        for cell in cells
+        if cell.type == "code" and not course_cells.intersection(cell.names) and cell.source != answer.source
+    )
+    given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
+    return [
+        f"`{name}` stands in a cell of your own: move it into the answer. Answers alone are graded."
+        for name in sorted(_free_names(answer.source or "") & _bound(own) - given)
+    ]
+
+
+def _bound(source: str) -> set[str]:
+    """Return the names that cells define or import at their top level."""
+    imported = re.split(r"\s*,\s*", ",".join(IMPORTS.findall(source)))
+    return set(course_answers.defined(source)) | {name.split()[-1].partition(".")[0] for name in imported if name}
+
+
+def _free_names(source: str) -> set[str]:
+    """Return the names that an answer reads and does not bind; none if it is long, or not plain Python."""
+    try:
+        tables = [symtable.symtable(source, "answer", "exec")] if len(source) <= LARGEST_READ else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    read, bound = set(), set()
+    for table in tables:
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_global() and symbol.is_referenced():
+                read.add(symbol.get_name())
+            if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
+                bound.add(symbol.get_name())
+    return read - bound

@@ -5,41 +5,50 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from math import ceil
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event
+from typing import NamedTuple
 
 from scalelab.cores import usable_cores
 from scalelab.course.answers import Answer
 from scalelab.course.exercises import sources
 from scalelab.course.find import Course
 from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
+from scalelab.course.notebooks import written
 from scalelab.course.progress import count, seconds
 from scalelab.course.stored import digest_of, own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
 from scalelab.grading.answers import answers, digest_of_answers, marks
-from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE, Verdict, judge
-from scalelab.grading.keeper import Keeper, NotKept, keeping
-from scalelab.grading.kernels import kernels
+from scalelab.grading.judging.judge import judging
+from scalelab.grading.judging.notebook import assembled, checks_of
+from scalelab.grading.judging.results import NOT_JUDGED, PASSED, Result
+from scalelab.grading.judging.session import Stopped
+from scalelab.grading.keeper import Keeper, NotKept, file_name, keeping, write
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import BadReference, Reference, read_reference
-from scalelab.grading.nbval_run import make_ready
 from scalelab.grading.outputs import write_outputs
 from scalelab.grading.report import Grade, grade_of, show_table
 from scalelab.grading.roster import read_roster
 from scalelab.grading.submissions import BadInput, Refused, Submission, find
 
-WAITS = 2
-"""How many submissions a core has in hand: a judge waits for its kernels to start and end a good part of its time."""
+NOTEBOOKS = "notebooks"
+"""The folder in OUT for the notebooks that nbval judged."""
+MOST_TOGETHER = 20
+"""How many submissions one session of nbval judges: its kernel's start is shared, and a lost session costs little."""
 MOST_LINES = 40
 """How many lines of one kind the end of a batch shows; the files in OUT have all."""
 
-Judge = Callable[[Reference, Mapping[str, str], Event], dict[str, Verdict]]
-"""Judges a submission's answers (sources by exercise); ends soon after the event is set, by raising."""
+Judge = Callable[[Reference, Sequence[Mapping[str, str]], Event], Iterator[tuple[int, dict[str, Result]]]]
+"""Judges submissions, each the sources of its answers by exercise: yields each one's number and results.
+
+Ends soon after the event is set, by raising.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,10 @@ def grade(
     *,
     course: Course,
     jobs: int | None = None,
-    timeout: float = 30.0,
+    timeout: float = 10.0,
     sandbox: bool = True,
     again: bool = False,
+    keep_notebooks: bool = False,
     dask: str | None = None,
     roster: Path | None = None,
     canvas_ids: Mapping[str, int] | None = None,
@@ -71,7 +81,8 @@ def grade(
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
 
-    `jobs` submissions are judged side by side (None: two per core); `timeout` is in seconds per cell;
+    `jobs` submissions are judged side by side (None: one per core); `timeout` is the processor
+    time in seconds that an answer has for each of its checks;
     `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
     soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
     included, and so have the pages, exports and reports (`outputs.write_outputs`, for which are `roster`, a CSV, and
@@ -83,7 +94,8 @@ def grade(
     """
     if (jobs is not None and jobs < 1) or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
-    desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox))
+    kept_in = out / NOTEBOOKS if keep_notebooks else None
+    desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox), kept_in)
     sets = {slug: marks(reference) for slug, reference in desk.references.items()}
     if unknown := sorted(set(canvas_ids or ()) - set(sets)):
         raise BadInput(f"This course has no set {', '.join(unknown)}; expected one of {', '.join(sorted(sets))}.")
@@ -96,14 +108,14 @@ def grade(
         left = [submission for submission in found if submission not in kept]
         if kept:
             report(f"{len(kept)} of {count(len(found), 'submission')} graded before, {len(left)} to go.")
-        judging = partial(_judging, jobs=jobs, timeout=timeout, sandbox=sandbox, dask=dask)
+        start_judges = partial(_judges, jobs=jobs, timeout=timeout, sandbox=sandbox, dask=dask)
         grades = list(kept.values())
         try:
             for one in grades:
                 keeper.keep(one)
             with closing(
                 # A cluster's workers may be set up otherwise: they are given nothing before the proof.
-                _results(desk, left, len(kept), judging, report, meanwhile=dask is None)
+                _results(desk, left, len(kept), start_judges, report, meanwhile=dask is None)
             ) as results:
                 for submission, result, line in results:
                     if isinstance(result, Grade):
@@ -125,6 +137,18 @@ def grade(
     return Summary(tuple(grades), tuple(refused), table, len(kept))
 
 
+class _InHand(NamedTuple):
+    """A submission, what its file holds, and its answers."""
+
+    submission: Submission
+    handed_in: HandedIn
+    answers: Mapping[str, Answer]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        return {name: answer.source for name, answer in self.answers.items() if answer.source is not None}
+
+
 @dataclass(frozen=True)
 class _Desk:
     """What submissions are graded with: the references, the student notebooks' versions by set, and by what judges."""
@@ -132,6 +156,7 @@ class _Desk:
     references: Mapping[str, Reference]
     versions: Mapping[str, str]
     made_with: Mapping[str, str]
+    kept_in: Path | None = None
 
     def used_by(self, found: Collection[Submission]) -> list[Reference]:
         """Return the references of these submissions, by set."""
@@ -151,30 +176,38 @@ class _Desk:
             if any(question.state == NOT_JUDGED for question in kept.questions):
                 continue
             with suppress(NoNotebook):
-                handed_in = read(submission.path)
-                given = answers(reference, handed_in.cells)
-                if digest_of_answers(given) == kept.answers_digest:
-                    notes = self._notes(submission, handed_in, given)
+                one = self.read(submission)
+                if digest_of_answers(one.answers) == kept.answers_digest:
+                    self.keep_notebook(one)
+                    notes = self._notes(submission, one.handed_in, one.answers)
                     grades[submission] = replace(kept, file=submission.file, submitted=submission.modified, notes=notes)
         return grades
 
-    def graded(self, judges: Judge, submission: Submission, stop: Event) -> Grade:
-        """Read a submission and have it judged. Raises NoNotebook where the file has changed meanwhile."""
-        reference = self.references[submission.exercises]
+    def read(self, submission: Submission) -> _InHand:
+        """Read a submission and find its answers. Raises NoNotebook if the file has changed meanwhile."""
         handed_in = read(submission.path)
-        given = answers(reference, handed_in.cells)
-        began = time.perf_counter()
-        runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
-        verdicts = judges(reference, runnable, stop) if runnable else {}
+        return _InHand(submission, handed_in, answers(self.references[submission.exercises], handed_in.cells))
+
+    def grade(self, one: _InHand, results: Mapping[str, Result], seconds: float) -> Grade:
+        """Return the grade of a submission, and keep what nbval judged if that is asked for."""
+        self.keep_notebook(one)
         return grade_of(
-            reference,
-            submission,
-            given,
-            verdicts,
-            seconds=time.perf_counter() - began,
-            notes=self._notes(submission, handed_in, given),
+            self.references[one.submission.exercises],
+            one.submission,
+            one.answers,
+            results,
+            seconds=seconds,
+            cells=one.handed_in.cells,
+            notes=self._notes(one.submission, one.handed_in, one.answers),
             made_with=self.made_with,
         )
+
+    def keep_notebook(self, one: _InHand) -> None:
+        """Write what nbval judges of a submission, if that is asked for. Raises NotKept."""
+        if self.kept_in is not None:
+            path = self.kept_in / one.submission.exercises / f"{file_name(one.submission.student)}.ipynb"
+            reference = self.references[one.submission.exercises]
+            write(path, written(assembled(reference, checks_of(reference, one.sources), for_people=True)))
 
     def _notes(self, submission: Submission, handed_in: HandedIn, given: Mapping[str, Answer]) -> tuple[str, ...]:
         notes = list(handed_in.notes)
@@ -188,7 +221,7 @@ class _Desk:
 
 
 @contextmanager
-def _judging(
+def _judges(
     used: Collection[Reference], *, jobs: int | None, timeout: float, sandbox: bool, dask: str | None
 ) -> Iterator[tuple[Judge, int]]:
     """Yield who judges, and how many submissions to give them side by side."""
@@ -198,19 +231,15 @@ def _judging(
         with cluster(dask, timeout=timeout, sandbox=sandbox) as judges_and_number:
             yield judges_and_number
         return
-    make_ready()
-    with kernels(used, sandbox=sandbox) as own:
-        yield (
-            lambda reference, given, stop: judge(reference, given, timeout=timeout, kernels=own, stop=stop),
-            jobs or WAITS * usable_cores(),
-        )
+    with judging(used, sandbox=sandbox, cpu_s=timeout) as judge:
+        yield judge.judge, jobs or usable_cores()
 
 
 def _results(
     desk: _Desk,
     left: Sequence[Submission],
     before: int,
-    judging: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
+    start_judges: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
     report: Callable[[str], None],
     *,
     meanwhile: bool,
@@ -222,11 +251,11 @@ def _results(
     if not left:
         return
     used = desk.used_by(left)
-    with judging(used) as (judges, side_by_side), _proofs(used, judges, report) as prove:
+    with start_judges(used) as (judges, side_by_side), _proofs(used, judges, report) as prove:
         if not meanwhile:
             prove()
         progress = _Progress(before + len(left), len(left), side_by_side)
-        with closing(_judged(left, partial(desk.graded, judges), side_by_side)) as results:
+        with closing(_judged(left, desk, judges, side_by_side)) as results:
             for submission, result in results:
                 prove()
                 yield submission, result, progress.line(submission, result)
@@ -276,48 +305,90 @@ def _versions(course: Course) -> dict[str, str]:
 def _proved(reference: Reference, judges: Judge, stop: Event) -> str:
     """Judge the solutions, and say that they pass: a reference that fails on this machine would fail every student."""
     began = time.perf_counter()
-    verdicts = judges(reference, {q.exercise: q.solution for q in reference.questions}, stop)
-    failed = [f"{name} ({verdict.state})" for name, verdict in verdicts.items() if verdict.state != PASSED]
+    ((_, results),) = judges(reference, [{q.exercise: q.solution for q in reference.questions}], stop)
+    failed = [f"{name} ({result.state})" for name, result in results.items() if result.state != PASSED]
     if failed:
         raise BadReference(
             f"solutions/{reference.slug}.ipynb does not pass its own checks on this machine: {', '.join(failed)}. "
             "Nothing was graded. Run `scalelab course check`, which says why."
         )
-    return f"{reference.slug}: the {len(verdicts)} solutions pass here ({seconds(time.perf_counter() - began)})."
+    return f"{reference.slug}: the {len(results)} solutions pass here ({seconds(time.perf_counter() - began)})."
 
 
 def _judged(
-    left: Sequence[Submission], work: Callable[[Submission, Event], Grade], side_by_side: int
+    left: Sequence[Submission], desk: _Desk, judges: Judge, side_by_side: int
 ) -> Generator[tuple[Submission, Grade | BaseException], None, None]:
     """Yield each submission's grade as soon as it is there, or the exception that kept it from being judged.
 
     A failure of the judges themselves (any of our own errors but NoNotebook) is raised: it would fail all the others.
     """
     stop = Event()
-    waiting = iter(left)
-    running: dict[Future[Grade], Submission] = {}
+    done: SimpleQueue[tuple[Submission, Grade | BaseException] | BaseException | None] = SimpleQueue()
+
+    def work(chunk: Sequence[Submission]) -> None:
+        try:
+            for one in _judged_together(chunk, desk, judges, stop):
+                done.put(one)
+            done.put(None)
+        except BaseException as error:
+            done.put(error)
+
     with ThreadPoolExecutor(side_by_side) as pool:
         try:
-            while True:
-                # Few wait inside, however many there are: memory stays flat.
-                for submission in islice(waiting, 2 * side_by_side - len(running)):
-                    running[pool.submit(work, submission, stop)] = submission
-                if not running:
-                    return
-                wait(running, return_when=FIRST_COMPLETED)
-                # In the order in which they came, of those that are done.
-                for future in [future for future in running if future.done()]:
-                    submission, error = running.pop(future), future.exception()
-                    if error is None:
-                        yield submission, future.result()
-                    elif isinstance(error, NoNotebook) or not isinstance(error, ScalelabError):
-                        yield submission, error
-                    else:
-                        raise error
+            chunks = _chunks(left, side_by_side)
+            for chunk in chunks:
+                pool.submit(work, chunk)
+            running = len(chunks)
+            while running:
+                one = done.get()
+                if one is None:
+                    running -= 1
+                elif isinstance(one, BaseException):
+                    raise one
+                else:
+                    yield one
         finally:
             # Nothing is left to stop unless this was interrupted.
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def _chunks(left: Sequence[Submission], side_by_side: int) -> list[Sequence[Submission]]:
+    """Divide submissions into those that are judged in one session, each of one set."""
+    chunks: list[Sequence[Submission]] = []
+    for slug in dict.fromkeys(submission.exercises for submission in left):
+        of_set = [submission for submission in left if submission.exercises == slug]
+        number = max(ceil(len(of_set) / MOST_TOGETHER), min(side_by_side, len(of_set)))
+        size = ceil(len(of_set) / number)
+        chunks += [of_set[begin : begin + size] for begin in range(0, len(of_set), size)]
+    return chunks
+
+
+def _judged_together(
+    chunk: Sequence[Submission], desk: _Desk, judges: Judge, stop: Event
+) -> Iterator[tuple[Submission, Grade | BaseException]]:
+    in_hand: list[_InHand] = []
+    for submission in chunk:
+        try:
+            in_hand.append(desk.read(submission))
+        except NoNotebook as error:
+            yield submission, error
+    left = {number: one.submission for number, one in enumerate(in_hand)}
+    before = time.perf_counter()
+    try:
+        for number, results in judges(desk.references[chunk[0].exercises], [one.sources for one in in_hand], stop):
+            now = time.perf_counter()
+            yield left[number], desk.grade(in_hand[number], results, now - before)
+            del left[number]
+            before = now
+    except (ScalelabError, Stopped):
+        raise
+    except Exception as error:  # each by itself: a submission that makes judges fail costs no other its grade
+        if len(chunk) == 1:
+            yield chunk[0], error
+        else:
+            for submission in left.values():
+                yield from _judged_together([submission], desk, judges, stop)
 
 
 def _why(error: BaseException) -> str:
@@ -354,15 +425,14 @@ class _Progress:
 def _close(grades: Sequence[Grade], refused: Sequence[Refused], table: Path, report: Callable[[str], None]) -> None:
     """Say what a person must look at, and what came of the batch."""
     report("")
-    for state, words in ((SET_ASIDE, "Set aside, to be looked at"), (NOT_JUDGED, "Not judged (?)")):
-        lines = [
-            f"{words}: {printable(one.student)}, {one.exercises}, {question.exercise}: "
-            + printable(" ".join(question.feedback.split())[-200:])
-            for one in sorted(grades, key=lambda grade: (grade.exercises, grade.student))
-            for question in one.questions
-            if question.state == state
-        ]
-        _say(lines, f"The questions' states stand in {table.parent}.", report)
+    lines = [
+        f"Not judged (?): {printable(one.student)}, {one.exercises}, {question.exercise}: "
+        + printable(" ".join(question.feedback.split())[-200:])
+        for one in sorted(grades, key=lambda grade: (grade.exercises, grade.student))
+        for question in one.questions
+        if question.state == NOT_JUDGED
+    ]
+    _say(lines, f"The questions' states stand in {table.parent}.", report)
     _say([f"Not graded: {refusal}." for refusal in refused], "All are named above.", report)
     noted = sum(bool(one.notes) for one in grades)
     if noted:

@@ -1,7 +1,7 @@
-"""One control group per kernel, where this process may make some: they bound memory and processes of all it starts.
+"""One control group per sandbox, if this process may make some: they bound memory and processes of all that it starts.
 
 Without them (an ordinary user outside a delegated part of the tree, most containers) the limits of each process hold,
-and the kernel's init adds up their memory a few times a second (`held`), which ends a kernel soon after it holds more.
+and the sandbox's init adds up their memory a few times a second (`held`) and ends the sandbox soon after it holds more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from scalelab.grading.sandbox import Limits
 
 COPIED_MB = 128
-"""What a kernel may take beyond its limit: pages of the zygote that it only copies count, and so does its /tmp."""
+"""What a sandbox may take beyond its limit: pages that it only copies from the fork server count, and its /tmp."""
 CONTROLLERS = ("memory", "pids")
 Files = dict[str, tuple[str, ...]]
 V1: Files = {"memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), "pids": ("pids.max",)}
@@ -34,7 +34,7 @@ class Cgroups:
         return any("memory" in files for _, files in self.parents)
 
     def make(self, slot: int, limits: Limits) -> tuple[Path, ...]:
-        """Make a kernel's groups, or take those that are there already, and return their folders."""
+        """Make a sandbox's groups, or take those that are there already, and return their folders."""
         most = {"memory": bytes_of(limits), "pids": limits.processes}
         made = []
         for parent, files in self.parents:
@@ -57,7 +57,7 @@ class Cgroups:
 
 
 def bytes_of(limits: Limits) -> int:
-    """Return how many bytes of memory a kernel may hold with all that it starts."""
+    """Return how many bytes of memory a sandbox may hold."""
     return (limits.memory_mb + COPIED_MB) * 2**20
 
 

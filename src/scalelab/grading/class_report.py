@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any, TypeVar
 
-from scalelab.grading.judge import NOT_JUDGED, SET_ASIDE
 from scalelab.grading.legible import on_one_line
 from scalelab.grading.pages import page
 from scalelab.grading.report import Grade, QuestionGrade
@@ -169,16 +168,14 @@ def _ideas(grades: Iterable[Grade], texts: SetTexts) -> Iterable[Idea]:
 
 def _cases(grades: Iterable[Grade]) -> Iterable[Case]:
     open_cases = [(grade.student, one) for grade in grades for one in grade.questions if one.points is None]
-    for student, one in sorted(open_cases, key=lambda case: (case[1].state != SET_ASIDE, case[0])):
+    for student, one in sorted(open_cases, key=lambda case: case[0]):
         yield Case(student, one.exercise, one.state, _reason(one))
 
 
 def _reason(one: QuestionGrade) -> str:
-    """Return why an answer is open; the judge's own trouble ends with what matters, other reasons begin with it."""
-    text = on_one_line(one.feedback, longest=10_000)
-    if len(text) <= 300:
-        return text
-    return f"…{text[-299:]}" if one.state == NOT_JUDGED else f"{text[:299]}…"
+    """Return why an answer could not be judged: the end of it, which matters most."""
+    text = on_one_line(one.reason, longest=10_000)
+    return text if len(text) <= 300 else f"…{text[-299:]}"
 
 
 def _bars(figures: ClassFigures) -> list[tuple[str, int]]:

@@ -8,20 +8,23 @@ import sys
 import threading
 import time
 from asyncio import CancelledError as Cancelled
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import Client
 
 from scalelab.course.notebooks import written
 from scalelab.errors import ScalelabError
-from scalelab.grading.judge import Verdict
+from scalelab.grading.judging.results import Result
+from scalelab.grading.judging.session import Stopped
 from scalelab.grading.made_with import made_with
 from scalelab.grading.merge import Reference
-from scalelab.grading.nbval_run import Stopped
 from scalelab.grading.submissions import BadInput
+
+if TYPE_CHECKING:
+    from scalelab.grading.batch import Judge
 
 CONNECT_S = 20
 WORKERS_S = 30
@@ -32,7 +35,7 @@ RETRIES = 2
 SETTINGS = {"timeout", "sandbox"}
 """What each task says, and no worker must agree on before."""
 AHEAD = 2
-"""How many submissions each thread of a worker is given: the next one waits there when one is done."""
+"""How many sessions each thread of a worker is given: the next one waits there when one is done."""
 
 
 class ClusterFailed(ScalelabError):
@@ -40,10 +43,8 @@ class ClusterFailed(ScalelabError):
 
 
 @contextmanager
-def cluster(
-    address: str, *, timeout: float, sandbox: bool
-) -> Iterator[tuple[Callable[[Reference, Mapping[str, str], threading.Event], dict[str, Verdict]], int]]:
-    """Yield what judges on the workers of the scheduler at `address`, and how many submissions to give it side by side.
+def cluster(address: str, *, timeout: float, sandbox: bool) -> Iterator[tuple[Judge, int]]:
+    """Yield what judges on the workers of the scheduler at `address`, and how many sessions to give it side by side.
 
     Raises BadInput where no scheduler answers, it has no workers, or a worker's grader is not the same as this one.
     """
@@ -55,29 +56,32 @@ def cluster(
         threads = _threads(client, address)
         settings = {"made_with": _identity(), "timeout": timeout, "sandbox": sandbox}
 
-        def judges(reference: Reference, given: Mapping[str, str], stop: threading.Event) -> dict[str, Verdict]:
-            task = settings | {"reference": written(reference.notebook), "answers": dict(given)}
+        def judges(
+            reference: Reference, submissions: Sequence[Mapping[str, str]], stop: threading.Event
+        ) -> Iterator[tuple[int, dict[str, Result]]]:
+            task = settings | {"reference": written(reference.notebook), "submissions": list(map(dict, submissions))}
             future: Any = client.submit(judge_here, json.dumps(task), pure=False, retries=RETRIES)
             try:
                 _wait(client, future, stop)
-                found = json.loads(future.result())
+                judged = json.loads(future.result())
             except (CancelledError, Cancelled, OSError) as error:
                 raise ClusterFailed(f"The cluster at {address} was lost ({error}).") from error
             finally:
                 future.cancel()
-            return {name: Verdict(**one | {"said": tuple(one["said"])}) for name, one in found.items()}
+            for number, results in judged:
+                yield number, {name: Result.from_data(one) for name, one in results.items()}
 
         yield judges, AHEAD * threads
 
 
 def judge_here(task: str) -> str:
-    """On a worker: judge a task, and return the verdicts. Raises ClusterFailed where this worker can judge none."""
+    """On a worker: judge a task, and return the results as JSON. Raises ClusterFailed if this worker can judge none."""
     given = json.loads(task)
     if given["made_with"] != _identity():
         raise ClusterFailed(_differs("A worker", _identity(), given["made_with"]))
     answer = json.loads(_hand(task))
-    if "verdicts" in answer:
-        return json.dumps(answer["verdicts"])
+    if "results" in answer:
+        return json.dumps(answer["results"])
     raise (ClusterFailed if answer["fatal"] else RuntimeError)(answer["error"])
 
 

@@ -34,7 +34,7 @@ ASK_S, TRY_S, STOP_S = 10.0, 600.0, 60.0
 AS_ROOT = ("SYS_ADMIN", "NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "KILL")
 """The capabilities with which root makes sandboxes; found by trial: without any one of them, nothing is graded."""
 MAKES_SANDBOXES = {"mount", "umount", "umount2", "pivot_root", "mount_setattr", "unshare", "sethostname"}
-TRY = "import sys; from scalelab.grading.zygote import missing; sys.exit(missing() or 0)"
+TRY = "import sys; from scalelab.grading.judging.fork_server import sandbox_missing; sys.exit(sandbox_missing() or 0)"
 TAKEN = tuple(map(PurePosixPath, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/dev")))
 
 

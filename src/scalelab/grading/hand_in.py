@@ -1,12 +1,11 @@
-"""Before a student hands in: run the answers as the grader does, say what passes, and write the file to hand in.
+"""Before a student hands in: run each answer alone, as the grader does, say what passes, and write the file.
 
-The visible checks judge, in a fresh kernel under nbval, with the course's own text. What a notebook says of itself, its
-outputs and its progress, counts for nothing here, as it does when it is graded.
+The visible checks judge, with the course's own text. What a notebook says of itself, its outputs and its progress,
+counts for nothing here, as it does when it is graded.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +13,35 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scalelab._help import Taken, help_taken, in_words
-from scalelab.course.answers import Answer, defined
+from scalelab.course.answers import Answer
+from scalelab.course.answers_as_text import Task
 from scalelab.course.find import RECORD, Course
 from scalelab.course.handed_in import CHECKSUM, HandedIn, NoNotebook, names_of, read
+from scalelab.course.isolated import WarmModule
 from scalelab.course.notebooks import Cell, Notebook, text_of, written
 from scalelab.course.progress import count
 from scalelab.course.standing import PASSED as PASSED_BEFORE
 from scalelab.course.standing import standings
 from scalelab.course.stored import own_metadata, stored_notebook, write_atomically
-from scalelab.course.updating import CHECK, PROGRESS, Released, released, source_of
+from scalelab.course.updating import CHECK, PROGRESS, Released, released
+from scalelab.course.watch import Judge, Result
 from scalelab.course.workspace import TO_HAND_IN
 from scalelab.errors import ScalelabError
-from scalelab.grading.answers import answers, digest_of_answers, marks
+from scalelab.grading.answers import answers, digest_of_answers, from_own_cells, marks
 from scalelab.grading.batch import references_of
-from scalelab.grading.judge import PASSED, Verdict, judge
-from scalelab.grading.merge import VISIBLE, Question, Reference
-from scalelab.grading.nbval_run import Kernels
+from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import recognise
 
-TIMEOUT_S = 30.0
+IMPORTS = ("from scalelab import checks", "import aiohttp")
+"""What most sets need, imported once for all answers."""
 HELP = "help-taken"
 """The id of the cell that says which help was taken."""
+LOST = (
+    "In your notebook its check passed. Something that ran there is missing here: try the menu",
+    "Kernel, Restart Kernel and Run All Cells.",
+)
 LONGEST_OUTPUT = 2_000
 SHOWN_LINES = 12
-UNDEFINED = re.compile(r"name '(\w+)' is not defined")
 
 
 class NotToHandIn(ScalelabError):
@@ -69,16 +73,20 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
         raise NotToHandIn(f"{path.name} {error}.") from error
     given = answers(reference, handed_in.cells)
     runnable = {name: answer.source for name, answer in given.items() if answer.source is not None}
-    report(
-        f"{reference.slug}: {count(len(runnable), 'answer')} as saved in {path.name}, from the top in a fresh kernel."
-    )
-    # A student's own answers, on the student's own machine: they run with the rights that they have in JupyterLab.
-    verdicts = judge(reference, runnable, timeout=TIMEOUT_S, kernels=Kernels(), roles=(VISIBLE,)) if runnable else {}
+    report(f"{reference.slug}: {count(len(runnable), 'answer')} as saved in {path.name}, each alone in a fresh Python.")
+    results = _results(reference, runnable)
     release = released(stored_notebook(course.exercises / f"{reference.slug}.ipynb"))
-    for line in _said(reference, notebook, given, verdicts, release):
-        report(line)
+    before = {one.exercise for one in standings(notebook, release) if one.state == PASSED_BEFORE}
+    for question in reference.questions:
+        name = question.exercise
+        for line in _lines(question, given[name], results.get(name), release):
+            report(line)
+        if name in results and not results[name].passed:
+            own = from_own_cells(reference, handed_in.cells, given[name])
+            for line in own or (LOST if name in before else []):
+                report(f"      {line}")
     points = {
-        question.exercise: question.visible_points * verdicts.get(question.exercise, Verdict("")).visible
+        question.exercise: question.visible_points * results.get(question.exercise, Result(False, "")).passed
         for question in reference.questions
     }
     most = sum(question.visible_points for question in reference.questions)
@@ -93,27 +101,21 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
     return Checked(reference.slug, points, file, checksum)
 
 
-def _said(
-    reference: Reference,
-    notebook: Notebook,
-    given: Mapping[str, Answer],
-    verdicts: Mapping[str, Verdict],
-    release: Released,
-) -> Iterator[str]:
-    """Yield the lines on every answer."""
-    before = {one.exercise for one in standings(notebook, release) if one.state == PASSED_BEFORE}
-    for question in reference.questions:
-        name = question.exercise
-        verdict = verdicts.get(name)
-        yield from _lines(question, given[name], verdict, release)
-        if verdict is not None and verdict.state != PASSED:
-            used = _from_own_cells(verdict, reference, notebook)
-            yield from (f"      `{one}` stands in a cell of your own: move it into the answer {name}." for one in used)
-            if used:
-                yield "      Answers alone are graded."
-            elif name in before:
-                yield "      In your notebook its check passed. Something that ran there is missing here: try the menu"
-                yield "      Kernel, Restart Kernel and Run All Cells."
+def _results(reference: Reference, sources: Mapping[str, str]) -> dict[str, Result]:
+    """Return what the visible checks say of these answers, by exercise.
+
+    They are a student's own, on the student's own machine: they run with the rights that they have in JupyterLab.
+    """
+    before = [text_of(cell["source"]) for cell in reference.setup]
+    with WarmModule("scalelab.course.run_cells", IMPORTS) as warm:
+        judge = Judge(warm)
+        return {
+            question.exercise: judge.result(
+                before, Task(question.exercise, "", sources[question.exercise], text_of(question.visible["source"]))
+            )
+            for question in reference.questions
+            if question.exercise in sources
+        }
 
 
 def _read(path: Path) -> tuple[HandedIn, Notebook]:
@@ -133,26 +135,17 @@ def _read(path: Path) -> tuple[HandedIn, Notebook]:
         raise NotToHandIn(f"{path.name} {error}.") from error
 
 
-def _lines(question: Question, answer: Answer, verdict: Verdict | None, release: Released) -> Iterator[str]:
+def _lines(question: Question, answer: Answer, result: Result | None, release: Released) -> Iterator[str]:
     name, points = question.exercise, question.visible_points
-    if verdict is None:
+    if result is None:
         yield f"  ✗ {name}: 0 of {points}. {answer.reason}"
-    elif verdict.state == PASSED:
+    elif result.passed:
         yield f"  ✓ {name}: {points} of {points}.{f' {answer.note}' if answer.note else ''}"
     elif name in release.cells and release.untouched(name, {"source": answer.source}):
         yield f"  ○ {name}: 0 of {points}. Not answered yet."
     else:
         yield f"  ✗ {name}: 0 of {points}."
-        said = "\n".join(filter(None, (verdict.text, verdict.visible_text))).splitlines()
-        yield from (f"      {line}" for line in said[:SHOWN_LINES])
-
-
-def _from_own_cells(verdict: Verdict, reference: Reference, notebook: Notebook) -> list[str]:
-    """Return the names that an answer lacks and a cell of the student's own defines: the grader runs answers alone."""
-    missing = set(UNDEFINED.findall(f"{verdict.text} {verdict.visible_text}"))
-    ours = {str(cell["id"]) for cell in reference.notebook["cells"]}
-    own = [one for one in notebook["cells"] if one.get("cell_type") == "code" and not ours.intersection(names_of(one))]
-    return sorted(missing & {name for one in own for name in defined(source_of(one))})
+        yield from (f"      {line}" for line in result.words.splitlines()[:SHOWN_LINES])
 
 
 def _folder(path: Path) -> Path:

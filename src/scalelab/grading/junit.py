@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from scalelab.grading.judge import NOT_JUDGED, PASSED, SET_ASIDE
+from scalelab.grading.judging.results import NOT_JUDGED, PASSED
 from scalelab.grading.legible import legible, on_one_line
 from scalelab.grading.report import Grade, QuestionGrade
 
@@ -22,8 +22,8 @@ LONGEST_MESSAGE = 500
 def junit_xml(grade: Grade) -> str:
     """Return a grade as JUnit XML.
 
-    A check that is not passed is a `failure`, of the question's state; one that the grader could not judge an `error`;
-    one of an answer that was set aside is `skipped`. Only the suite has a `time`: that of a single check is not kept.
+    A check that is not passed is a `failure`, of the question's state; one that the grader could not judge an `error`.
+    Only the suite has a `time`: that of a single check is not kept.
     """
     suite = ElementTree.Element("testsuite", name=on_one_line(grade.exercises))
     for question in grade.questions:
@@ -31,7 +31,7 @@ def junit_xml(grade: Grade) -> str:
             place = f"{grade.exercises}.{question.exercise}"
             case = ElementTree.SubElement(suite, "testcase", classname=on_one_line(place), name=check)
             _outcome(case, question, check, points)
-    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
         suite.set(name, str(len(list(suite.iter(kind)))))
     suite.set("time", f"{grade.seconds:.3f}")
     suites = ElementTree.Element("testsuites", name=on_one_line(f"{grade.student}: {grade.exercises}"))
@@ -42,13 +42,14 @@ def junit_xml(grade: Grade) -> str:
 
 def _outcome(case: ElementTree.Element, question: QuestionGrade, check: str, points: int) -> None:
     """Add to a check's case why it is not passed, if it is not."""
-    kind = {NOT_JUDGED: "error", SET_ASIDE: "skipped"}.get(question.state, "failure")
+    kind = "error" if question.state == NOT_JUDGED else "failure"
     if kind == "failure" and (points or question.state == PASSED):
         return
-    hidden = check == CHECKS[1]
-    text = legible("\n".join(question.hidden_feedback) if hidden and kind == "failure" else question.feedback)
-    lines = [line for line in text.split("\n") if line.strip()]
-    first = next((line for line in lines if line.startswith("✗")), lines[0] if lines else "")
+    if check == CHECKS[1] and kind == "failure":
+        text, missed = "\n".join(question.hidden_feedback), question.hidden_feedback
+    else:
+        text, missed = question.feedback, tuple(one.right for one in question.expectations if not one.held)
+    first = on_one_line(next(iter([*missed, text])), LONGEST_MESSAGE)
     words = f"{question.state}: {first}" if first else f"{question.state}; the {check} is not passed"
     outcome = ElementTree.SubElement(case, kind, type=question.state, message=words[:LONGEST_MESSAGE])
-    outcome.text = text
+    outcome.text = legible(text)

@@ -39,6 +39,21 @@ class NotKept(ScalelabError):
     """A grade or the table cannot be written; what was written before is there."""
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole. Raises NotKept."""
+    with _kept(path):
+        write_atomically(path, text)
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        room = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "mend that"
+        raise NotKept(f"{path} cannot be written ({error.strerror}); {room}.") from error
+
+
 def file_name(student: str) -> str:
     """Return the name of a student's files, without its ending: safe on every system, and no other student's.
 
@@ -132,15 +147,12 @@ class Keeper:
         return self.out / CSV
 
     def _write(self, path: Path, text: str) -> None:
-        try:
+        with _kept(path):
             if path.exists():
                 if path.read_bytes() == text.encode():
                     return
                 self._set_by(path)
             write_atomically(path, text)
-        except OSError as error:
-            room = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "mend that"
-            raise NotKept(f"{path} cannot be written ({error.strerror}); {room}.") from error
 
     def _set_by(self, path: Path) -> None:
         """Keep what the file holds below `earlier/`, under this run's number, unless that holds it already."""

@@ -15,7 +15,8 @@ JUDGES = ("nbval", "ipykernel")
 
 
 def made_with(*, timeout: float, sandbox: bool) -> dict[str, str]:
-    """Return what decides a grade beside the answers and the reference; `timeout` is in seconds per cell."""
+    """Return what decides a grade beside the answers and the reference; `timeout` is an answer's processor
+    time per check, in seconds."""
     return {
         "scalelab": scalelab.__version__,
         "python": platform.python_version(),
@@ -29,7 +30,7 @@ def made_with(*, timeout: float, sandbox: bool) -> dict[str, str]:
 def grader_digest() -> str:
     """Return a hash of the grader's code and of what checks use, whatever the line ends, and of who runs the cells."""
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in JUDGES).encode())
-    for folder in (Path(__file__).parent, CHECKS):
+    for folder in (Path(__file__).parent, CHECKS, CHECKS.parent / "answers"):
         for path in sorted(folder.rglob("*.py")):
             text = path.read_bytes().replace(b"\r\n", b"\n")
             digest.update(f"{path.relative_to(folder).as_posix()} {len(text)} ".encode() + text)

@@ -1,21 +1,15 @@
-"""Put a submission's answers into the reference: every other cell of the notebooks that are judged is ours."""
+"""Read the executed reference of an exercise set: its set-up, and what each question needs."""
 
 from __future__ import annotations
 
-import ast
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from scalelab.course.notebooks import Cell, Notebook, text_of
 from scalelab.course.stored import own_metadata, stored_notebook
 from scalelab.errors import ScalelabError
-from scalelab.grading import guard
 
 VISIBLE, HIDDEN = "check", "hidden"
-PROLOGUE, EPILOGUE = "prologue", "epilogue"
 
 
 class BadReference(ScalelabError):
@@ -103,64 +97,3 @@ def read_reference(path: Path) -> Reference:
         lacks = f"has no output of {', '.join(unrun)}" if unrun else "has no question"
         raise BadReference(f"{path} {lacks}; run `scalelab course sync`.")
     return Reference(str(own["exercises"]), str(own["digest"]), tuple(setup), questions, notebook)
-
-
-def notebook(reference: Reference, answers: Mapping[str, str], role: str) -> Notebook:
-    """Return the notebook in which the answers (sources by exercise) meet their checks of one role.
-
-    role: "check" or "hidden". Its cells: all of the set-up, then per question the answer and the check, and last a look
-    at all that judges; where that is the only question, there is such a look before and after its check.
-    """
-    setup = "\n".join([*(text_of(cell["source"]) for cell in reference.setup), guard.prologue()])
-    prologue, epilogue = _ours(PROLOGUE, setup), _ours(EPILOGUE, guard.cell(), guard.EXPECTED)
-    cells = [prologue]
-    for question in reference.questions:
-        if question.exercise in answers:
-            # What nbval would compare with must be our own; an answer's output is compared with nothing.
-            cells.append(question.answer | _unrun(answers[question.exercise]))
-            cells.append(_guarded(question, role, whole=len(answers) == 1))
-    if len(answers) > 1:
-        cells.append(epilogue)
-    return copy.deepcopy({**reference.notebook, "cells": cells})
-
-
-def _ours(name: str, source: str, printed: str = "") -> Cell:
-    """Return a cell of ours, of which a reference knows nothing, with what it prints where that is compared."""
-    place = {"role": "guard" if printed else "setup"}
-    cell: Cell = {"cell_type": "code", "id": name, "metadata": {"scalelab": place}, **_unrun(source)}
-    if printed:
-        cell |= {"execution_count": 1, "outputs": [{"name": "stdout", "output_type": "stream", "text": printed}]}
-    return cell
-
-
-def _guarded(question: Question, role: str, *, whole: bool) -> Cell:
-    """Return a check with a look at the machinery before and after it, and what it takes over from a visible one."""
-    check = question.check(role)
-    given = text_of(question.visible["source"]) if role == HIDDEN else ""
-    source = _between_looks(text_of(check["source"]), given, whole=whole)
-    printed = "".join(text_of(output["text"]) for output in check["outputs"])
-    stream = {"name": "stdout", "output_type": "stream", "text": f"{guard.EXPECTED}{printed}{guard.EXPECTED}"}
-    return check | {"source": source, "outputs": [stream]}
-
-
-@lru_cache(maxsize=1024)  # it parses the checks, which are the same for every submission
-def _between_looks(check: str, given: str, *, whole: bool) -> str:
-    source = f"{_given(given)}\n{check}" if given else check
-    look = guard.cell(source, whole=whole)
-    return f"{look}\n{source}\n{look}"
-
-
-def _given(check: str) -> str:
-    """Return what a visible check defines before its verdict begins: its hidden check may use that.
-
-    Of a check without such a beginning it is what the check imports and defines.
-    """
-    body = ast.parse(check).body
-    verdict = next((place for place, one in enumerate(body) if isinstance(one, ast.With)), None)
-    defines = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    taken = body[:verdict] if verdict is not None else [one for one in body if isinstance(one, defines)]
-    return "\n".join(ast.get_source_segment(check, one) or "" for one in taken)
-
-
-def _unrun(source: str) -> Cell:
-    return {"source": source, "execution_count": None, "outputs": []}

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from scalelab.checks._verdict import Expectation, Verdict, first_lines, recognised
 from scalelab.course.answers import Answer
-from scalelab.course.handed_in import printable
-from scalelab.grading.answers import digest_of_answers
-from scalelab.grading.judge import NOT_JUDGED, SET_ASIDE, Verdict
+from scalelab.course.handed_in import Cell, printable
+from scalelab.grading.answers import digest_of_answers, from_own_cells
+from scalelab.grading.judging.results import NOT_JUDGED, PASSED, CheckResult, Result
 from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import Submission
 
-FORM = 2
+FORM = 3
 """Counts up when the JSON of a grade changes its fields."""
 
-OPEN = frozenset({NOT_JUDGED, SET_ASIDE})
-"""The states that give no points yet: the total of such a submission is not final."""
 MOST_LINES = 40
+PRINTED_CHARACTERS = 4_000
+"""How much of what an answer printed is kept."""
 LONGEST_NAME = 32
 
 
@@ -28,11 +28,12 @@ LONGEST_NAME = 32
 class QuestionGrade:
     """The points of one question, and what a student is told about it.
 
-    `state` is the judge's, or one of `answers` where there is no answer to judge. `points` is None where there are none
-    yet: the answer could not be judged, through no fault of its own, or was set aside for a person to look at.
-    `feedback` is what the failing visible check showed, or why nothing ran. Of a hidden check only whether it passed,
-    and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that the
-    visible check recognised. `seconds` is how long its cells ran.
+    `state` is one of `judging.results`, or of `course.answers` if there is no answer to judge. `points` is None if the
+    answer could not be judged, through no fault of its own. `reason` says why nothing ran, or what ended the question
+    early; `expectations` are those of the visible check, `never_awaited` the coroutines that nobody awaited in it, and
+    `printed` is what the answer printed meanwhile. `feedback` is all this as text. Of a hidden check only whether it
+    passed, and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that
+    the visible check recognised. `seconds` is how long judging took, `note` what the grader did in doing so.
     """
 
     exercise: str
@@ -45,6 +46,11 @@ class QuestionGrade:
     hidden_feedback: tuple[str, ...]
     ideas: tuple[str, ...]
     seconds: float
+    reason: str = ""
+    expectations: tuple[Expectation, ...] = ()
+    never_awaited: tuple[str, ...] = ()
+    printed: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,19 +99,23 @@ def grade_of(
     reference: Reference,
     submission: Submission,
     answers: Mapping[str, Answer],
-    verdicts: Mapping[str, Verdict],
+    results: Mapping[str, Result],
     *,
+    cells: Sequence[Cell] = (),
     seconds: float = 0.0,
     notes: Sequence[str] = (),
     made_with: Mapping[str, str] | None = None,
 ) -> Grade:
-    """Return the grade that the verdicts give; a question without one has no answer to judge."""
+    """Return the grade that the results give; a question without one has no answer to judge.
+
+    `cells` are the submission's: an answer that fails may use what a cell of the student's own defines.
+    """
     return Grade(
         student=submission.student,
         exercises=reference.slug,
         file=submission.file,
         questions=tuple(
-            _question(question, answers[question.exercise], verdicts.get(question.exercise))
+            _question(reference, question, answers[question.exercise], results.get(question.exercise), cells)
             for question in reference.questions
         ),
         answers_digest=digest_of_answers(answers),
@@ -155,36 +165,54 @@ def _question_from(data: dict[str, Any]) -> QuestionGrade:
         hidden_feedback=tuple(map(str, data["hidden_feedback"])),
         ideas=tuple(map(str, data["ideas"])),
         seconds=float(data.get("seconds", 0)),
+        reason=str(data.get("reason", data["feedback"])),
+        expectations=tuple(map(Expectation.from_data, data.get("expectations", ()))),
+        never_awaited=tuple(map(str, data.get("never_awaited", ()))),
+        printed=str(data.get("printed", "")),
+        note=str(data.get("note", "")),
     )
 
 
-def _question(question: Question, answer: Answer, verdict: Verdict | None) -> QuestionGrade:
-    if verdict is None:
-        points = None if answer.state in OPEN else 0
-        return QuestionGrade(question.exercise, answer.state, points, question.points, 0, 0, answer.reason, (), (), 0.0)
-    visible = question.visible_points * verdict.visible
-    hidden = question.hidden_points * verdict.hidden
-    recognised = [
-        [(name, message) for name, message in question.wrong if _unwrapped(message) in _unwrapped(said)]
-        for said in verdict.said
-    ]
+def _question(
+    reference: Reference, question: Question, answer: Answer, result: Result | None, cells: Sequence[Cell]
+) -> QuestionGrade:
+    if result is None:
+        reason = answer.reason
+        return QuestionGrade(
+            question.exercise, answer.state, 0, question.points, 0, 0, reason, (), (), 0.0, reason=reason
+        )
+    visible_points = question.visible_points * result.visible.passed
+    hidden_points = question.hidden_points * result.hidden.passed
+    own = from_own_cells(reference, cells, answer) if result.state not in {PASSED, NOT_JUDGED} else []
+    reason = "\n".join(filter(None, (result.reason, *own)))
+    verdict = result.visible.verdict or Verdict(question.exercise, ())
+    printed = "\n".join(filter(None, (*verdict.printed, result.printed.rstrip())))
+    if result.printed.strip():  # in a notebook the verdict shows it, too
+        verdict = replace(verdict, printed=(*verdict.printed, first_lines(result.printed)))
+    shown = verdict if verdict.expectations and not result.visible.passed else ""
+    visible_ideas, hidden_ideas = _ideas(result.visible, question), _ideas(result.hidden, question)
+    messages = dict(question.wrong)
     return QuestionGrade(
         exercise=question.exercise,
-        state=verdict.state,
-        points=None if verdict.state in OPEN else visible + hidden,
+        state=result.state,
+        points=None if result.state == NOT_JUDGED else visible_points + hidden_points,
         max=question.points,
-        visible_points=visible,
-        hidden_points=hidden,
-        feedback="\n".join(filter(None, (verdict.text, verdict.visible_text))),
-        hidden_feedback=tuple(message for _, message in recognised[1]),
-        ideas=tuple(dict.fromkeys(name for found in recognised for name, _ in found)),
-        seconds=round(verdict.seconds, 3),
+        visible_points=visible_points,
+        hidden_points=hidden_points,
+        feedback="\n".join(filter(None, (reason, str(shown)))),
+        hidden_feedback=tuple(messages[name] for name in hidden_ideas if name in messages),
+        ideas=tuple(dict.fromkeys([*visible_ideas, *hidden_ideas])),
+        seconds=round(result.seconds, 3),
+        reason=reason,
+        expectations=verdict.expectations,
+        never_awaited=verdict.never_awaited,
+        printed=printed if len(printed) <= PRINTED_CHARACTERS else f"{printed[:PRINTED_CHARACTERS]}\n…",
+        note=result.note,
     )
 
 
-def _unwrapped(text: str) -> str:
-    """Return a text on one line: a check wraps its words, also behind a hyphen."""
-    return re.sub(r"(?<=\w-) ", "", " ".join(text.split()))
+def _ideas(check: CheckResult, question: Question) -> list[str]:
+    return recognised(check.verdict.expectations, question.wrong) if check.verdict else []
 
 
 def show_table(

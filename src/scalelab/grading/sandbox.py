@@ -1,14 +1,14 @@
-"""The sandbox of one kernel: what Linux itself offers to a process that must reach nothing, in calls to libc.
+"""The sandbox of one answer: what Linux itself offers to a process that must reach nothing, in calls to libc.
 
-bubblewrap does not serve here: it ends by executing a program, and a warm kernel is forked and goes on in Python, so it
-cannot pass through it. Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
+bubblewrap does not serve here: it ends by executing a program, and an answer's process is forked and goes on in Python.
+Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
 
-Three processes make a kernel. The *keeper* leaves the host's namespaces (`separate`) and forks the *init*, process 1 of
-the new pid namespace, which takes the new root (`settle`) and forks the *kernel*. The kernel limits itself and gives up
-every privilege (`limit`, `give_up`) before it runs a line of ipykernel; the init seals what the kernel's sockets were
-made in (`seal`), gives up its own, and stays to reap. When the init ends, Linux kills the whole namespace.
+Two processes make a sandbox. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
+(`separate`), takes a new root (`settle`) and forks the *answer's process*. That one limits itself and gives up every
+privilege (`limit`, `give_up`) before it runs a line of the answer; the init gives up its own, and stays to reap. When
+the init ends, Linux kills the whole namespace.
 
-As root, each kernel has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
+As root, each sandbox has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
 """
 
 from __future__ import annotations
@@ -20,28 +20,24 @@ import socket
 import struct
 import sys
 import tempfile
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-CONNECTION = Path("/connection")
-"""Where a kernel finds the folder of its sockets."""
-SEAL_S = 10.0
-"""How long a thread may still be writing there, when all sockets can be seen."""
 HOME = Path("/tmp")
-"""A kernel's only writable folder: its home, working directory and temporary folder."""
+"""An answer's only writable folder: its home, working directory and temporary folder."""
 USER = "student"
 
 SPARE_AS_MB = 2048
 """Address space beyond the memory limit: stacks and arenas of threads reserve far more than they use."""
 OWN_UIDS = 2_000_000_000
-"""As root, kernels have uids from here on, which no distribution gives to anyone."""
+"""As root, sandboxes have uids from here on, which no distribution gives to anyone."""
 SLOTS = 256
-"""How many kernels of one zygote can live at once, each with a uid of its own."""
+"""How many sandboxes of one fork server can live at once, each with a uid of its own."""
 INNER_UID = 1000
 
 _NEW_NAMESPACES = {
@@ -119,10 +115,10 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 @dataclass(frozen=True)
 class Limits:
-    """What a kernel may use. Wall-clock time is the judge's to limit.
+    """What an answer may use.
 
     `cpu_s` is CPU seconds of each process, `memory_mb` what it may allocate, `processes` how many processes and threads
-    the kernel and all that it starts may have at once (its own threads are a dozen), `file_mb` the largest file,
+    the answer may have at once, `file_mb` the largest file,
     `tmp_mb` all of /tmp, and again of /dev/shm, and `open_files` the open files of each process.
     """
 
@@ -136,16 +132,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One kernel's sandbox.
+    """One answer's sandbox.
 
-    `root` is an empty folder to build the new root on, `connection` the folder of the kernel's sockets, `readable` the
-    paths that it may read beside the system's own, `filter` what `system_calls` returned, and `uid` the kernel's uid
-    and gid as it sees them itself.
+    `root` is an empty folder to build the new root on, `readable` the paths that the answer may read beside the
+    system's own, `filter` what `system_calls` returned, and `uid` the uid and gid as the answer sees them. Of the
+    folder `package` it may read `modules` alone.
     """
 
     root: Path
-    connection: Path
     readable: tuple[Path, ...]
+    package: Path
+    modules: tuple[str, ...]
     limits: Limits
     filter: bytes
     uid: int
@@ -158,17 +155,16 @@ def privileged() -> bool:
 
 
 def uid_of(slot: int) -> int:
-    """Return the uid of the kernel in a slot (below SLOTS) of the zygote that calls this."""
+    """Return the uid of the sandbox in a slot (below SLOTS) of the fork server that calls this."""
     return OWN_UIDS + os.getpid() * SLOTS + slot if privileged() else INNER_UID
 
 
 def check_readable(sandbox: Sandbox) -> None:
-    """Raise PermissionError where the kernel may not read the Python or the package that it runs on."""
-    for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), Path(__file__)):
+    """Raise PermissionError if the answer may not read the Python or the package that it runs on."""
+    shown = (sandbox.package / name for name in sandbox.modules)
+    for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), *shown):
         if not os.access(path, os.R_OK):
-            raise PermissionError(
-                errno.EACCES, "may not be read by every user, and kernels are none in particular", path
-            )
+            raise PermissionError(errno.EACCES, "cannot be read by every user, as a sandbox needs it", path)
 
 
 def advice() -> str:
@@ -225,19 +221,30 @@ def system_calls() -> bytes:
 
 
 def readable_paths() -> tuple[Path, ...]:
-    """Return what a kernel of this Python must be able to read: the Python, its environment, and this package."""
-    package = Path(__file__).resolve().parent.parent
-    return tuple({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package})
+    """Return what a process of this Python must be able to read: the Python, and its environment."""
+    return tuple({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()})
+
+
+@contextmanager
+def new_pid_namespace() -> Iterator[None]:
+    """Let a child that is forked in this block be process 1 of a new pid namespace. Takes the system's root."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    try:
+        _call("unshare", _NEW_NAMESPACES["pid"])
+        yield
+    finally:
+        _call("setns", own, _NEW_NAMESPACES["pid"])
+        os.close(own)
 
 
 def separate(sandbox: Sandbox) -> None:
-    """Leave the host's namespaces, and build the new root. The next child of this process is the sandbox's init."""
+    """Leave the host's namespaces, and build the new root.
+
+    As process 1 of a new pid namespace, this process goes on as the sandbox's init; else its next child is that.
+    """
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS)
+    flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS if name != "pid" or os.getpid() != 1)
     if privileged():
-        os.chown(sandbox.connection, sandbox.uid, sandbox.uid)
-        for path in sandbox.connection.iterdir():
-            os.chown(path, sandbox.uid, sandbox.uid)
         _call("unshare", flags)
     else:
         uid, gid = os.geteuid(), os.getegid()
@@ -270,23 +277,6 @@ def settle(sandbox: Sandbox) -> None:
     os.chdir("/")
     _mount("none", Path("/"), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(HOME)
-
-
-def seal() -> None:
-    """Let nothing more be written to the folder of the sockets, which lies on the host's disk.
-
-    Linux refuses that while something is being written there, and a socket can be seen before its thread has made it.
-    """
-    until = time.monotonic() + SEAL_S
-    while True:
-        try:
-            _mount("none", CONNECTION, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.001)
-        else:
-            return
 
 
 def limit(limits: Limits) -> None:
@@ -349,8 +339,7 @@ def _build(sandbox: Sandbox) -> None:
         _bind(Path("/dev", name), root / "dev" / name)
     for name, target in _DEVICE_LINKS.items():
         (root / "dev" / name).symlink_to(target)
-    _inside(root, CONNECTION).mkdir()
-    _bind(sandbox.connection, _inside(root, CONNECTION))
+    _hide_all_but(root, sandbox.package, sandbox.modules)
 
 
 def _inside(root: Path, path: Path) -> Path:
@@ -372,6 +361,17 @@ def _show(root: Path, path: Path) -> None:
         there.touch()
     _bind(path, there)
     _set_read_only(there)
+
+
+def _hide_all_but(root: Path, package: Path, modules: tuple[str, ...]) -> None:
+    """Let an answer read these modules of a package alone: the others could hold what it is asked for."""
+    there = _inside(root, package)
+    if not there.exists():
+        there.mkdir(parents=True)
+    _mount("tmpfs", there, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,mode=755")
+    for name in modules:
+        _show(root, package / name)
+    _mount("none", there, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
 
 
 def _write_etc(etc: Path, uid: int) -> None:

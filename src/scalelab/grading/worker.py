@@ -12,37 +12,36 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from scalelab.errors import ScalelabError
-from scalelab.grading.judge import judge
-from scalelab.grading.kernels import kernels
+from scalelab.grading.judging.judge import Judge, judging
+from scalelab.grading.judging.session import Stopped
 from scalelab.grading.merge import Reference, read_reference
-from scalelab.grading.nbval_run import Kernels, Stopped
 
 
-class _Judge:
-    """Judges tasks one after another, and keeps the warm kernels of the last set for the next."""
+class _Judges:
+    """Judges tasks one after another, and keeps the fork server of the last set for the next."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
         self._held = ExitStack()
-        self._for: tuple[str, bool] | None = None
-        self._kernels = Kernels()
+        self._for: tuple[str, bool, float] | None = None
+        self._judge: Judge | None = None
 
-    def verdicts(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Return the verdicts of a task, by exercise, as plain data."""
+    def results(self, task: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+        """Return each submission's number and results, as plain data."""
         reference = _reference(task["reference"])
-        if self._for != (reference.digest, task["sandbox"]):
+        wanted = (reference.digest, task["sandbox"], task["timeout"])
+        if self._judge is None or self._for != wanted:
             self.close()
-            self._kernels = self._held.enter_context(kernels([reference], sandbox=task["sandbox"]))
-            self._for = (reference.digest, task["sandbox"])
-        found = judge(reference, task["answers"], timeout=task["timeout"], kernels=self._kernels, stop=self.stop)
-        return {name: asdict(verdict) for name, verdict in found.items()}
+            self._judge = self._held.enter_context(judging([reference], sandbox=wanted[1], cpu_s=wanted[2]))
+            self._for = wanted
+        judged = self._judge.judge(reference, task["submissions"], self.stop)
+        return [(number, {name: one.as_data() for name, one in results.items()}) for number, results in judged]
 
     def close(self) -> None:
         self._for = None
@@ -50,12 +49,12 @@ class _Judge:
 
 
 def main() -> int:
-    """Judge each line of the input, and write a line each: `verdicts`, or `error` and whether all tasks would fail."""
+    """Judge each line of the input, and write a line each: `results`, or `error` and whether all tasks would fail."""
     # Whoever prints by mistake, prints to the log: the output is for results alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as results:
         os.dup2(2, 1)
         stop = threading.Event()
-        judges = _Judge(stop)
+        judges = _Judges(stop)
         try:
             for line in _lines(sys.stdin, stop):
                 print(json.dumps(_outcome(judges, line)), file=results, flush=True)
@@ -66,9 +65,9 @@ def main() -> int:
     return 0
 
 
-def _outcome(judges: _Judge, line: str) -> dict[str, Any]:
+def _outcome(judges: _Judges, line: str) -> dict[str, Any]:
     try:
-        return {"verdicts": judges.verdicts(json.loads(line))}
+        return {"results": judges.results(json.loads(line))}
     except Stopped:
         raise
     except ScalelabError as error:

@@ -1,0 +1,129 @@
+"""Frames of JSON over a socket between the check and the answer's process.
+
+A frame is four bytes of length (big-endian) and a JSON list, `[word, ...]`. Nothing that comes in is evaluated,
+imported or unpickled. `README.md` in this folder describes the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+MAX_FRAME_BYTES = 4 * 2**20
+
+_encode_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_decode_json = json.JSONDecoder().raw_decode
+_encode_readable = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
+class ProtocolError(Exception):
+    """The other side sent something that the protocol does not allow."""
+
+
+class Disconnected(Exception):
+    """The other side has closed the connection."""
+
+
+class Channel:
+    """A socket that carries frames.
+
+    `idle` is called every `poll_s` seconds while a frame is on its way in or out, even if single bytes of it pass; it
+    may raise to end the wait. Without it, the channel waits for as long as it takes.
+    """
+
+    def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None, poll_s: float = 0.25) -> None:
+        self._socket = connection
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self._idle = idle
+        self._poll_s = poll_s
+        self._next_poll = 0.0
+        self.frames_sent = self.frames_received = self.bytes_received = 0
+        connection.settimeout(poll_s if idle is not None else None)
+
+    def tell(self, message: list[Any]) -> None:
+        """Put a frame that needs no reply before the next one that is sent. Raises as `send` does."""
+        self._unsent += self._frame(message)
+        if len(self._unsent) > MAX_FRAME_BYTES:
+            self._flush()
+
+    def send(self, message: list[Any]) -> None:
+        """Send one frame, after those that were told. Raises ProtocolError if it is too large, Disconnected."""
+        self._unsent += self._frame(message)
+        self._flush()
+
+    def _frame(self, message: list[Any]) -> bytes:
+        try:
+            data = _encode_json(message).encode()
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(str(error)[:200]) from None
+        if len(data) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        self.frames_sent += 1
+        return len(data).to_bytes(4, "big") + data
+
+    def _flush(self) -> None:
+        data, self._unsent = memoryview(self._unsent), bytearray()
+        self._next_poll = monotonic() + self._poll_s
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except TimeoutError:
+                pass
+            except OSError:
+                raise Disconnected from None
+            if data:
+                self._poll()
+
+    def receive(self) -> list[Any]:
+        """Return the next frame. Raises ProtocolError, Disconnected."""
+        self._next_poll = monotonic() + self._poll_s
+        self._read(4)
+        length = int.from_bytes(self._received[:4], "big")
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a message of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        end = 4 + length
+        self._read(end)
+        data = self._received[4:end]
+        del self._received[:end]
+        self.frames_received += 1
+        self.bytes_received += end
+        try:
+            text = data.decode()
+            message, length = _decode_json(text)
+            if "\\ud" in text or "\\uD" in text:  # perhaps half a character, which nothing can print
+                message = json.loads(_encode_readable(message).encode(errors="replace"))
+        except (ValueError, RecursionError) as error:  # not JSON, an int of more than 4,300 digits, too deep
+            raise ProtocolError(f"not a message: {str(error)[:80]}") from None
+        if length != len(text) or not isinstance(message, list) or not message or not isinstance(message[0], str):
+            raise ProtocolError("not a message")
+        return message
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for a frame
+        self._socket.close()
+
+    def _poll(self) -> None:
+        if self._idle is not None and monotonic() >= self._next_poll:
+            self._next_poll = monotonic() + self._poll_s
+            self._idle()
+
+    def _read(self, count: int) -> None:
+        """Read until `count` bytes are there."""
+        while len(self._received) < count:
+            try:
+                chunk = self._socket.recv(1 << 16)
+                if not chunk:
+                    raise Disconnected
+                self._received += chunk
+            except TimeoutError:
+                pass
+            except OSError:
+                raise Disconnected from None
+            if len(self._received) < count:
+                self._poll()

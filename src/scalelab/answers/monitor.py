@@ -1,0 +1,93 @@
+"""Decide when an answer has had its time: by what its processes do, never by the wall clock.
+
+A busy machine may leave an answer without processor time for seconds. So time counts only while the answer's processes
+compute, or while none of them wants to: a process that waits for its turn does neither.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+POLL_S = 0.25
+MAX_ASLEEP_S = 5.0
+"""How long an answer may sleep before it sends its next message; in a check, waits take virtual time."""
+MAX_ASLEEP_IN_ALL_S = 30.0
+UNKNOWN = 0.1
+"""Share of the time that counts as asleep if the processes compute nothing, but may be waiting for a disk or a turn."""
+ASLEEP = set("STtZXxPI")
+"""States of Linux's threads that neither run nor can run, except for D: those wait for a disk, or for a child."""
+PROCESS_S = 0.05
+"""Processor time charged for each process that an answer starts: short ones come and go between two looks."""
+
+
+class OutOfTime(Exception):
+    """The answer has used its processor time, or sleeps without an end; the text says which."""
+
+    state = "timed out"
+
+
+class Monitor:
+    """Watches the process `pid` and all that it starts, which have `cpu_s` seconds of processor time together.
+
+    Call it every POLL_S seconds while a message from the answer is due, and `heard` when one has come. It raises
+    OutOfTime.
+    """
+
+    def __init__(self, pid: int, cpu_s: float) -> None:
+        self.pid = pid
+        self.cpu_s = cpu_s
+        self._used_s = 0.0
+        self._asleep_s = self._asleep_in_all_s = 0.0
+        self._own_s: dict[tuple[int, float], float] = {}  # of each process, without its children
+
+    def heard(self) -> None:
+        self._asleep_s = 0.0
+
+    def __call__(self) -> None:
+        before, self._used_s, states = self._used_s, *self._measured()
+        if self._used_s > self.cpu_s:
+            raise OutOfTime(f"Your answer computed for {self.cpu_s:g} s of processor time and did not finish.")
+        if self._used_s - before < POLL_S / 10 and "R" not in states:
+            asleep_s = POLL_S if states <= ASLEEP else POLL_S * UNKNOWN
+            self._asleep_s += asleep_s
+            self._asleep_in_all_s += asleep_s
+        if self._asleep_s > MAX_ASLEEP_S or self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:
+            raise OutOfTime("Your answer waits for something that never comes.")
+
+    def _measured(self) -> tuple[float, set[str]]:
+        """Return the processor time used until now, and the states of all threads that live."""
+        with_children_s = 0.0
+        states: set[str] = set()
+        for process in _tree(self.pid):
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                own_s = times.user + times.system
+                self._own_s[process.pid, process.create_time()] = own_s
+                with_children_s += own_s
+                with_children_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+                states.update(_states(process.pid))
+        # Children count twice over if both are added: in their parent's times once it has waited for them, and as seen.
+        seen_s = sum(self._own_s.values()) + PROCESS_S * (len(self._own_s) - 1)
+        return max(self._used_s, with_children_s, seen_s), states
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _states(pid: int) -> Iterator[str]:
+    """Yield the states of a process's threads; "?" if the system does not say."""
+    if sys.platform != "linux":
+        yield "?"
+        return
+    with suppress(OSError):  # it has just ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]

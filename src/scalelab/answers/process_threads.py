@@ -1,0 +1,437 @@
+"""Threads of an answer that take turns: the trusted side deals the turns, and holds the locks.
+
+Here each thread runs until a lock, a sleep, another thread or an object of the check's is its matter, or until it has
+used up its steps; then it says what it wants, and the trusted side says which thread goes on. Steps are counted by
+tracing the answer's code, which an answer can prevent: see `RemoteTurns` for what is seen of that.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ast
+import concurrent.futures.thread
+import contextlib
+import dis
+import heapq
+import inspect
+import itertools
+import os
+import sys
+import threading
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+from scalelab.answers.channel import Disconnected
+from scalelab.checks import _inside, _interleave
+from scalelab.checks._world import Ended
+
+if TYPE_CHECKING:
+    from scalelab.answers.process import AnswerProcess
+
+ANSWER_FILE = "<answer>"
+LIBRARY = (
+    *(sys.prefix, sys.base_prefix, "<frozen"),
+    os.path.dirname(__file__),
+    os.path.dirname(_inside.__file__),
+)
+"""Where the files of modules are that are not the answer's."""
+LEAVES = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
+"""Bytecodes by which a call returns."""
+NEVER_FALLS_THROUGH = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RAISE_VARARGS", "RERAISE")
+
+_real_lock, _real_rlock, _real_start = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
+_current = threading.local()
+_turns: list[Turns] = []  # of this process, once they are installed
+_for_good = contextlib.ExitStack()  # what is replaced in this process
+_lock_numbers = itertools.count(1)
+
+
+def install(process: AnswerProcess) -> Turns:
+    """Replace locks, threads, clocks and pools by ones that can take turns, for good."""
+    turns = Turns(process)
+    _turns[:] = [turns]
+    locks = dict(_interleave.replaced_locks(Lock, RLock))
+    scopes = [process.namespace, *(scope for scope, _ in _inside.LOOKED_UP)]
+    _interleave.patch(turns, _for_good, locks, scopes)
+    _for_good.enter_context(_interleave.watched(turns))
+
+    def refuse(*_: Any) -> None:
+        """Do nothing: an answer has no use for it, and turns are dealt by it."""
+
+    sys.settrace = sys.setprofile = threading.settrace = threading.setprofile = refuse  # type: ignore[assignment]
+    return turns
+
+
+def of_an_ended_run() -> bool:
+    """Whether the calling thread took turns in a run that is over."""
+    member: Member | None = getattr(_current, "member", None)
+    return member is not None and member.over
+
+
+def line_of_answer() -> int:
+    """Return the line of the answer's cell that is running, or 0."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != ANSWER_FILE:
+        frame = frame.f_back
+    return frame.f_lineno if frame is not None else 0
+
+
+class Member:
+    """A thread that takes turns."""
+
+    def __init__(self, number: int, thread: threading.Thread) -> None:
+        self.number = number
+        self.thread = thread
+        self.turn = _real_lock()
+        self.turn.acquire()
+        self.message: list[Any] = []
+        self.over = False
+        self.quantum = self.left = 0  # steps that it was given, and those that are left
+        self.lock_changes: list[list[int]] = []  # that the trusted side has not been told yet
+
+
+class Turns:
+    """The threads of the run under way; one is at work, and each of its messages says what it wants next."""
+
+    def __init__(self, process: AnswerProcess) -> None:
+        self.process = process
+        self.now = 0.0
+        self.runs = 0
+        self.open = False
+        self._main = Member(-1, threading.main_thread())
+        self._members: dict[int, Member] = {}
+        self._started: dict[int, Member] = {}  # by the id of their threads
+
+    def begin(self, message: list[Any]) -> None:
+        """Hand the turn on, and wait for a message that is for no thread's turn."""
+        if not self.open:
+            self.open, self.now = True, 0.0
+            self.runs += 1
+            self._members, self._started = {}, {}
+        self._hand_over(message, self._main)
+        self._main.turn.acquire()
+        self.process.handle(self._main.message)
+
+    def close(self) -> None:
+        """End every thread that is left."""
+        self.open = False
+        pools: Any = concurrent.futures.thread
+        for member in self._members.values():
+            pools._threads_queues.pop(member.thread, None)  # the interpreter's exit would wait for it
+            if not member.over:
+                member.over = True
+                member.turn.release()
+
+    def is_answer(self, frame: FrameType) -> bool:
+        """Whether this is a frame of the answer's code, or of the set-up's."""
+        names = frame.f_globals
+        if names is self.process.namespace or not frame.f_code.co_filename.startswith(LIBRARY):
+            return True
+        return vars(sys.modules.get(names.get("__name__", ""), object)) is not names
+
+    def member(self) -> Member | None:
+        """Return the calling thread's member; None outside of runs."""
+        member: Member | None = getattr(_current, "member", None)
+        return None if member is None or member.over else member
+
+    def member_of(self, thread: threading.Thread) -> Member | None:
+        """Return the member that a thread object of this run stands for."""
+        return self._started.get(id(thread))
+
+    def ask(self, word: str, *rest: Any) -> Any:
+        """Say what the calling thread wants; return or raise what comes of it, when its turn comes."""
+        me = self.member()
+        if me is None:
+            raise Ended
+        payload = self._exchange(me, word, *rest, *([line_of_answer()] if word == "callback" else []))
+        while payload[0] == "call":
+            payload = self._exchange(me, *self._called(payload))
+        value = self.process.codec.decode(payload[1])
+        if payload[0] == "error":
+            raise value
+        return value
+
+    # The rest of `_interleave.Threads`.
+
+    def step(self) -> None:
+        if (me := self.member()) is not None:
+            me.left -= 1
+            if me.left <= 0:
+                self.ask("yield")
+
+    def start(self, thread: threading.Thread) -> None:
+        if self.member_of(thread) is not None:
+            raise RuntimeError("threads can only be started once")
+        target = getattr(thread, "_target", None) if type(thread).run is threading.Thread.run else thread.run
+        number = self.ask("start", getattr(target, "__name__", ""))
+        self._members[number] = self._started[id(thread)] = Member(number, thread)
+        _real_start(self._live, (self._members[number],))
+        thread._started.set()  # type: ignore[attr-defined]
+
+    def join(self, thread: threading.Thread, timeout: float | None) -> None:
+        if (member := self.member_of(thread)) is None:
+            raise RuntimeError("cannot join thread before it is started")
+        if not member.over:
+            self.ask("join", member.number, timeout, line_of_answer())
+
+    def is_alive(self, thread: threading.Thread) -> bool:
+        return not self._started[id(thread)].over
+
+    def current_thread(self) -> threading.Thread:
+        member: Member = _current.member
+        return member.thread
+
+    def sleep(self, seconds: float) -> None:
+        self.ask("sleep", float(seconds), line_of_answer())
+
+    # Messages.
+
+    def _exchange(self, me: Member, word: str, *rest: Any) -> Any:
+        """Send what a thread wants; return what it is told when its turn comes."""
+        self._send(me, word, *rest)
+        message = self.process.channel.receive()
+        if message[:2] == ["go", me.number]:
+            me.message = message
+        else:
+            self._hand_over(message, me)
+            me.turn.acquire()
+        return self._resumed(me)
+
+    def _send(self, me: Member, word: str, *rest: Any) -> None:
+        changes, me.lock_changes = me.lock_changes, []
+        self.process.channel.send([word, me.number, me.quantum - me.left, changes, *rest])
+        me.quantum = me.left
+
+    def _hand_over(self, message: list[Any], me: Member) -> None:
+        """Give a message to the thread that it is for."""
+        other = self._main
+        if message[0] == "go":
+            if message[1] not in self._members:  # a thread of the check's that calls the answer for the first time
+                name = f"Thread-{message[1]}" if message[1] else "MainThread"
+                self._members[message[1]] = Member(message[1], threading.Thread(name=name))
+                _real_start(self._live, (self._members[message[1]],))
+            other = self._members[message[1]]
+        other.message = message
+        other.turn.release()
+
+    def _resumed(self, me: Member) -> Any:
+        """Take the turn that came with a message."""
+        if me.over:
+            raise Ended
+        _, _, me.quantum, payload, self.now = me.message
+        me.left = me.quantum
+        return payload
+
+    def _live(self, me: Member) -> None:
+        _current.member = me
+        try:
+            self._take_turns(me)
+        except Disconnected:
+            os._exit(0)  # the main thread waits for a turn that will never come
+
+    def _take_turns(self, me: Member) -> None:
+        with contextlib.suppress(Ended), _interleave.each_step(self):
+            me.turn.acquire()
+            payload = self._resumed(me)
+            while payload[0] == "call":
+                payload = self._exchange(me, *self._called(payload))
+            error = None
+            try:
+                me.thread.run()
+            except (Ended, Disconnected):
+                raise
+            except BaseException as raised:
+                error = self.process.codec.error(raised)
+            me.over = True
+            self._send(me, "ended", error)
+            self._hand_over(self.process.channel.receive(), me)
+
+    def _called(self, payload: list[Any]) -> list[Any]:
+        """Make a call that the other side asks for, in the calling thread; return what to say of it."""
+        _, target, method, args, kwargs, keep = payload
+        codec, function = self.process.codec, self.process.target(target)
+        try:
+            function = getattr(function, method) if method else function
+            return ["return", self.process.told(function(*codec.decode(args), **codec.decode(kwargs)), keep)]
+        except (Ended, Disconnected):
+            raise
+        except BaseException as error:
+            return ["raise", codec.error(error)]
+
+
+class Lock:
+    """A lock of the answer's or, between its threads, of the library's.
+
+    The trusted side is told with the next message how the answer's locks have changed hands; of the library's, only
+    when a thread has to wait for one.
+    """
+
+    again = False
+
+    def __init__(self) -> None:
+        self._real: Any = _real_rlock() if self.again else _real_lock()
+        self._known = _turns[0].is_answer(sys._getframe(1))
+        self._number = next(_lock_numbers)
+        self._run = 0  # the run for which the following holds
+        self._owner: Member | None = None
+        self._depth = self._waiting = 0
+
+    def _member(self) -> Member | None:
+        me = _turns[0].member()
+        if me is not None and self._run != _turns[0].runs:
+            self._run, self._owner, self._depth, self._waiting = _turns[0].runs, None, 0, 0
+        return me
+
+    def _tell(self, me: Member, change: int) -> None:
+        if self._known or self._waiting:
+            me.lock_changes.append([self._number, change])
+        if self._waiting:
+            _turns[0].ask("changed")  # others can go on, or can no longer
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if (me := self._member()) is None:
+            return bool(self._real.acquire(blocking, timeout))
+        if self._owner is None or (self.again and self._owner is me):
+            self._owner, self._depth = me, self._depth + 1
+            self._tell(me, int(self.again))
+            return True
+        if not self._known and (not blocking or timeout == 0):
+            return False
+        holder = None if self._known else self._owner.number
+        self._waiting += 1
+        try:
+            wait = float(timeout) if blocking else 0.0
+            if not _turns[0].ask("acquire", self._number, self.again, holder, wait, line_of_answer()):
+                return False
+        finally:
+            self._waiting -= 1
+        self._owner, self._depth = me, 1
+        return True
+
+    def release(self) -> None:
+        if (me := self._member()) is None:
+            self._real.release()
+        elif self._owner is None or (self.again and self._owner is not me):
+            raise RuntimeError("cannot release un-acquired lock" if self.again else "release unlocked lock")
+        else:
+            self._set_depth(me, self._depth - 1)
+
+    def _set_depth(self, me: Member, depth: int) -> None:
+        self._depth, self._owner = depth, me if depth else None
+        self._tell(me, -1 - depth)
+
+    def locked(self) -> bool:
+        if self._member() is None:
+            return bool(self._real.locked())
+        return self._owner is not None
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class RLock(Lock):
+    """A lock that its owner may take again; with what `threading.Condition` asks of one."""
+
+    again = True
+
+    def _is_owned(self) -> bool:
+        if (me := self._member()) is None:
+            return bool(self._real._is_owned())
+        return self._owner is me
+
+    def _recursion_count(self) -> int:  # multiprocessing asks for it
+        return int(self._real._recursion_count()) if self._member() is None else int(self._is_owned())
+
+    def _release_save(self) -> Any:
+        if (me := self._member()) is None:
+            return self._real._release_save()
+        depth = self._depth
+        self._set_depth(me, 0)
+        return depth
+
+    def _acquire_restore(self, state: Any) -> None:
+        if (me := self._member()) is None:
+            self._real._acquire_restore(state)
+            return
+        self.acquire()
+        self._set_depth(me, state)
+
+
+class GivenLock:
+    """A lock of the check's, which is held and waited for on the trusted side."""
+
+    def __init__(self, process: AnswerProcess, number: int) -> None:
+        self._process, self._given = process, number
+
+    def _call(self, method: str, *args: Any) -> Any:
+        encode = self._process.codec.encode
+        return self._process.ask("callback", self._given, method, encode(list(args)), encode({}), False)
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return bool(self._call("acquire", bool(blocking), float(timeout)))
+
+    def release(self) -> None:
+        self._call("release")
+
+    def locked(self) -> bool:
+        return bool(self._call("locked"))
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def fewest_steps(source: str) -> dict[str, int]:
+    """Return, by the name of each function of a cell, how many steps a call takes at least that returns.
+
+    Left out are functions that are decorated, and names that are bound in other ways too: a call by such a name may be
+    of something else.
+    """
+    try:
+        tree = ast.parse(source)
+        codes = [compile(tree, ANSWER_FILE, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    left_out = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                left_out.add(name)
+            case ast.FunctionDef(name=name, decorator_list=[_, *_]):
+                left_out.add(name)
+    fewest: dict[str, int] = {}
+    for code in codes:
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+        if code.co_flags & inspect.CO_NEWLOCALS and code.co_name not in left_out:
+            fewest[code.co_name] = min(_fewest(code), fewest.get(code.co_name, _interleave.STEPS))
+    return fewest
+
+
+def _fewest(code: CodeType) -> int:
+    """Return how many steps the shortest way from the first bytecode of a function to a return takes."""
+    points = _interleave.switch_points(code)
+    instructions = list(dis.get_instructions(code))
+    places = {instruction.offset: place for place, instruction in enumerate(instructions)}
+    handlers: Any = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+    queue, seen = [(0, 0)], set()
+    while queue:
+        steps, place = heapq.heappop(queue)
+        if place in seen:
+            continue
+        seen.add(place)
+        one = instructions[place]
+        queue += [(steps, places[entry.target]) for entry in handlers if entry.start <= one.offset < entry.end]
+        steps += one.offset in points and one.opcode != dis.EXTENDED_ARG
+        if one.opname in LEAVES:
+            return steps
+        if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs:
+            queue.append((steps, places[one.argval]))
+        if one.opname not in NEVER_FALLS_THROUGH:
+            queue.append((steps, place + 1))
+        heapq.heapify(queue)
+    return 0

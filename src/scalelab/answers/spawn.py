@@ -1,0 +1,60 @@
+"""Start an answer's process as a new Python, without a sandbox: for tests, and where no process can be forked."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
+    """Start a process that has run the cells of `setup`; return the connection to it, and its id.
+
+    It ends when the connection is closed.
+    """
+    ours, theirs = socket.socketpair()
+    handle = {} if sys.platform == "win32" else {"pass_fds": (theirs.fileno(),)}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "scalelab.answers.spawn"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **handle,  # type: ignore[call-overload]
+    )
+    threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie
+    assert process.stdin is not None
+    shared: Any = theirs.fileno()
+    if sys.platform == "win32":
+        shared = base64.b64encode(theirs.share(process.pid)).decode()
+    with process.stdin:
+        process.stdin.write(json.dumps({"socket": shared, "setup": list(setup)}).encode())
+    theirs.close()
+    return ours, process.pid
+
+
+def main() -> None:
+    """Be the answer's process."""
+    from scalelab.answers import process  # noqa: PLC0415 (the process that spawns it does not need it)
+    from scalelab.answers.channel import Channel  # noqa: PLC0415
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when whoever spawned it is killed
+    task = json.load(sys.stdin)
+    if sys.platform == "win32":
+        connection = socket.fromshare(base64.b64decode(task["socket"]))
+    else:
+        connection = socket.socket(fileno=task["socket"])
+    process.main(Channel(connection), process.run_setup(task["setup"]))
+
+
+if __name__ == "__main__":
+    main()

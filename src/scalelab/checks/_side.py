@@ -1,0 +1,221 @@
+"""Where the answer runs: in this process, as in a student's notebook, or in a process of its own, as in the grader.
+
+Checks call the functions below and in `run`, `interleave` and `assemble`, and mean the same in both cases. `current` is
+None in a notebook; the grader sets it for each answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import linecache
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from scalelab.checks._world import NeverEnds, settle_errors
+from scalelab.errors import ScalelabError
+
+
+class AnswerEnded(ScalelabError):
+    """The answer's process ended in the middle of a check; the text says why, for the student.
+
+    `state` is "timed out" or "ended".
+    """
+
+    def __init__(self, text: str, state: str = "ended") -> None:
+        super().__init__(text)
+        self.state = state
+
+
+class Side(Protocol):
+    """An answer in another process, as the functions of this package use it."""
+
+    def attempt(self, *args: Any, **options: Any) -> Any:
+        """Return what runs a coroutine of the answer in virtual time, as `_run.Attempt` does here."""
+
+    def turns(self, *args: Any) -> Any:
+        """Return what deals turns to the answer's threads, as `_interleave.Turns` does here."""
+
+    def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
+        """Run the lines of a program; return the names that it defines."""
+
+    def by_reference(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function of the answer; leave its result there, and return a stand-in for it."""
+
+    def beside(self, function: Any) -> Any:
+        """Return a stand-in for a function of the set-up or of this package, in the answer's process."""
+
+    def shared_list(self, values: Iterable[Any]) -> list[Any]:
+        """Return a list that both processes hold."""
+
+    def clock(self, now: float) -> Any:
+        """Return a clock that both processes hold."""
+
+    def called_in_loop(self) -> bool:
+        """Whether the answer's call that is being made comes from the thread of its event loop."""
+
+
+current: Side | None = None
+
+
+class _Clock:
+    """A clock that stands still until somebody sets `now`."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def Clock(now: float = 1000.0) -> Any:
+    """Return a clock to give to an answer: calling it returns `now`, which only the check sets."""
+    return _Clock(now) if current is None else current.clock(now)
+
+
+def shared_list(values: Iterable[Any]) -> list[Any]:
+    """Return a list to give to an answer that must not be copied on the way: what either side changes, both see."""
+    return list(values) if current is None else current.shared_list(values)
+
+
+def shared(value: Any, *names: str) -> Any:
+    """Return an object to give to an answer that may read its public attributes, and set these.
+
+    account = shared(Account(1, 100), "balance")
+    """
+    value.answers_may_set = names
+    return value
+
+
+def called_in_loop() -> bool:
+    """Whether the answer calls the function that asks this in the thread of its event loop."""
+    return asyncio._get_running_loop() is not None if current is None else current.called_in_loop()
+
+
+def source(function: Callable[..., Any]) -> str:
+    """Return the text of a function or class of the answer."""
+    return beside(_source)(function)  # type: ignore[no-any-return]
+
+
+def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function of the answer and leave its result with the answer: what is done to it is done there.
+
+    by_reference(find, "boots").append("mine")
+    """
+    return function(*args, **kwargs) if current is None else current.by_reference(function, args, kwargs)
+
+
+def beside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, a function or class of the set-up, as it is where the answer runs.
+
+    Everything that it makes stays there, and its calls of the answer cost no message: counted keys, arrays, weak
+    references, tracemalloc. Its result comes back as data. An answer can falsify it, so compare it with something that
+    is seen here if points depend on it.
+    """
+    return function if current is None else current.beside(function)
+
+
+def call_each(function: Callable[..., Any], *columns: Iterable[Any], max_lines: float = math.inf) -> list[Any]:
+    """Return [function(*args) for args in zip(*columns)], with one message for all calls.
+
+    Raises NeverEnds after `max_lines` lines of Python: so an endless loop ends at once, in a notebook as well.
+    """
+    calls = [list(args) for args in zip(*columns, strict=True)]
+    return beside(_call_each)(function, calls, max_lines)  # type: ignore[no-any-return]
+
+
+def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
+    """Return how many lines of Python run while the answer makes these calls.
+
+    The first argument of each call is a key; each look-up and comparison of it counts as a line, too.
+    """
+    calls = [list(args) for args in zip(*columns, strict=True)]
+    return beside(_count_lines)(function, calls)  # type: ignore[no-any-return]
+
+
+def instances(definition: Any, count: int) -> list[Any]:
+    """Return a function or class of the answer from `count` fresh runs of its cell, each with globals of its own.
+
+    So several processes of one service can be checked, which share only what the check gives to all of them.
+    """
+    return beside(_instances)(definition, count)  # type: ignore[no-any-return]
+
+
+def defined_names(cls: Any) -> set[str]:
+    """Return the names that a class of the answer defines itself."""
+    return set(beside(_defined_names)(cls))
+
+
+def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float) -> list[Any]:
+    if max_lines == math.inf:
+        return list(itertools.starmap(function, calls))
+    return _traced(function, calls, max_lines)[0]
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
+
+
+def _instances(definition: Any, count: int) -> list[Any]:
+    namespaces: list[dict[str, Any]] = []
+    for function in filter(inspect.isfunction, (definition, *vars(definition).values())):
+        file = function.__code__.co_filename
+        lines = ["\n" if line[0] in "%!" else line for line in linecache.getlines(file)]  # as IPython reads a cell
+        if not namespaces and (cell := "".join(lines)):
+            for _ in range(count):
+                namespaces.append(dict(function.__globals__))
+                exec(compile(cell, file, "exec"), namespaces[-1])
+    if not namespaces:
+        raise ScalelabError("The answer's cell cannot be run again. Run it without a magic such as %%time.")
+    return [namespace[definition.__name__] for namespace in namespaces]
+
+
+def _defined_names(cls: Any) -> list[str]:
+    return [name for name in vars(cls) if isinstance(name, str)]
+
+
+class _Key:
+    """A key whose every look-up and comparison is a line of Python that runs."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, _Key) else other))
+
+
+_settrace = sys.settrace
+
+
+def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> int:
+    return _traced(function, [(_Key(args[0]), *args[1:]) for args in calls])[1]
+
+
+def _traced(
+    function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float = math.inf
+) -> tuple[list[Any], int]:
+    """Make the calls; return their results, and how many lines of Python ran."""
+    count, before = 0, sys.gettrace()
+
+    def note(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        if count > max_lines:
+            raise NeverEnds(f"more than {max_lines} lines have run")
+        return note
+
+    settle_errors()
+    _settrace(note)
+    try:
+        return [function(*args) for args in calls], count
+    finally:
+        _settrace(before)

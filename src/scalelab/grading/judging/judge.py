@@ -1,0 +1,193 @@
+"""Judge submissions, several in one session of nbval, and return a result for each question."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from scalelab.checks import Verdict
+from scalelab.course.notebooks import text_of
+from scalelab.errors import ScalelabError
+from scalelab.grading.judging.fork_server import NotStarted, fork_server, sandbox_missing
+from scalelab.grading.judging.notebook import Check, assembled, checks_of
+from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, CheckResult, Result
+from scalelab.grading.judging.session import Record, Stopped, run
+from scalelab.grading.merge import HIDDEN, VISIBLE, Reference
+
+if TYPE_CHECKING:
+    from scalelab.course.doctor import Finding
+
+__all__ = ["Judge", "NoSandbox", "Stopped", "judging", "sandbox_finding"]
+
+NO_SANDBOX = "--no-sandbox"
+RAISED_AGAIN = (
+    "Your answer's cell ran for its visible check, and ended with an error when it ran again for its hidden check. "
+    "Does it depend on a file, on chance, or on the time?"
+)
+HIDDEN_ENDED = "The process of your answer ended in the middle of its hidden check."
+"""Why it did could tell what the hidden check has asked."""
+NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
+JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
+
+
+class NoSandbox(ScalelabError):
+    """This system cannot sandbox answers, and nobody has said that they may run without."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges answers: `environment` leads to their fork server, `cpu_s` is an answer's processor time per check."""
+
+    environment: Mapping[str, str]
+    cpu_s: float
+
+    def judge(
+        self, reference: Reference, submissions: Sequence[Mapping[str, str]], stop: threading.Event
+    ) -> Iterator[tuple[int, dict[str, Result]]]:
+        """Yield each submission's number and its results by exercise, as soon as they are complete.
+
+        A submission is a mapping from exercises to the sources of their answers. Raises Stopped soon after `stop`.
+        """
+        due = [
+            check
+            for number, answers in enumerate(submissions)
+            for check in checks_of(reference, answers, prefix=f"{number}-")
+        ]
+        records: dict[str, Record | str] = {}
+        left = list(range(len(submissions)))
+        for check, record in self._records(reference, due, stop):
+            records[check.key] = record
+            for number in list(left):
+                keys = {other.key for other in due if other.key.startswith(f"{number}-")}
+                if not keys <= records.keys():
+                    break  # checks run in order
+                yield number, {name: _result(number, name, records) for name in submissions[number]}
+                left.remove(number)
+        for number in left:  # without any answer
+            yield number, {}
+
+    def _records(
+        self, reference: Reference, due: Sequence[Check], stop: threading.Event
+    ) -> Iterator[tuple[Check, Record | str]]:
+        """Yield what became of each check, in order: a record, or why it could not be judged.
+
+        If a session ends early, another one goes on with the check that was in hand.
+        """
+        waiting = deque(due)
+        suspect = ""  # the check that was in hand when a session ended early, or failed: it runs again, alone
+        while waiting:
+            alone = waiting[0].key == suspect
+            last_words: list[str] = []
+            notebook = assembled(reference, [waiting[0]] if alone else waiting)
+            for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_words=last_words):
+                if not alone and "loaded" in record.details and _failure(record):
+                    break
+                yield waiting.popleft(), replace(record, alone=alone)
+            if alone and waiting and waiting[0].key == suspect:
+                yield waiting.popleft(), "\n".join(last_words) or "The session of nbval ended without a word."
+            suspect = waiting[0].key if waiting and not alone else ""
+
+
+@contextmanager
+def judging(references: Iterable[Reference], *, sandbox: bool, cpu_s: float) -> Iterator[Judge]:
+    """Yield a judge of answers to these references. Raises NoSandbox if `sandbox` is asked for and not to be had."""
+    setups = {one.slug: [text_of(cell["source"]) for cell in one.setup] for one in references}
+    try:
+        server = fork_server(setups, boxed=sandbox)
+        environment = server.__enter__()
+    except NotStarted as error:
+        if not sandbox:
+            raise
+        raise NoSandbox(
+            f"Answers cannot be sandboxed here. {error}\n"
+            f"Nothing was graded. {NO_SANDBOX} grades without a sandbox: answers then run with your rights, can read "
+            "and change your files, use your network, and leave processes behind. Use it in a container or virtual "
+            "machine that holds nothing else, or for work that you trust."
+        ) from error
+    try:
+        yield Judge(environment, cpu_s)
+    finally:
+        server.__exit__(None, None, None)
+
+
+def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> Result:
+    both = [records[f"{number}-{exercise}-{role}"] for role in (VISIBLE, HIDDEN)]
+    for record in both:
+        if isinstance(record, str):
+            return Result(NOT_JUDGED, record)
+        if failure := _failure(record):
+            return Result(NOT_JUDGED, failure)
+    visible, hidden = (record for record in both if isinstance(record, Record))
+    state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
+    if state == FAILED and "verdict" not in visible.details:
+        reason = NO_VERDICT
+    if state == ENDED and _early(visible) is None:
+        reason = HIDDEN_ENDED
+    if state == RAISED and "raised" not in visible.details:
+        reason = RAISED_AGAIN
+    return Result(
+        state,
+        reason,
+        _check_result(visible),
+        _check_result(hidden),
+        str(visible.details.get("printed", "")),
+        visible.seconds + hidden.seconds,
+        JUDGED_AGAIN if visible.alone or hidden.alone else "",
+    )
+
+
+def _failure(record: Record) -> str:
+    """Return how judging failed, by no fault of the answer, or "": as when a busy machine makes nbval wait too long."""
+    details = record.details
+    if details.keys() & {"raised", "ended"}:
+        return ""
+    if "verdict" not in details:
+        if "loaded" not in details:
+            return "No process for the answer started."
+        return "" if record.alone else "The check ended without a verdict."
+    agreed = record.passed == details["verdict"]["passed"]
+    return "" if agreed else "nbval found another output than the reference's, and the check's verdict says otherwise."
+
+
+def _early(record: Record) -> tuple[str, str] | None:
+    """Return the state and the reason if an answer did not live until its check was over."""
+    details = record.details
+    if "raised" in details:
+        return RAISED, str(details["raised"])
+    verdict = _verdict(details)
+    if "ended" in details:
+        return _ended(details["ended"]), str(details["reason"])
+    if verdict is not None and verdict.ended:
+        return _ended(verdict.ended), next((one.words for one in reversed(verdict.expectations) if not one.held), "")
+    return None
+
+
+def _ended(state: Any) -> str:
+    return TIMED_OUT if state == TIMED_OUT else ENDED
+
+
+def _check_result(record: Record) -> CheckResult:
+    return CheckResult(record.passed, _verdict(record.details))
+
+
+def _verdict(details: Mapping[str, Any]) -> Verdict | None:
+    data = details.get("verdict")
+    return None if data is None else Verdict.from_data(data)
+
+
+def sandbox_finding() -> Finding:
+    """Return for `scalelab doctor` how answers are graded here: in a sandbox, which is tried, or how else."""
+    import sys  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    from scalelab.course.doctor import Finding, find_engine  # noqa: PLC0415 (a judge needs nothing of it)
+
+    lacks = "only Linux has what it is made of" if sys.platform != "linux" else sandbox_missing()
+    engine, words = find_engine() if lacks else ("", "")
+    found = f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "answers' processes start in one"
+    get = f"{lacks.rstrip('.')}. To grade without one, in a machine that holds nothing else: {NO_SANDBOX}"
+    return Finding("sandbox", "grading what others wrote", found, get=f"{get}; in a container: {words}")

@@ -1,0 +1,146 @@
+"""What the notebooks that nbval runs import: the set-up, and an answer in a process of its own before each check.
+
+    trusted.set_up("08_asyncio", "import asyncio\\n…", …)                   # a cell that runs the set-up's cells
+
+    trusted.answer("ordered", ["values"], "async def values(urls):\\n…")    # the first line of each other cell
+    …                                                                      # the check, which calls `values`
+
+No code of an answer runs in this process. Each check has a fresh namespace: what an earlier one has bound is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import linecache
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Any
+
+from scalelab import checks
+from scalelab.answers.monitor import Monitor
+from scalelab.answers.remote import Answer
+from scalelab.answers.remote_side import RemoteSide
+from scalelab.checks import _side, _verdict, _words
+from scalelab.grading.judging import fork_server
+from scalelab.grading.judging.results import TIMED_OUT
+
+RECORDS = "SCALELAB_VERDICTS"
+"""The environment variable that names the file to which verdicts are written, a line of JSON each."""
+CPU_S = "SCALELAB_CPU_S"
+"""The environment variable that says how many seconds of processor time an answer has for each check."""
+DEFAULT_CPU_S = 10.0
+CHECK_CPU_S = 60.0
+"""Processor time of this process for one check: an answer that makes it work longer has sent too much."""
+
+
+class _Notebook:
+    """The state of the notebook that this process runs."""
+
+    def __init__(self) -> None:
+        self.slug = ""
+        self.cells: list[Any] = []  # the set-up's, compiled
+        self.own: dict[str, Any] = {}  # what was there before the set-up
+        self.answer: Answer | None = None
+        self.key = self.question = ""
+        self.hopeless: dict[str, checks.AnswerEnded] = {}  # why an answer has no other check to come, by question
+        self.resources = ExitStack()
+
+
+_notebook = _Notebook()
+
+
+def set_up(slug: str, *cells: str) -> None:
+    """Run the set-up cells of a set in the notebook that calls this, now and before each answer."""
+    namespace = sys._getframe(1).f_globals
+    _notebook.slug, _notebook.cells = slug, []
+    for number, cell in enumerate(cells, start=1):
+        file = f"<set-up {number}>"
+        linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
+        _notebook.cells.append(compile(cell, file, "exec"))
+    if fork_server.ADDRESS not in os.environ:  # somebody runs this notebook by hand
+        os.environ |= _notebook.resources.enter_context(fork_server.fork_server({slug: cells}, boxed=True))
+        atexit.register(_notebook.resources.close)
+    # A name that begins with _ is IPython's own: it changes from cell to cell.
+    _notebook.own = {name: value for name, value in namespace.items() if name[:1] != "_"}
+    _run_set_up(namespace)
+
+
+def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> None:
+    """Run an answer in a process of its own, and bind what its checks use of it (`names`) in this notebook.
+
+    `key` names the check that follows, in the records. An answer that raises is recorded, and raised here.
+    """
+    namespace = sys._getframe(1).f_globals
+    if _notebook.answer is not None:
+        _notebook.answer.close()
+    for name in [name for name in namespace if name[:1] != "_"]:
+        del namespace[name]
+    namespace.update(_notebook.own)
+    set_up_names = _run_set_up(namespace)
+    _notebook.key, _notebook.question = key or exercise, key.rpartition("-")[0] or exercise
+    connection, pid = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
+    monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
+    _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
+    _side.current = RemoteSide(_notebook.answer)
+    _limit_cpu()
+    try:
+        if _notebook.question in _notebook.hopeless:
+            raise _notebook.hopeless[_notebook.question]
+        namespace.update(_notebook.answer.begin(source, names))
+    except checks.AnswerEnded as error:
+        _notebook.hopeless[_notebook.question] = error
+        _record({"ended": error.state, "reason": str(error)})
+        raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        _record({"raised": _words.explained(error), "printed": _printed()})
+        raise
+    _record({"loaded": True})
+
+
+def _run_set_up(namespace: dict[str, Any]) -> set[str]:
+    """Run the set-up; return the names that it binds."""
+    before = set(namespace)
+    for cell in _notebook.cells:
+        exec(cell, namespace)
+    return set(namespace) - before
+
+
+def _limit_cpu() -> None:
+    """Give the next check CHECK_CPU_S seconds of this process."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGPROF, _out_of_cpu)
+        signal.setitimer(signal.ITIMER_PROF, CHECK_CPU_S)
+
+
+def _out_of_cpu(number: int, frame: FrameType | None) -> None:
+    if _notebook.answer is not None:
+        _notebook.answer.fail("it keeps its check at work")
+
+
+def _record(words: dict[str, Any]) -> None:
+    if RECORDS in os.environ:
+        with open(os.environ[RECORDS], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": _notebook.key, **words}) + "\n")
+
+
+def _record_verdict(verdict: _verdict.Verdict) -> None:
+    if verdict.ended == TIMED_OUT:
+        _notebook.hopeless[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
+    _record({"verdict": verdict.as_data(), "printed": _printed()})
+
+
+def _printed() -> str:
+    """Return what the answer has printed, if its process is still there."""
+    with suppress(checks.AnswerEnded):
+        return _notebook.answer.printed() if _notebook.answer is not None else ""
+    return ""
+
+
+_verdict.listeners.append(_record_verdict)
