@@ -47,29 +47,29 @@ choice = {
 class Tickets:
     lock = threading.Lock()
 
-    def __init__(self):
-        self.next = 1
+    def __init__(self, counter):
+        self.counter = counter
 
     def take(self, count):
         self.lock.acquire()
         try:
             if count < 1:
                 raise ValueError(count)
-            self.next += count
-            return range(self.next - count, self.next)
+            self.counter.next += count
+            return range(self.counter.next - count, self.counter.next)
         finally:
             self.lock.release()
 """,
         "a lock that its owner may take again": """
 class Tickets:
-    def __init__(self):
-        self.next = 1
+    def __init__(self, counter):
+        self.counter = counter
         self.lock = threading.RLock()
 
     def one(self):
         with self.lock:
-            self.next += 1
-            return self.next - 1
+            self.counter.next += 1
+            return self.counter.next - 1
 
     def take(self, count):
         if count < 1:
@@ -83,27 +83,30 @@ place = threading.Semaphore(1)
 
 
 class Tickets:
-    def __init__(self):
-        self.next = 1
+    def __init__(self, counter):
+        self.counter = counter
 
     def take(self, count):
         if count < 1:
             raise ValueError(count)
         with place:
-            first, self.next = self.next, self.next + count
+            first = self.counter.next
+            self.counter.next = first + count
         return range(first, first + count)
 """,
-        "a queue that holds the number": """
+        "a queue whose one token lets a thread in": """
 class Tickets:
-    def __init__(self):
-        self.numbers = queue.Queue()
-        self.numbers.put(1)
+    def __init__(self, counter):
+        self.tokens = queue.Queue()
+        self.tokens.put(counter)
 
     def take(self, count):
         if count < 1:
             raise ValueError(count)
-        first = self.numbers.get()
-        self.numbers.put(first + count)
+        counter = self.tokens.get()
+        first = counter.next
+        counter.next = first + count
+        self.tokens.put(counter)
         return range(first, first + count)
 """,
     },

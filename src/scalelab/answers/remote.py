@@ -459,5 +459,9 @@ class SharedList(list[Any]):
 
 
 def is_lock(value: Any) -> bool:
-    """Whether a value is a lock, and not an object of the set-up's that can be acquired and released as well."""
-    return type(value).__module__ != "__main__" and hasattr(value, "acquire") and hasattr(value, "release")
+    """Whether a value is a lock, and not an object of the set-up's that can do more than a lock."""
+    kind = type(value)
+    public = {name for name in vars(kind) if name[:1] != "_"}
+    return {"acquire", "release", "__enter__"} <= set(dir(kind)) and (
+        kind.__module__ != "__main__" or public <= {"acquire", "release", "locked"}
+    )

@@ -95,9 +95,9 @@ def called_in_loop() -> bool:
     return asyncio._get_running_loop() is not None if current is None else current.called_in_loop()
 
 
-def source(function: Callable[..., Any]) -> str:
-    """Return the text of a function or class of the answer."""
-    return beside(_source)(function)  # type: ignore[no-any-return]
+def source(definition: Callable[..., Any]) -> str:
+    """Return the text of a function of the answer, or of the methods of a class; "" if there is none."""
+    return beside(_source)(definition)  # type: ignore[no-any-return]
 
 
 def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -155,16 +155,20 @@ def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max
     return _traced(function, calls, max_lines)[0]
 
 
-def _source(function: Callable[..., Any]) -> str:
+def _functions(definition: Any) -> list[Any]:
+    return [value for value in (definition, *vars(definition).values()) if inspect.isfunction(value)]
+
+
+def _source(definition: Any) -> str:
     try:
-        return inspect.getsource(function)
+        return "".join(map(inspect.getsource, _functions(definition)))
     except (OSError, TypeError):
         return ""
 
 
 def _instances(definition: Any, count: int) -> list[Any]:
     namespaces: list[dict[str, Any]] = []
-    for function in filter(inspect.isfunction, (definition, *vars(definition).values())):
+    for function in _functions(definition):
         file = function.__code__.co_filename
         lines = ["\n" if line[0] in "%!" else line for line in linecache.getlines(file)]  # as IPython reads a cell
         if not namespaces and (cell := "".join(lines)):
