@@ -17,9 +17,10 @@ from scalelab.answers.remote import Answer
 from scalelab.answers.remote_side import RemoteSide
 from scalelab.answers.spawn import spawn
 from scalelab.checks import _side
-from scalelab.grading.judging.fork_server import ADDRESS, connect, fork_server
+from scalelab.grading.judging.fork_server import ADDRESS, Box, NotStarted, connect, fork_server
 
 _servers = contextlib.ExitStack()
+_boxes: dict[tuple[str, str], Box] = {}  # by server and set
 _addresses: dict[tuple[str, ...], str] = {}  # of fork servers, by the set-up that their processes have run
 
 
@@ -31,7 +32,16 @@ def fork(setup: Sequence[str]) -> tuple[socket.socket, int]:
         if not _addresses:
             atexit.register(_servers.close)
         _addresses[tuple(setup)] = _servers.enter_context(fork_server({"set": setup}, boxed=False))[ADDRESS]
-    return connect(_addresses[tuple(setup)], "set")
+    return started(_addresses[tuple(setup)], "set")
+
+
+def started(address: str, slug: str) -> tuple[socket.socket, int]:
+    """Return the connection to a fresh process for an answer of a set, and the id of its parent."""
+    if (box := _boxes.get((address, slug))) is not None:
+        with contextlib.suppress(NotStarted):
+            return box.start(), box.pid
+    box = _boxes[address, slug] = connect(address, slug)
+    return box.start(), box.pid
 
 
 def run_cell(source: str, file: str, namespace: dict[str, Any]) -> None:

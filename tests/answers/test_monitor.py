@@ -46,6 +46,7 @@ def alive(process: subprocess.Popen[bytes]) -> bool:
 def watch(process: subprocess.Popen[bytes], cpu_s: float) -> str:
     """Watch a process as a channel does, until it ends ("") or is out of time: return why."""
     watches = Monitor(process.pid, cpu_s)
+    watches.heard()
     while alive(process):
         time.sleep(POLL_S)
         try:
@@ -74,7 +75,7 @@ def test_a_starved_process_that_needs_half_its_time_lives(start: Start) -> None:
         # Each child computes for less than a poll, and nobody waits for it: its time is in no parent's.
         "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n"
         "  if not os.fork():\n    while time.process_time() < 0.05: pass\n    os._exit(0)\n  time.sleep(0.01)",
-        "import os, time\nwhile True:\n  if not os.fork(): os._exit(0)\n  os.wait()\n  time.sleep(0.01)",
+        "import os, time\nwhile True:\n  if not os.fork(): os._exit(0)\n  os.wait()\n  time.sleep(0.001)",
     ],
     ids=["loop", "threads", "children", "short children", "tiny children"],
 )
@@ -133,6 +134,7 @@ class Processes:
 
     def polls_until_the_end(self, most: int, heard_every: int = 10**9) -> int:
         watches = Monitor(7, cpu_s=10.0)
+        watches.heard()
         for poll in range(1, most + 1):
             try:
                 watches()
@@ -168,6 +170,20 @@ def test_an_answer_that_says_something_now_and_then_cannot_sleep_for_ever(monkey
     assert ASLEEP_POLLS < polls == int(MAX_ASLEEP_IN_ALL_S / POLL_S) + 1
 
 
+@on_linux
+def test_what_was_used_before_the_first_message_does_not_count(start: Start) -> None:
+    answer = start(
+        "import os, time\nif not os.fork(): exec('while time.process_time() < 0.5: pass'); os._exit(0)\nos.wait()\n"
+        "time.sleep(1000)"
+    )
+    watches = Monitor(answer.pid, cpu_s=0.4)
+    while sum(psutil.Process(answer.pid).cpu_times()[2:4]) < 0.4:  # of children
+        time.sleep(0.05)
+        watches()
+    watches.heard()
+    watches()
+
+
 def test_every_process_that_is_started_costs_something(monkeypatch: pytest.MonkeyPatch) -> None:
     polls = Processes(monkeypatch, "R", new=True).polls_until_the_end(1_000)
     assert polls == pytest.approx(10.0 / PROCESS_S + 1, abs=2)
@@ -178,6 +194,7 @@ def test_a_process_that_has_gone_is_asleep(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(gone, "cpu_times", lambda: (_ for _ in ()).throw(psutil.NoSuchProcess(7)))
     monkeypatch.setattr(monitor, "_tree", lambda pid: [gone])
     watches = Monitor(7, cpu_s=10.0)
+    watches.heard()
     with pytest.raises(OutOfTime, match="waits"):
         [watches() for _ in range(ASLEEP_POLLS)]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_answer import judged, local, names_of, remote
+from remote_answer import judged, local, names_of, remote, started
 
 from scalelab.course.exercises import Exercise, ExerciseSet, read_set
-from scalelab.grading.judging.fork_server import ADDRESS, connect, fork_server
+from scalelab.grading.judging.fork_server import ADDRESS, fork_server
 from scalelab.grading.judging.notebook import _given
 
 SETS = [read_set(path) for path in sorted((Path(__file__).parents[2] / "solutions").glob("[0-9][0-9]_*.md"))]
@@ -37,7 +37,7 @@ CASES = [
 def forked() -> Iterator[Callable[[str], Any]]:
     """Yield a function that returns how to start an answer's process for a set."""
     with fork_server({exercises.slug: exercises.setup for exercises in SETS}, boxed=False) as environment:
-        yield lambda slug: lambda setup: connect(environment[ADDRESS], slug)
+        yield lambda slug: lambda setup: started(environment[ADDRESS], slug)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_answer import judged, local, names_of, remote, run_cell
+from remote_answer import judged, local, names_of, remote, run_cell, started
 
 from scalelab import checks
 from scalelab.course.exercises import Exercise, ExerciseSet, Wrong, read_set
-from scalelab.grading.judging.fork_server import ADDRESS, connect, fork_server
+from scalelab.grading.judging.fork_server import ADDRESS, fork_server
 from scalelab.grading.judging.notebook import _given
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
@@ -372,7 +372,7 @@ def source_of(exercise: Exercise, role: str, shift: int = 0) -> str:
 def forked() -> Iterator[Callable[[str], Any]]:
     """Yield a function that returns `remote` for the answers of a set, with a process that is forked."""
     with fork_server({exercises.slug: exercises.setup for exercises in SETS}, boxed=False) as environment:
-        yield lambda slug: functools.partial(remote, start=lambda setup: connect(environment[ADDRESS], slug))
+        yield lambda slug: functools.partial(remote, start=lambda setup: started(environment[ADDRESS], slug))
 
 
 @pytest.mark.parametrize(("exercises", "exercise", "source"), ANSWERS)

@@ -82,11 +82,20 @@ def _as_nobody(argv, hold):
 
 
 class Box:
-    """One answer's process."""
+    """An answer's process, in a sandbox."""
 
     def __init__(self, address, slug="numbers"):
-        connection, self.pid = connect(address, slug)
-        self.answer = Answer(connection, {}, (), Monitor(self.pid, 30.0))
+        self.box = connect(address, slug)
+        self.pid = self.box.pid
+        self.begin()
+
+    def start(self):
+        """Be a fresh process in the same sandbox."""
+        self.answer.close()
+        self.begin()
+
+    def begin(self):
+        self.answer = Answer(self.box.start(), {}, (), Monitor(self.pid, 30.0))
         self._run = self.answer.begin("def run(code):\n    exec(code, globals())", ["run"])["run"]
 
     def run(self, code, *arguments):
@@ -105,10 +114,14 @@ class Box:
         return wait_until(self.is_gone)
 
     def is_gone(self):
-        return not psutil.pid_exists(self.pid) or has_ended(psutil.Process(self.pid))
+        try:
+            return not psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return True
 
     def close(self):
         self.answer.close()
+        self.box.close()
 
 
 def wait_until(holds):

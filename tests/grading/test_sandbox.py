@@ -359,7 +359,7 @@ def test_an_answer_inherits_nothing_open(start):
         print([line.split()[7:] for line in open("/proc/net/unix").read().splitlines()[1:]])
     """)
     nowhere = "/dev/null"
-    assert told == f"{ {0: nowhere, 1: nowhere, 2: nowhere, 3: 'socket'} }\n[]"
+    assert told == f"{ {0: nowhere, 1: nowhere, 2: nowhere, 4: 'socket'} }\n[]"
 
 
 def test_shared_memory_is_not_shared(start):
@@ -391,6 +391,55 @@ def test_all_that_an_answer_started_ends_with_it(start, address):
     assert wait_until(lambda: len(running(mark)) == 6)
     box.close()
     assert wait_until(lambda: not running(mark))
+
+
+LEAVES_MUCH = """
+import builtins, os, pathlib, signal, socket, subprocess, sys, tempfile
+builtins.THREE = THREE = 4
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import os, time; os.fork() or os.setsid(); time.sleep(9999)", a])
+for folder in ("/tmp", "/dev/shm"):
+    pathlib.Path(folder, "file").write_text("a note")
+    pathlib.Path(folder, "link").symlink_to("/usr")
+    inner = pathlib.Path(folder, "one/two")
+    inner.mkdir(parents=True)
+    inner.joinpath("file").touch()
+    inner.chmod(0)
+    inner.parent.chmod(0o500)
+os.chdir(tempfile.mkdtemp())
+server = socket.create_server(("127.0.0.1", 5000))
+"""
+FINDS_NOTHING = """
+import os, socket
+socket.create_server(("127.0.0.1", 5000)).close()
+processes = [int(pid) for pid in os.listdir("/proc") if pid.isdecimal()]
+print(os.listdir("/tmp"), os.listdir("/dev/shm"), os.getcwd(), processes == [1, os.getpid()], THREE)
+"""
+
+
+def test_an_answer_finds_nothing_of_the_one_before_it(start):
+    mark = f"left-{os.getpid()}"
+    box = start()
+    for _ in range(3):
+        box.run(LEAVES_MUCH, mark)
+        assert running(mark)
+        box.start()
+        assert not running(mark)
+        assert box.run(FINDS_NOTHING) == "[] [] /tmp True 3"
+        box.start()
+
+
+def test_a_sandbox_that_cannot_be_cleared_ends(start):
+    box = start()
+    box.run("""
+        import os
+        for _ in range(3000):
+            os.mkdir("d")
+            os.chdir("d")
+    """)
+    with pytest.raises(fork_server.NotStarted, match="ended"):
+        box.start()
+    assert wait_until(box.is_gone)
 
 
 def test_what_a_course_needs_works(start):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -34,8 +35,8 @@ class OutOfTime(Exception):
 class Monitor:
     """Watches the process `pid` and all that it starts, which have `cpu_s` seconds of processor time together.
 
-    Call it every POLL_S seconds while a message from the answer is due, and `heard` when one has come. It raises
-    OutOfTime.
+    Call it every POLL_S seconds while a message from the answer is due, and `heard` when one has come: processor time
+    counts from the first, which is sent before the answer runs. It raises OutOfTime.
     """
 
     def __init__(self, pid: int, cpu_s: float) -> None:
@@ -44,9 +45,15 @@ class Monitor:
         self._used_s = 0.0
         self._asleep_s = self._asleep_in_all_s = 0.0
         self._own_s: dict[tuple[int, float], float] = {}  # of each process, without its children
+        self._before_s: tuple[float, float] | None = None  # what `pid` had used at first, without its children and with
 
     def heard(self) -> None:
         self._asleep_s = 0.0
+        if self._before_s is None:
+            self._before_s = 0.0, 0.0
+            with suppress(psutil.Error):
+                times = psutil.Process(self.pid).cpu_times()
+                self._before_s = _own_s(times), _with_children_s(times)
 
     def __call__(self) -> None:
         before, self._used_s, states = self._used_s, *self._measured()
@@ -61,19 +68,27 @@ class Monitor:
 
     def _measured(self) -> tuple[float, set[str]]:
         """Return the processor time used until now, and the states of all threads that live."""
-        with_children_s = 0.0
+        if self._before_s is None:
+            return 0.0, {state for process in _tree(self.pid) for state in _states(process.pid)}
+        own_before_s, with_children_s = self._before_s[0], -self._before_s[1]
         states: set[str] = set()
         for process in _tree(self.pid):
             with suppress(psutil.Error):
                 times = process.cpu_times()
-                own_s = times.user + times.system
-                self._own_s[process.pid, process.create_time()] = own_s
-                with_children_s += own_s
-                with_children_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+                self._own_s[process.pid, process.create_time()] = _own_s(times)
+                with_children_s += _with_children_s(times)
                 states.update(_states(process.pid))
         # Children count twice over if both are added: in their parent's times once it has waited for them, and as seen.
-        seen_s = sum(self._own_s.values()) + PROCESS_S * (len(self._own_s) - 1)
+        seen_s = sum(self._own_s.values()) - own_before_s + PROCESS_S * (len(self._own_s) - 1)
         return max(self._used_s, with_children_s, seen_s), states
+
+
+def _own_s(times: Any) -> float:
+    return float(times.user + times.system)
+
+
+def _with_children_s(times: Any) -> float:
+    return _own_s(times) + float(getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0))
 
 
 def _tree(pid: int) -> list[psutil.Process]:

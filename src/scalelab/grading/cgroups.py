@@ -48,12 +48,13 @@ class Cgroups:
             made.append(folder)
         return tuple(made)
 
-    def remove(self) -> None:
-        """Remove every group of this name; a group that still has a process stays."""
-        for parent, _ in self.parents:
-            for folder in parent.glob(f"{self.name}-*"):
-                with suppress(OSError):
-                    folder.rmdir()
+    def remove(self) -> bool:
+        """Remove every group of this name; a group that still has a process stays. Return whether none is left."""
+        folders = [folder for parent, _ in self.parents for folder in parent.glob(f"{self.name}-*")]
+        for folder in folders:
+            with suppress(OSError):
+                folder.rmdir()
+        return not any(folder.exists() for folder in folders)
 
 
 def bytes_of(limits: Limits) -> int:

@@ -4,9 +4,9 @@ bubblewrap does not serve here: it ends by executing a program, and an answer's 
 Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
 
 Two processes make a sandbox. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
-(`separate`), takes a new root (`settle`) and forks the *answer's process*. That one limits itself and gives up every
-privilege (`limit`, `give_up`) before it runs a line of the answer; the init gives up its own, and stays to reap. When
-the init ends, Linux kills the whole namespace.
+(`separate`), takes a new root (`settle`), gives up every privilege (`give_up`), and forks the *answer's process*, which
+limits itself (`confine`) before it runs a line of the answer. When that is over, the init can clear the sandbox
+(`clear`) for another answer's process. When the init ends, Linux kills the whole namespace.
 
 As root, each sandbox has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import socket
 import struct
 import sys
@@ -29,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path("/tmp")
-"""An answer's only writable folder: its home, working directory and temporary folder."""
+"""An answer's home, working directory and temporary folder; it can write here, and in SHARED_MEMORY."""
+SHARED_MEMORY = Path("/dev/shm")
 USER = "student"
 
 SPARE_AS_MB = 2048
@@ -301,8 +303,8 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(what, (most, most + 1 if what == resource.RLIMIT_CPU else most))
 
 
-def give_up(sandbox: Sandbox, *, filtered: bool) -> None:
-    """Give up every privilege, for good; `filtered` refuses system calls too, and lets the process see itself."""
+def give_up(sandbox: Sandbox) -> None:
+    """Give up every privilege, for good."""
     for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1):
         _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
     _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -312,11 +314,40 @@ def give_up(sandbox: Sandbox, *, filtered: bool) -> None:
         os.setresuid(sandbox.uid, sandbox.uid, sandbox.uid)
     _call("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _call("prctl", _PR_SET_DUMPABLE, int(filtered), 0, 0, 0)
-    if filtered:
-        program = ctypes.create_string_buffer(sandbox.filter, len(sandbox.filter))
-        header = struct.pack("HP", len(sandbox.filter) // 8, ctypes.addressof(program))
-        _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
+    _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def confine(sandbox: Sandbox) -> None:
+    """Limit what this process may use, refuse it system calls, and let it see itself."""
+    limit(sandbox.limits)
+    _call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
+    program = ctypes.create_string_buffer(sandbox.filter, len(sandbox.filter))
+    header = struct.pack("HP", len(sandbox.filter) // 8, ctypes.addressof(program))
+    _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
+
+
+def clear() -> None:
+    """Be alone in the sandbox: as its process 1, end all others, and remove the files that they have left.
+
+    Raises OSError or RecursionError if some of them cannot be removed.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    for folder in (HOME, SHARED_MEMORY):
+        _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+            _empty(path)
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 def _build(sandbox: Sandbox) -> None:
@@ -327,7 +358,7 @@ def _build(sandbox: Sandbox) -> None:
     for name in ("dev/shm", "etc", "proc", "run", "var/tmp"):
         (root / name).mkdir(parents=True)
     _inside(root, HOME).mkdir()
-    for path in (_inside(root, HOME), root / "dev/shm"):
+    for path in (_inside(root, HOME), _inside(root, SHARED_MEMORY)):
         _mount("tmpfs", path, "tmpfs", no_escape, f"size={limits.tmp_mb}m,nr_inodes=16384,mode=700,{own}")
     shown = (*map(Path, _SYSTEM), *(Path("/etc", name) for name in _SHOWN_OF_ETC), *sandbox.readable)
     # A folder comes before what lies in it, which it shows already.

@@ -1,14 +1,14 @@
 """Fork the answers' processes: each warm, in a sandbox of its own, and ready before anyone asks.
 
 One process imports what answers need and runs the sets' set-ups, once. It holds no thread, and never an answer, a check
-or a hidden input, which a fork could read. A client sends a set's name over the server's unix socket, and gets one end
-of a socket pair, of which the answer's process has the other. When the client closes its end, Linux kills everything
-that runs in the sandbox. The server ends with its owner, however that ends.
+or a hidden input, which a fork could read. Over the server's unix socket a client gets a sandbox (`connect`). In it,
+the client starts a process for an answer, and then another (`Box.start`): before each one, everything that ran there is
+killed, and the files that it has left are removed. When the client closes its end, Linux ends the sandbox. The server
+ends with its owner, however that ends.
 """
 
 from __future__ import annotations
 
-import array
 import gc
 import json
 import os
@@ -48,8 +48,8 @@ LINGER_S = 3.0
 """How long a server that ends waits for its processes to end."""
 WATCH_S = 0.25
 """How often a sandbox's memory is added up, if no control group bounds it."""
-CONNECTION = 3
-"""The descriptor that leads from an answer's process to its check."""
+CONTROL = 3
+"""The descriptor over which a sandbox's init is told what to start."""
 MODULES = ("__init__.py", "errors.py", "_help.py", "checks", "answers")
 """What an answer can import of this package."""
 WARM = ("IPython.core.inputtransformer2", "aiohttp.web", "aiohttp.test_utils", "numpy", "scalelab.answers.process_loop")
@@ -115,24 +115,52 @@ def fork_server(setups: Mapping[str, Sequence[str]], *, boxed: bool) -> Iterator
                     server.wait(STOP_S)
                 except subprocess.TimeoutExpired:
                     server.kill()
-        known(folder.name).remove()
+        until = time.monotonic() + LINGER_S  # sandboxes of a server that was killed are about to end
+        while not known(folder.name).remove() and time.monotonic() < until:
+            time.sleep(0.01)
 
 
-def connect(address: str, slug: str) -> tuple[socket.socket, int]:
-    """Return the connection to a fresh process for an answer of a set, and its id. Raises NotStarted."""
+class Box:
+    """A sandbox, in which one answer's process runs at a time; `pid` is the parent of them all."""
+
+    def __init__(self, control: socket.socket, pid: int, slug: str) -> None:
+        self.pid = pid
+        self._control = control
+        self._slug = slug
+
+    def start(self) -> socket.socket:
+        """End what runs in the sandbox; return the connection to a fresh process for an answer.
+
+        Raises NotStarted if the sandbox has ended.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [self._slug.encode()], [theirs.fileno()])
+                if self._control.recv(1):
+                    return ours
+            except OSError:
+                pass
+        ours.close()
+        raise NotStarted("The sandbox has ended.")
+
+    def close(self) -> None:
+        """End the sandbox, and all that runs in it."""
+        self._control.close()
+
+
+def connect(address: str, slug: str) -> Box:
+    """Return a fresh sandbox for answers of a set. Raises NotStarted."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(address)
-            client.sendall(slug.encode())
-            data, handles, _, _ = client.recvmsg(4096, socket.CMSG_SPACE(4))
+            data, handles, _, _ = socket.recv_fds(client, 4096, 1)
         except OSError as error:
             raise NotStarted(f"The fork server does not answer ({error}).") from error
     reply = json.loads(data or b'{"error": "it ended"}')
     if "error" in reply:
         raise NotStarted(f"No process could be started for an answer: {reply['error']}")
-    numbers = array.array("i")
-    numbers.frombytes(handles[0][2])
-    return socket.socket(fileno=numbers[0]), reply["pid"]
+    return Box(socket.socket(fileno=handles[0]), reply["pid"], slug)
 
 
 @cache
@@ -167,7 +195,8 @@ class _Server:
         self.package = Path(scalelab.__file__).resolve().parent
         self.cgroups = usable(folder.name) if boxed else known("")
         self.slot = 0
-        self.spares: deque[tuple[socket.socket, int]] = deque()
+        self.tried = False
+        self.spares: deque[tuple[socket.socket, int]] = deque()  # controls and inits of sandboxes
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "answers"))
         self.listener.listen(64)
@@ -175,6 +204,7 @@ class _Server:
         if os.getppid() != owner:
             raise ProcessLookupError("the owner has ended")
         self.spares.append(self._make())  # which shows whether it can be done
+        self.tried = True
 
     def serve(self) -> None:
         """Serve clients until the owner has ended, or closed the server's stdin."""
@@ -189,7 +219,7 @@ class _Server:
             if self.listener in ready:
                 with suppress(OSError):  # the client is gone
                     self._hand_out(self.listener.accept()[0])
-        self.spares.clear()  # closes their connections, which ends them
+        self.spares.clear()  # closes their controls, which ends them
         for process in psutil.Process().children(recursive=True):  # without a sandbox, answers may have left some
             with suppress(psutil.Error):
                 process.kill()
@@ -200,18 +230,14 @@ class _Server:
         shutil.rmtree(self.folder, ignore_errors=True)  # an owner that was killed cannot
 
     def _hand_out(self, client: socket.socket) -> None:
-        slug = client.recv(200).decode()
         with client:
             try:
-                connection, pid = self.spares.popleft() if self.spares else self._make()
+                control, pid = self.spares.popleft() if self.spares else self._make()
             except (OSError, RuntimeError) as error:
                 client.sendall(json.dumps({"error": str(error)}).encode())
                 return
-            with connection:
-                connection.sendall(f"{slug}\n".encode())
-                handles = array.array("i", [connection.fileno()])
-                reply = json.dumps({"pid": pid}).encode()
-                client.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+            with control:
+                socket.send_fds(client, [json.dumps({"pid": pid}).encode()], [control.fileno()])
 
     def _reap(self) -> bool:
         """Return whether any process is left, after those that have ended."""
@@ -222,7 +248,7 @@ class _Server:
         return False
 
     def _make(self) -> tuple[socket.socket, int]:
-        """Start a process; return the connection to it, and the id of its sandbox's first process."""
+        """Start a sandbox; return its control, and the id of its init."""
         self.slot = (self.slot + 1) % sandbox.SLOTS
         uid = sandbox.uid_of(self.slot)
         box = sandbox.Sandbox(self.root, self.readable, self.package, MODULES, LIMITS, self.filter, uid)
@@ -244,11 +270,11 @@ class _Server:
             raise RuntimeError(reply["error"])
         return ours, int(reply["init"])
 
-    def _separate(self, box: sandbox.Sandbox, groups: tuple[Path, ...], connection: int, report: int) -> NoReturn:
+    def _separate(self, box: sandbox.Sandbox, groups: tuple[Path, ...], control: int, report: int) -> NoReturn:
         """In a fork: leave the host's namespaces, and be the sandbox's init, or fork it, report its id, and end."""
         with _reporting(report):
             os.setsid()
-            report = _keep_only(connection, report)
+            report = _keep_only(control, report)
             with _reporting(report):  # it has another number now
                 join(groups)
                 if self.boxed:
@@ -259,70 +285,88 @@ class _Server:
         os._exit(0)
 
     def _init(self, box: sandbox.Sandbox, report: int) -> NoReturn:
-        """Be the sandbox's process 1: fork the answer's process, and end with it or when the check is over."""
+        """Be the sandbox's process 1: fork one answer's process at a time, until the client closes the control."""
         with _reporting(report):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             if self.boxed:
                 sandbox.settle(box)
-            answer = os.fork()
-            if answer == 0:
-                self._answer(box, report)
-            if self.boxed:
-                sandbox.give_up(box, filtered=False)
+                sandbox.give_up(box)
+                sandbox.check_readable(box)
+                if not self.tried:
+                    self._try(box, report)
+            _say(report, {"ready": True})
             os.close(report)
-            self._attend(answer, None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS))
+            most = None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS)
+            control = socket.socket(fileno=CONTROL)
+            while True:
+                slug, connections, _, _ = socket.recv_fds(control, 200, 1)
+                if not connections:
+                    os._exit(0)
+                answer = os.fork()
+                if answer == 0:
+                    control.close()
+                    self._answer(box, slug.decode(), connections[0])
+                control.sendall(b"+")
+                _attend(answer, connections[0], most)
+                if self.boxed:
+                    sandbox.clear()
+                else:
+                    with suppress(ProcessLookupError):
+                        os.killpg(answer, signal.SIGKILL)
+                    os.waitpid(answer, 0)
+                os.close(connections[0])
         os._exit(1)
 
-    def _attend(self, answer: int, most: int | None) -> NoReturn:
-        """Wait for the end; `most` is how many bytes all processes may hold together, None if that is seen to."""
-        watch = os.pidfd_open(answer)
-        poll = select.poll()
-        poll.register(watch, select.POLLIN)
-        poll.register(CONNECTION, select.POLLRDHUP)
-        while not poll.poll(None if most is None else WATCH_S * 1000):
-            if most is not None and held() > most:
-                break
-        if not self.boxed:
-            with suppress(ProcessLookupError):
-                os.killpg(answer, signal.SIGKILL)
-        os._exit(0)
+    def _try(self, box: sandbox.Sandbox, report: int) -> None:
+        """Find out whether an answer's process can be confined here."""
+        trial = os.fork()
+        if trial == 0:
+            with _reporting(report):
+                sandbox.confine(box)
+            os._exit(0)
+        if os.waitpid(trial, 0)[1]:
+            os._exit(1)
 
-    def _answer(self, box: sandbox.Sandbox, report: int) -> NoReturn:
+    def _answer(self, box: sandbox.Sandbox, slug: str, connection: int) -> NoReturn:
         """Be the answer's process, without any privilege, with one line to the check that uses it."""
-        with _reporting(report):
+        with suppress(BaseException):
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if self.boxed:
-                sandbox.limit(box.limits)
-                sandbox.give_up(box, filtered=True)
-                sandbox.check_readable(box)
-                os.chdir(sandbox.HOME)
+                sandbox.confine(box)
             if numpy_random := sys.modules.get("numpy.random"):
                 numpy_random.seed()  # each fork would draw the same numbers
-            _say(report, {"ready": True})
-            os.close(report)
-            connection = socket.socket(fileno=CONNECTION)
-            slug = b""
-            while not slug.endswith(b"\n"):
-                slug += connection.recv(1) or os._exit(0)
-            module = self.modules.get(slug.decode().strip()) or answer_process.run_setup([])
+            module = self.modules.get(slug) or answer_process.run_setup([])
             self.modules.clear()
-            answer_process.main(Channel(connection), module)
-        os._exit(0)
+            answer_process.main(Channel(socket.socket(fileno=connection)), module)
+        os._exit(1)
+
+
+def _attend(answer: int, connection: int, most: int | None) -> None:
+    """Wait until the process `answer` ends, or its client wants it to, or all hold more than `most` bytes together."""
+    poll = select.poll()
+    watch = os.pidfd_open(answer)
+    poll.register(watch, select.POLLIN)
+    poll.register(connection, select.POLLRDHUP)
+    poll.register(CONTROL, select.POLLIN)
+    while not poll.poll(None if most is None else WATCH_S * 1000):
+        if most is not None and held() > most:
+            break
+    os.close(watch)
 
 
 def _say(report: int, words: dict[str, Any]) -> None:
     os.write(report, json.dumps(words).encode() + b"\n")
 
 
-def _keep_only(connection: int, report: int) -> int:
+def _keep_only(control: int, report: int) -> int:
     """Close every descriptor but these two; return the new number of `report`. The first three lead nowhere."""
     report = os.dup2(report, 100)
-    os.dup2(connection, CONNECTION)
-    os.closerange(CONNECTION + 1, report)
+    os.dup2(control, CONTROL)
+    os.closerange(CONTROL + 1, report)
     os.closerange(report + 1, os.sysconf("SC_OPEN_MAX"))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in range(3):

@@ -15,6 +15,7 @@ import json
 import linecache
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -47,6 +48,8 @@ class _Notebook:
         self.own: dict[str, Any] = {}  # what was there before the set-up
         self.answer: Answer | None = None
         self.key = self.question = ""
+        self.box: fork_server.Box | None = None  # the sandbox of the student whose answers are judged
+        self.student = ""
         self.hopeless: dict[str, checks.AnswerEnded] = {}  # why an answer has no other check to come, by question
         self.resources = ExitStack()
 
@@ -83,7 +86,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
     namespace.update(_notebook.own)
     set_up_names = _run_set_up(namespace)
     _notebook.key, _notebook.question = key or exercise, key.rpartition("-")[0] or exercise
-    connection, pid = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
+    connection, pid = _start(student=key.rpartition(f"{exercise}-")[0])
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
     _side.current = RemoteSide(_notebook.answer)
@@ -102,6 +105,18 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
         _record({"raised": _words.explained(error), "printed": _printed()})
         raise
     _record({"loaded": True})
+
+
+def _start(student: str) -> tuple[socket.socket, int]:
+    """Return a connection to a fresh process for a student's answer, and the id of that one's parent."""
+    if _notebook.box is not None and _notebook.student == student:
+        with suppress(fork_server.NotStarted):
+            return _notebook.box.start(), _notebook.box.pid
+    if _notebook.box is not None:
+        _notebook.box.close()
+    _notebook.box = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
+    _notebook.student = student
+    return _notebook.box.start(), _notebook.box.pid
 
 
 def _run_set_up(namespace: dict[str, Any]) -> set[str]:
