@@ -190,7 +190,7 @@ class AnswerProcess:
 
     # What the other side asks.
 
-    def on_begin(self, number: int, source: str, wanted: list[str]) -> None:
+    def on_begin(self, number: int, source: str, wanted: list[str], takes_turns: bool) -> None:
         """Run the answer's cell, and say what became of the names that the checks use."""
         linecache.cache[ANSWER_FILE] = (len(source), None, source.splitlines(keepends=True), ANSWER_FILE)
 
@@ -198,7 +198,7 @@ class AnswerProcess:
             run_cell(source, self.namespace)
             return {name: self.namespace[name] for name in wanted if name in self.namespace}
 
-        self.channel.send(["steps", fewest_steps(source)])  # before the answer has run
+        self.channel.send(["steps", fewest_steps(source) if takes_turns else {}])  # before the answer has run
         self.answer(number, make)
 
     def on_call(self, number: int, target: Any, args: Any, kwargs: Any, keep: bool) -> None:

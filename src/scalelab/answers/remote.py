@@ -68,10 +68,13 @@ class Answer:
 
     # The conversation.
 
-    def begin(self, source: str, wanted: Sequence[str]) -> dict[str, Any]:
-        """Run the answer's cell; return the wanted names that it defines. Raises what the cell raises."""
+    def begin(self, source: str, wanted: Sequence[str], *, takes_turns: bool = True) -> dict[str, Any]:
+        """Run the answer's cell; return the wanted names that it defines. Raises what the cell raises.
+
+        `takes_turns` says whether its check deals turns to threads.
+        """
         linecache.cache[ANSWER_FILE] = (len(source), None, source.splitlines(keepends=True), ANSWER_FILE)
-        names = self.ask("begin", source, list(wanted))
+        names = self.ask("begin", source, list(wanted), takes_turns)
         if not isinstance(names, dict) or not set(names) <= set(wanted):
             self.fail("it sent other names than were asked for")
         return names

@@ -65,7 +65,8 @@ def _source(check: Check) -> str:
     names = sorted(wanted(question.solution, visible, text_of(question.hidden["source"])))
     # On one line, so that no line of an answer looks like one of nbval's or IPython's own words. An answer may define
     # `trusted`, so each cell imports it anew.
-    brings = f"{IMPORT}; trusted.answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a})"
+    turns = "" if "interleave" in visible + own else ", takes_turns=False"
+    brings = f"{IMPORT}; trusted.answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a}{turns})"
     return "\n".join([brings, *([_given(visible)] if check.role == HIDDEN else []), own])
 
 

@@ -73,10 +73,11 @@ def set_up(slug: str, *cells: str) -> None:
     _run_set_up(namespace)
 
 
-def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> None:
+def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, takes_turns: bool = True) -> None:
     """Run an answer in a process of its own, and bind what its checks use of it (`names`) in this notebook.
 
-    `key` names the check that follows, in the records. An answer that raises is recorded, and raised here.
+    `key` names the check that follows, in the records; `takes_turns` says whether it deals turns to threads. An answer
+    that raises is recorded, and raised here.
     """
     namespace = sys._getframe(1).f_globals
     if _notebook.answer is not None:
@@ -94,7 +95,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "") -> N
     try:
         if _notebook.question in _notebook.hopeless:
             raise _notebook.hopeless[_notebook.question]
-        namespace.update(_notebook.answer.begin(source, names))
+        namespace.update(_notebook.answer.begin(source, names, takes_turns=takes_turns))
     except checks.AnswerEnded as error:
         _notebook.hopeless[_notebook.question] = error
         _record({"ended": error.state, "reason": str(error)})
