@@ -15,9 +15,8 @@ from typing import IO, Any
 
 from scalelab.course.isolated import family
 from scalelab.course.notebooks import Notebook, written
-from scalelab.grading.judging import trusted
+from scalelab.grading.judging import PREFIX, trusted
 from scalelab.grading.judging.notebook import SET_UP
-from scalelab.grading.judging.plugin import PREFIX
 
 CELL_TIMEOUT_S = 900
 """nbval's own limit, in real seconds: a check ends long before, by the processor time that it and its answer use."""
