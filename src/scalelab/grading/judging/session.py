@@ -28,7 +28,7 @@ KEPT_LINES = 20
 KERNEL_CONFIG = """\
 import sys
 
-sys.modules["debugpy"] = None  # ipykernel does without a debugger, whose import is a third of the kernel's start
+sys.modules["debugpy"] = None  # ipykernel does without a debugger, whose import is a quarter of the kernel's start
 c.HistoryManager.enabled = False
 """
 """IPython's own configuration of the kernel, a file of Python."""
