@@ -8,12 +8,14 @@ import functools
 import math
 import multiprocessing
 import socket
+import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from textwrap import dedent
 from time import monotonic as from_import_monotonic
 from time import sleep as from_import_sleep
 from typing import Any
@@ -540,6 +542,27 @@ class TestSurroundings:
         run = checks.run(namespace["answer"])  # type: ignore[arg-type]
         assert len(run.blocking) == 1
         assert namespace["sleep"] == "mine"
+
+    def test_an_answer_that_is_the_first_to_import_aiohttp(self) -> None:
+        code = """
+            import sys, time
+            from scalelab import checks
+            assert "aiohttp" not in sys.modules
+
+            async def answer():
+                import aiohttp
+                async with aiohttp.ClientSession() as session, session.get(server.urls(1)[0]) as response:
+                    return await response.json()
+
+            for _ in range(2):
+                server = checks.Server(latency=(5, 5))
+                run = checks.run(answer, server=server)
+                assert run.sessions == len(run.requests) == 1
+                assert 5 <= run.seconds < 6
+            assert sys.modules["aiohttp.connector"].monotonic is time.monotonic
+        """
+        fresh = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=False)
+        assert (fresh.returncode, fresh.stderr) == (0, "")
 
     def test_inside_a_running_loop(self) -> None:
         async def notebook() -> float:

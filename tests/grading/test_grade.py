@@ -372,6 +372,15 @@ def test_progress_and_table_are_shown(graded: Class) -> None:
     assert graded.said[-1] == f"{number} submissions graded, 4 files not; grades in {graded.out / 'grades.csv'}"
 
 
+def test_the_command_starts_without_what_only_other_processes_need() -> None:
+    code = (
+        "import sys, scalelab.cli, scalelab.grading.batch\n"
+        "print(sorted({'IPython', 'aiohttp', 'distributed', 'numpy', 'pytest', 'zmq'} & set(sys.modules)))"
+    )
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (fresh.stdout.strip(), fresh.stderr) == ("[]", "")
+
+
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     course = tiny_course(tmp_path / "course")
     keep_exercises(course, ["add"])

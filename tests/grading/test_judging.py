@@ -301,6 +301,7 @@ class TestAssembled:
 
 KILLS_PYTEST = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
 SLEEPS = "import time; time.sleep(600)"
+STARTED_LIGHT = "import sys; assert not {'_pydevd_bundle', 'aiohttp', 'pytest'} & set(sys.modules)"
 
 
 def sabotaged(reference: Reference, exercise: str, line: str) -> Reference:
@@ -374,6 +375,10 @@ class TestSession:
     def records(self, judge: Judge, reference: Reference, stop: threading.Event | None = None) -> Iterator[Record]:
         notebook = assembled(reference, checks_of(reference, ANSWERS))
         return session.run(notebook, judge.environment, cpu_s=10.0, stop=stop or threading.Event(), last_words=[])
+
+    def test_the_kernel_starts_without_what_no_check_needs(self, judge: Judge, tiny: Reference) -> None:
+        found = list(self.records(judge, sabotaged(tiny, "add", STARTED_LIGHT)))
+        assert {record.key: record.passed for record in found}["add-check"]
 
     def test_a_pytest_that_dies_ends_the_records(self, judge: Judge, tiny: Reference) -> None:
         found = list(self.records(judge, sabotaged(tiny, "mend", KILLS_PYTEST)))

@@ -22,7 +22,7 @@ import pytest
 
 from scalelab.course.find import Course
 from scalelab.course.lock import locked
-from scalelab.grading import BadInput, Summary, batch, grade, keeper
+from scalelab.grading import BadInput, BadReference, Summary, batch, grade, keeper
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.judging.session import Stopped
 from scalelab.grading.keeper import NotKept, file_name, keeping
@@ -55,6 +55,7 @@ class Class:
     judged: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     result: Callable[[str], Result] = lambda answer: FULL
+    proof: Callable[[], Result] = lambda: FULL
 
     def hand_in(self, student: str, answer: str = RIGHT, edit: Callable[[dict[str, Any]], object] = str) -> Path:
         notebook = load(student_path(self.course))
@@ -69,8 +70,8 @@ class Class:
         self, reference: Reference, submissions: Sequence[Mapping[str, str]], stop: threading.Event
     ) -> Iterator[tuple[int, dict[str, Result]]]:
         for number, answers in enumerate(submissions):
-            if answers == {one.exercise: one.solution for one in reference.questions}:
-                yield number, dict.fromkeys(answers, FULL)
+            if answers == reference.sources:
+                yield number, dict.fromkeys(answers, self.proof())
                 continue
             self.judged.append(answers["add"].partition("\n")[0].removeprefix("# "))
             yield (
@@ -297,6 +298,74 @@ def test_a_submission_that_cannot_be_judged_is_named_and_tried_again(one: Class)
     one.result = lambda answer: FULL
     one.grade()
     assert one.judged == ["s03"]
+
+
+def test_the_first_session_proves_the_reference(one: Class) -> None:
+    sessions: list[list[bool]] = []
+    judge = one.judge
+
+    def noted(reference: Reference, submissions: Any, stop: threading.Event) -> Any:
+        sessions.append([answers == reference.sources for answers in submissions])
+        return judge(reference, submissions, stop)
+
+    one.judge = noted  # type: ignore[method-assign]
+    one.grade(jobs=2)
+    assert sorted(sessions) == [[False] * 6, [True] + [False] * 6]
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault")])
+def test_nothing_is_told_or_kept_where_the_proof_fails(one: Class, error: Exception | None) -> None:
+    """However late that is known: here, once another session has judged all its submissions."""
+    late = threading.Event()
+
+    def result(answer: str) -> Result:
+        if "s11" in answer:
+            late.set()
+        return FULL
+
+    def proof() -> Result:
+        assert late.wait(60)
+        if error is not None:
+            raise error
+        return NONE
+
+    one.result, one.proof = result, proof
+    words = "a fault" if error else r"does not pass its own checks on this machine: add \(failed\), mend \(failed\)"
+    with pytest.raises(RuntimeError if error else BadReference, match=words):
+        one.grade(jobs=2)
+    assert {"s06", "s11"} <= set(one.judged)
+    assert not [line for line in one.said if line.startswith("[")]
+    assert not files(one.out)
+
+
+def test_a_submission_that_fails_its_session_at_once_does_not_fail_the_proof(one: Class) -> None:
+    judge = one.judge
+
+    def judged(reference: Reference, submissions: Any, stop: threading.Event) -> Any:
+        if any("# s03" in answers["add"] for answers in submissions):
+            raise RuntimeError("a fault")
+        return judge(reference, submissions, stop)
+
+    one.judge = judged  # type: ignore[method-assign]
+    summary = one.grade()
+    assert [refused.file for refused in summary.refused] == ["s03.ipynb"]
+    assert len(summary.grades) == 11
+    assert one.said[0].startswith("01_tiny: the 2 solutions pass here (")
+
+
+def test_sessions_that_prove_a_reference_come_first(course: Course) -> None:
+    (reference,) = batch.references_of(course).values()
+    used = [reference, replace(reference, slug="02_more")]
+    of_set = {
+        slug: [[batch.Submission(Path(f"{slug}-{at}"), "", "", slug, 0.0)] for at in range(2)]
+        for slug in ("01_tiny", "02_more")
+    }
+    assert batch._with_proofs(used, [*of_set["02_more"], *of_set["01_tiny"]]) == [
+        [used[0], *of_set["01_tiny"][0]],
+        [used[1], *of_set["02_more"][0]],
+        of_set["02_more"][1],
+        of_set["01_tiny"][1],
+    ]
 
 
 def test_a_file_that_changes_meanwhile_is_named(one: Class, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def install(process: AnswerProcess) -> Turns:
     turns = Turns(process)
     _turns[:] = [turns]
     locks = dict(_interleave.replaced_locks(Lock, RLock))
-    scopes = [process.namespace, *(scope for scope, _ in _inside.LOOKED_UP)]
+    scopes = [process.namespace, *(scope for scope, _ in _inside.looked_up())]
     _interleave.patch(turns, _for_good, locks, scopes)
     _for_good.enter_context(_interleave.watched(turns))
 

@@ -7,27 +7,40 @@ import contextlib
 import functools
 import re
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
-
-import aiohttp
-import aiohttp.connector
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from scalelab.checks._world import THREADS, World
+
+if TYPE_CHECKING:
+    import aiohttp
 
 EPOCH = 1_750_000_000  # what time.time() says when a run begins, in seconds
 CLOCKS = ("time", "monotonic", "perf_counter")
 _replaced = [*(vars(time)[name] for clock in CLOCKS for name in (clock, f"{clock}_ns")), time.sleep]
 _replaced += [asyncio.run, asyncio.run_coroutine_threadsafe]
-LOOKED_UP = tuple(
-    (vars(module), [name for name, value in vars(module).items() if any(value is one for one in _replaced)])
-    for module in (time, asyncio, aiohttp.connector)
-)
-"""Where modules look up what is replaced, by name."""
 NEVER_AWAITED = re.compile(r"coroutine '(?:.*\.)?(\w+)' was never awaited")
+
+
+@functools.cache
+def _names(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if any(value is one for one in _replaced)]
+
+
+_own_modules = [time, asyncio]
+for _module in _own_modules:
+    _names(_module)  # before anything is replaced
+
+
+def looked_up() -> list[tuple[dict[str, Any], list[str]]]:
+    """Return where modules look up what is replaced, by name."""
+    modules = [*_own_modules, *filter(None, [sys.modules.get("aiohttp.connector")])]
+    return [(vars(module), _names(module)) for module in modules]
 
 
 @contextlib.contextmanager
@@ -45,7 +58,7 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
     replaced[id(from_thread)] = _for_members(world, from_thread, functools.partial(_from_thread, world, from_thread))
     resolve = functools.partial(_no_network, world)
     with contextlib.ExitStack() as stack:
-        for scope, names in (*LOOKED_UP, (namespace, list(namespace))):
+        for scope, names in (*looked_up(), (namespace, list(namespace))):
             for name in names:
                 if new := replaced.get(id(scope.get(name))):
                     _swap(stack, scope, name, new)
@@ -53,8 +66,9 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
         _set(stack, ThreadPoolExecutor, "__init__", _pool_size(world))
         _set(stack, ThreadPoolExecutor, "submit", _submit(world))
         _set(stack, ThreadPoolExecutor, "shutdown", _shutdown(world))
-        _set(stack, aiohttp.ClientSession, "__init__", _opening(world, sessions))
-        _set(stack, aiohttp.TCPConnector, "__init__", _connector(world))
+        if aiohttp := sys.modules.get("aiohttp"):
+            _set(stack, aiohttp.ClientSession, "__init__", _opening(world, sessions, aiohttp.ClientSession.__init__))
+            _set(stack, aiohttp.TCPConnector, "__init__", _connector(world, aiohttp.TCPConnector.__init__))
         yield
 
 
@@ -159,9 +173,7 @@ def _shutdown(world: World) -> Callable[..., None]:
     return shutdown
 
 
-def _opening(world: World, sessions: list[aiohttp.ClientSession]) -> Callable[..., None]:
-    real = aiohttp.ClientSession.__init__
-
+def _opening(world: World, sessions: list[aiohttp.ClientSession], real: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(real)
     def init(self: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> None:
         real(self, *args, **kwargs)
@@ -171,9 +183,7 @@ def _opening(world: World, sessions: list[aiohttp.ClientSession]) -> Callable[..
     return init
 
 
-def _connector(world: World) -> Callable[..., None]:
-    real = aiohttp.TCPConnector.__init__
-
+def _connector(world: World, real: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(real)
     def init(self: aiohttp.TCPConnector, *args: Any, **kwargs: Any) -> None:
         if world.takes_part():

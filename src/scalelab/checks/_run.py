@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import importlib
 import inspect
 import io
 import re
@@ -15,15 +16,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scalelab.checks import _side, _words
 from scalelab.checks._inside import patched, warned
 from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
 from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World, raise_in
 from scalelab.errors import ScalelabError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TURNS = 100_000  # of the loop, before a run counts as endless
 PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
@@ -172,6 +174,8 @@ def run(
     if not one_at_a_time.acquire(blocking=False):
         raise NestedRun("An answer is being run; wait for its end before you start another.")
     try:
+        if _side.current is None:
+            importlib.import_module("aiohttp")  # by an answer in the middle of its run, it would keep that run's clock
         make = Attempt if _side.current is None else _side.current.attempt
         attempt = make(answer, server, limit, most_requests, check=sys._getframe(1).f_code.co_filename)
         attempt.go()

@@ -51,6 +51,13 @@ Ends soon after the event is set, by raising.
 """
 
 
+_Judgeable = Submission | Reference
+"""A submission, or a reference's own solutions."""
+_Chunk = Sequence[_Judgeable]
+"""What is judged in one session, all of one set."""
+_Outcome = tuple[Submission, Grade | BaseException]
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a batch came to: the grades, the files that have none and why, and where the table is.
@@ -113,10 +120,8 @@ def grade(
         try:
             for one in grades:
                 keeper.keep(one)
-            with closing(
-                # A cluster's workers may be set up otherwise: they are given nothing before the proof.
-                _results(desk, left, len(kept), start_judges, report, meanwhile=dask is None)
-            ) as results:
+            # A cluster's workers may be set up otherwise: they are given nothing before the proof.
+            with closing(_results(desk, left, len(kept), start_judges, report, together=dask is None)) as results:
                 for submission, result, line in results:
                     if isinstance(result, Grade):
                         keeper.keep(result)
@@ -157,6 +162,10 @@ class _Desk:
     versions: Mapping[str, str]
     made_with: Mapping[str, str]
     kept_in: Path | None = None
+
+    def reference(self, given: _Judgeable) -> Reference:
+        """Return the reference by which something is judged: a reference's own solutions, by itself."""
+        return given if isinstance(given, Reference) else self.references[given.exercises]
 
     def used_by(self, found: Collection[Submission]) -> list[Reference]:
         """Return the references of these submissions, by set."""
@@ -242,41 +251,39 @@ def _results(
     start_judges: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
     report: Callable[[str], None],
     *,
-    meanwhile: bool,
+    together: bool,
 ) -> Generator[tuple[Submission, Grade | BaseException, str], None, None]:
     """Yield what becomes of each submission, and a line about it, once the references' own solutions have passed.
 
-    `meanwhile`: submissions are in work before that; nothing is told of them.
+    `together`: each set's first session judges them before its submissions; nothing is told of these until then. Else
+    they have sessions of their own, before all others.
     """
     if not left:
         return
     used = desk.used_by(left)
-    with start_judges(used) as (judges, side_by_side), _proofs(used, judges, report) as prove:
-        if not meanwhile:
-            prove()
-        progress = _Progress(before + len(left), len(left), side_by_side)
-        with closing(_judged(left, desk, judges, side_by_side)) as results:
-            for submission, result in results:
-                prove()
-                yield submission, result, progress.line(submission, result)
+    with start_judges(used) as (judges, side_by_side):
+        chunks = _chunks(left, side_by_side)
+        unproved, held = len(used), deque[_Outcome]()
+        rounds: list[Sequence[_Chunk]] = [_with_proofs(used, chunks)] if together else [[[one] for one in used], chunks]
+        for one_round in rounds:
+            progress = _Progress(before + len(left), len(left), side_by_side)
+            with closing(_judged(one_round, desk, judges, side_by_side)) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, str):
+                        report(outcome)
+                        unproved -= 1
+                    else:
+                        held.append(outcome)
+                    while held and not unproved:
+                        submission, result = held.popleft()
+                        yield submission, result, progress.line(submission, result)
 
 
-@contextmanager
-def _proofs(used: Sequence[Reference], judges: Judge, report: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Have the references' own solutions judged; yield what waits for that and tells of it, or raises BadReference."""
-    stop = Event()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(_proved, one, judges, stop) for one in used)
-
-        def prove() -> None:
-            while waiting:
-                report(waiting.popleft().result())
-
-        try:
-            yield prove
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+def _with_proofs(used: Sequence[Reference], chunks: Sequence[Sequence[Submission]]) -> list[_Chunk]:
+    """Put each reference before the first chunk of its set, and these chunks before the others."""
+    first = {chunk[0].exercises: chunk for chunk in reversed(chunks)}
+    proving: list[_Chunk] = [[reference, *first[reference.slug]] for reference in used]
+    return proving + [chunk for chunk in chunks if chunk is not first[chunk[0].exercises]]
 
 
 def references_of(course: Course) -> dict[str, Reference]:
@@ -302,30 +309,29 @@ def _versions(course: Course) -> dict[str, str]:
     return {slug: digest for slug, digest in own.items() if isinstance(digest, str)}
 
 
-def _proved(reference: Reference, judges: Judge, stop: Event) -> str:
-    """Judge the solutions, and say that they pass: a reference that fails on this machine would fail every student."""
-    began = time.perf_counter()
-    ((_, results),) = judges(reference, [{q.exercise: q.solution for q in reference.questions}], stop)
+def _proved(reference: Reference, results: Mapping[str, Result], took: float) -> str:
+    """Say that the solutions pass. Raises BadReference: one that fails on this machine would fail every student."""
     failed = [f"{name} ({result.state})" for name, result in results.items() if result.state != PASSED]
     if failed:
         raise BadReference(
             f"solutions/{reference.slug}.ipynb does not pass its own checks on this machine: {', '.join(failed)}. "
             "Nothing was graded. Run `scalelab course check`, which says why."
         )
-    return f"{reference.slug}: the {len(results)} solutions pass here ({seconds(time.perf_counter() - began)})."
+    return f"{reference.slug}: the {len(results)} solutions pass here ({seconds(took)})."
 
 
 def _judged(
-    left: Sequence[Submission], desk: _Desk, judges: Judge, side_by_side: int
-) -> Generator[tuple[Submission, Grade | BaseException], None, None]:
+    chunks: Sequence[_Chunk], desk: _Desk, judges: Judge, side_by_side: int
+) -> Generator[_Outcome | str, None, None]:
     """Yield each submission's grade as soon as it is there, or the exception that kept it from being judged.
 
-    A failure of the judges themselves (any of our own errors but NoNotebook) is raised: it would fail all the others.
+    Of a reference, yields the line that its solutions pass; raises BadReference where they do not. A failure of the
+    judges themselves (any of our own errors but NoNotebook) is raised: it would fail all the others.
     """
     stop = Event()
-    done: SimpleQueue[tuple[Submission, Grade | BaseException] | BaseException | None] = SimpleQueue()
+    done: SimpleQueue[_Outcome | str | BaseException | None] = SimpleQueue()
 
-    def work(chunk: Sequence[Submission]) -> None:
+    def work(chunk: _Chunk) -> None:
         try:
             for one in _judged_together(chunk, desk, judges, stop):
                 done.put(one)
@@ -335,7 +341,6 @@ def _judged(
 
     with ThreadPoolExecutor(side_by_side) as pool:
         try:
-            chunks = _chunks(left, side_by_side)
             for chunk in chunks:
                 pool.submit(work, chunk)
             running = len(chunks)
@@ -364,31 +369,38 @@ def _chunks(left: Sequence[Submission], side_by_side: int) -> list[Sequence[Subm
     return chunks
 
 
-def _judged_together(
-    chunk: Sequence[Submission], desk: _Desk, judges: Judge, stop: Event
-) -> Iterator[tuple[Submission, Grade | BaseException]]:
-    in_hand: list[_InHand] = []
-    for submission in chunk:
+def _judged_together(chunk: _Chunk, desk: _Desk, judges: Judge, stop: Event) -> Iterator[_Outcome | str]:
+    in_hand: list[_InHand | Reference] = []
+    for given in chunk:
+        if isinstance(given, Reference):
+            in_hand.append(given)
+            continue
         try:
-            in_hand.append(desk.read(submission))
+            in_hand.append(desk.read(given))
         except NoNotebook as error:
-            yield submission, error
-    left = {number: one.submission for number, one in enumerate(in_hand)}
+            yield given, error
+    left = dict(enumerate(in_hand))
     before = time.perf_counter()
     try:
-        for number, results in judges(desk.references[chunk[0].exercises], [one.sources for one in in_hand], stop):
+        for number, results in judges(desk.reference(chunk[0]), [one.sources for one in in_hand], stop):
             now = time.perf_counter()
-            yield left[number], desk.grade(in_hand[number], results, now - before)
+            one = in_hand[number]
+            if isinstance(one, Reference):
+                yield _proved(one, results, now - before)
+            else:
+                yield one.submission, desk.grade(one, results, now - before)
             del left[number]
             before = now
     except (ScalelabError, Stopped):
         raise
     except Exception as error:  # each by itself: a submission that makes judges fail costs no other its grade
-        if len(chunk) == 1:
-            yield chunk[0], error
+        if len(chunk) > 1:
+            for one in left.values():
+                yield from _judged_together([one if isinstance(one, Reference) else one.submission], desk, judges, stop)
+        elif isinstance(chunk[0], Reference):
+            raise
         else:
-            for submission in left.values():
-                yield from _judged_together([submission], desk, judges, stop)
+            yield chunk[0], error
 
 
 def _why(error: BaseException) -> str:

@@ -62,6 +62,11 @@ class Reference:
     def points(self) -> int:
         return sum(question.points for question in self.questions)
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The reference's own answers, by exercise."""
+        return {question.exercise: question.solution for question in self.questions}
+
 
 def read_reference(path: Path) -> Reference:
     """Return the reference in a file. Raises BadReference."""

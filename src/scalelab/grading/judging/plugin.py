@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-PREFIX = "scalelab: "
+from scalelab.grading.judging import PREFIX
+
 CELL = "cell"
 
 

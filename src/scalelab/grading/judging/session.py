@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
 
 from scalelab.course.isolated import family
 from scalelab.course.notebooks import Notebook, written
-from scalelab.grading.judging import trusted
+from scalelab.grading.judging import PREFIX, trusted
 from scalelab.grading.judging.notebook import SET_UP
-from scalelab.grading.judging.plugin import PREFIX
 
 CELL_TIMEOUT_S = 900
 """nbval's own limit, in real seconds: a check ends long before, by the processor time that it and its answer use."""
@@ -25,6 +25,13 @@ SILENCE_S = CELL_TIMEOUT_S + 60
 POLL_S = 0.5
 KERNEL_START_S = 120
 KEPT_LINES = 20
+KERNEL_CONFIG = """\
+import sys
+
+sys.modules["debugpy"] = None  # ipykernel does without a debugger, whose import is a quarter of the kernel's start
+c.HistoryManager.enabled = False
+"""
+"""IPython's own configuration of the kernel, a file of Python."""
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
     *("recwarn", "setupplan", "stepwise", "subtests", "threadexception", "tmpdir", "unittest", "unraisableexception"),
@@ -70,6 +77,9 @@ def run(
         file.write_text(written(notebook), encoding="utf-8", newline="\n")
         records.touch()
         (own.folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        profile = Path(own.environment["IPYTHONDIR"]) / "profile_default"
+        profile.mkdir(parents=True)
+        (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pytest", "-c", str(own.folder / "pytest.ini"), *OPTIONS, str(file)],
             cwd=own.folder,
