@@ -301,7 +301,7 @@ class TestAssembled:
 
 KILLS_PYTEST = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
 SLEEPS = "import time; time.sleep(600)"
-STARTED_LIGHT = "import sys; assert not {'_pydevd_bundle', 'aiohttp', 'pytest'} & set(sys.modules)"
+STARTED_LIGHT = "import sys; assert not {'aiohttp', 'pytest'} & set(sys.modules)"
 
 
 def sabotaged(reference: Reference, exercise: str, line: str) -> Reference:

@@ -255,8 +255,8 @@ def _results(
 ) -> Generator[tuple[Submission, Grade | BaseException, str], None, None]:
     """Yield what becomes of each submission, and a line about it, once the references' own solutions have passed.
 
-    `together`: each set's first session judges them before its submissions; nothing is told of these until then. Else
-    they have sessions of their own, before all others.
+    `together`: if possible, each set's first session judges them before its submissions; nothing is told of these until
+    then. Else they have sessions of their own, before all others.
     """
     if not left:
         return
@@ -264,6 +264,7 @@ def _results(
     with start_judges(used) as (judges, side_by_side):
         chunks = _chunks(left, side_by_side)
         unproved, held = len(used), deque[_Outcome]()
+        together &= len(used) <= side_by_side  # or much would wait for the last proof
         rounds: list[Sequence[_Chunk]] = [_with_proofs(used, chunks)] if together else [[[one] for one in used], chunks]
         for one_round in rounds:
             progress = _Progress(before + len(left), len(left), side_by_side)

@@ -25,12 +25,7 @@ SILENCE_S = CELL_TIMEOUT_S + 60
 POLL_S = 0.5
 KERNEL_START_S = 120
 KEPT_LINES = 20
-KERNEL_CONFIG = """\
-import sys
-
-sys.modules["debugpy"] = None  # ipykernel does without a debugger, whose import is a quarter of the kernel's start
-c.HistoryManager.enabled = False
-"""
+KERNEL_CONFIG = "c.HistoryManager.enabled = False\n"
 """IPython's own configuration of the kernel, a file of Python."""
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
