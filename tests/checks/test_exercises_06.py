@@ -309,7 +309,7 @@ from itertools import islice
 
 async def report(rows, value):
     rows, total = iter(rows), 0
-    while part := list(islice(rows, 500)):
+    while part := list(islice(rows, 100)):
         total += sum(map(value, part))
         await asyncio.sleep(0)
     return total

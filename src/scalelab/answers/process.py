@@ -104,7 +104,7 @@ class AnswerProcess:
             now = [self.codec.encode(one) for one in held]
             if now != held.told:
                 held.told = now
-                self.channel.send(["changed", held.number, now])
+                self.channel.tell(["changed", held.number, now])
 
     def ask(self, word: str, *rest: Any) -> Any:
         """Ask the other side, and return or raise what comes; meanwhile it may ask something itself."""

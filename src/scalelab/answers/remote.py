@@ -97,11 +97,12 @@ class Answer:
                 raise value
             self.obey(message)
 
-    def send(self, message: list[Any]) -> None:
+    def send(self, message: list[Any], *, now: bool = True) -> None:
+        """Send a message, at once or with the next one."""
         if self.ended:
             raise AnswerEnded(self.ended, self.state)
         try:
-            self.channel.send(message)
+            (self.channel.send if now else self.channel.tell)(message)
         except Disconnected:
             self._end(GONE)
         except OutOfTime as error:
@@ -260,7 +261,7 @@ class Answer:
         return list(itertools.islice(iterable, getattr(iterable, "items_per_message", 1)))
 
     def send_changes(self) -> None:
-        """Bring clocks and shared lists up to date in the answer's process."""
+        """Bring clocks and shared lists up to date in the answer's process, with the next message."""
         changes = []
         for number, before in list(self.synchronised.items()):
             state = self._state(number, self.given[number])
@@ -268,7 +269,7 @@ class Answer:
                 self.synchronised[number] = state
                 changes.append(state)
         if changes:
-            self.send(["change", changes])
+            self.send(["change", changes], now=False)
 
     def _state(self, number: int, value: Clock | SharedList) -> list[Any]:
         if isinstance(value, Clock):
