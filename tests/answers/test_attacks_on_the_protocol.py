@@ -14,6 +14,7 @@ import pytest
 from remote_answer import Outcome, judged, remote
 
 from scalelab.answers import remote as answers_remote
+from scalelab.answers.process_threads import fewest_steps
 
 TRUSTED_CPU_S = 10.0
 """Processor time that the check's process may lose to one attack; it is a second or two as a rule."""
@@ -32,7 +33,7 @@ def RAW(data):
 
 SETUP = [
     """\
-import asyncio, dataclasses, random
+import asyncio, dataclasses, random, threading
 from typing import NamedTuple
 import aiohttp
 from scalelab import checks
@@ -50,7 +51,7 @@ class Account:
     answers_may_set = {"balance"}
     limit = 3
     def __init__(self, balance):
-        self.balance, self.history, self._secret = balance, [], 7
+        self.balance, self.history, self._secret, self.lock = balance, [], 7, threading.Lock()
     def pay(self, amount):
         self.balance -= amount
         self.history.append(amount)
@@ -492,6 +493,37 @@ attack(
 )
 attack("count", "never gives its turn back", COUNT + "    while True:\n        pass")
 
+# Objects that lead into the process of the check: with a hole there, they would gain all points.
+attack(
+    "count",
+    "a lock of the check's, inside out",
+    COUNT
+    + "    try:\n        ME.ask('getattr', account.lock._given, 'world')\n    except AttributeError:\n        return\n    account.balance = 15",
+)
+for method in ("hold", "_is_owned", "__init__"):
+    attack(
+        "count",
+        f"the lock's {method}",
+        COUNT
+        + f"    ME.ask('callback', account.lock._given, {method!r}, ME.codec.encode([]), ME.codec.encode({{}}), False)\n    account.balance = 15",
+    )
+SPEND = RIGHT["spend"].replace(
+    "    draw.random()\n",
+    "    draw.random()\n    given = next(n for n, one in ME.given.items() if one is draw)\n    {}\n",
+)
+attack(
+    "spend",
+    "has the check draw a great many numbers",
+    SPEND.format(
+        "ME.ask('callback', given, 'choices', ME.codec.encode([[0.5]]), ME.codec.encode({'k': 10 ** 7}), False)"
+    ),
+)
+attack(
+    "spend",
+    "has the check's chance sown anew",
+    SPEND.format("ME.ask('callback', given, 'seed', ME.codec.encode([7]), ME.codec.encode({}), False)"),
+)
+
 
 @pytest.fixture(autouse=True)
 def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,3 +557,13 @@ def test_an_attack_gains_nothing(name: str, capfd: pytest.CaptureFixture[str], t
     outcome.printed.encode()
     lines = [line for line in outcome.printed.splitlines() if line.startswith(("✗", "  "))]
     tell(f"{exercise}: {name}: {spent:.1f} s; {' '.join(lines)[:110] or outcome.error[:110]}")
+
+
+def test_steps_are_counted_in_time_that_grows_with_the_source() -> None:
+    def seconds(times: int) -> float:
+        tries = "    try:\n        a()\n    except E:\n        b()\n" * times
+        began = time.process_time()
+        assert fewest_steps(f"def run(code):\n{tries}") == {"run": times}
+        return time.process_time() - began
+
+    assert min(seconds(1_000) for _ in range(3)) < 24 * min(seconds(125) for _ in range(3))  # squared it would be 64

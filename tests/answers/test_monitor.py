@@ -184,6 +184,21 @@ def test_what_was_used_before_the_first_message_does_not_count(start: Start) -> 
     watches()
 
 
+@on_linux
+def test_messages_keep_no_look_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "MAX_ASLEEP_IN_ALL_S", 0.2)
+    for code, words in (("while True: pass", "computed for 0.5 s"), ("import time; time.sleep(1000)", "waits")):
+        watches = Monitor(start(code).pid, cpu_s=0.5)
+
+        def hear(watches: Monitor = watches) -> None:
+            for _ in range(2_000):
+                watches.heard()
+                time.sleep(0.05)
+
+        with pytest.raises(OutOfTime, match=words):
+            hear()
+
+
 def test_every_process_that_is_started_costs_something(monkeypatch: pytest.MonkeyPatch) -> None:
     polls = Processes(monkeypatch, "R", new=True).polls_until_the_end(1_000)
     assert polls == pytest.approx(10.0 / PROCESS_S + 1, abs=2)

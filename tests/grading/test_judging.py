@@ -111,8 +111,8 @@ def notebook(server: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.Monk
     signal.signal(signal.SIGPROF, before)
     if trusted._notebook.answer is not None:
         trusted._notebook.answer.close()
-    if trusted._notebook.box is not None:
-        trusted._notebook.box.close()
+    for box in trusted._notebook.boxes.values():
+        box.close()
 
 
 def giving(value: int) -> str:
@@ -154,24 +154,25 @@ class TestTrusted:
         for words in ("at the top\n", "in value\n", "to stderr\n", "UserWarning: mind this\n"):
             assert words in recorded["printed"]
 
-    def test_a_student_has_a_sandbox_and_each_check_a_fresh_process(self, notebook: TrustedNotebook) -> None:
+    def test_a_student_has_two_sandboxes_and_each_check_a_fresh_process(self, notebook: TrustedNotebook) -> None:
         counts = "import builtins\nbuiltins.times = getattr(builtins, 'times', 0) + 1\ndef value():\n    return times"
         boxes = []
-        for key in ("1-value-check", "1-value-hidden", "2-value-check"):
+        for key in ("1-value-check", "1-value-hidden", "1-value-check", "2-value-check"):
             notebook.judge(counts, CHECK.format(expected=1), key)
             assert notebook.recorded(key)["verdict"]["passed"]
-            boxes.append(trusted._notebook.box)
-        assert boxes[0] is boxes[1] is not boxes[2]
+            boxes.append(trusted._notebook.boxes[key.rpartition("-")[2]])
+        assert boxes[0] is boxes[2]
+        assert len(set(boxes)) == 3
 
     def test_an_answer_that_spoils_its_sandbox_costs_no_other(self, boxed: bool, notebook: TrustedNotebook) -> None:
         if not boxed:
             pytest.skip("without a sandbox there is none to clear")
         spoils = "import os\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\n"
         notebook.judge(spoils + giving(7), CHECK.format(expected=7), "1-value-check")
-        before = trusted._notebook.box
-        notebook.judge(giving(7), CHECK.format(expected=7), "1-value-hidden")
-        assert notebook.recorded("1-value-hidden")["verdict"]["passed"]
-        assert trusted._notebook.box is not before
+        before = trusted._notebook.boxes["check"]
+        notebook.judge(giving(7), CHECK.format(expected=7), "1-value-check")
+        assert notebook.recorded("1-value-check")["verdict"]["passed"]
+        assert trusted._notebook.boxes["check"] is not before
 
     @pytest.mark.usefixtures("next_is_judged")
     def test_an_answer_that_raises(self, notebook: TrustedNotebook) -> None:
@@ -223,8 +224,8 @@ class TestTrusted:
         """Least of all on the answer before."""
         notebook.judge(giving(1), CHECK.format(expected=1))
         notebook.recorded()
-        assert trusted._notebook.box is not None
-        trusted._notebook.box.close()
+        for box in trusted._notebook.boxes.values():
+            box.close()
         with monkeypatch.context() as patch:
             patch.setenv(ADDRESS, "/nowhere")
             with pytest.raises(NotStarted):

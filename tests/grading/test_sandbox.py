@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 if sys.platform != "linux":
@@ -228,6 +229,8 @@ def test_system_calls_for_breaking_out_are_refused(start):
         "move_mount": (0, b"", 0, b"", 0),
         "memfd_create": (b"x", 0),
         "shmget": (0, 4096, 0o1600),
+        "mq_open": (b"left", 0o100 | 2, 0o600, 0),
+        "prlimit64": (1, 7, 0, 0),
         "clone": (0x10000000 | signal.SIGCHLD, 0, 0, 0, 0),
         "clone3": (0, 0),
     }
@@ -249,6 +252,46 @@ def test_system_calls_for_breaking_out_are_refused(start):
         numbered,
     )
     assert json.loads(told) == dict.fromkeys(calls, "EPERM") | {"clone3": "ENOSYS"}
+
+
+def test_buffers_of_sockets_stay_small(start):
+    told = start().run("""
+        import socket
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            for made in (*socket.socketpair(), socket.socket()):
+                try:
+                    made.setsockopt(socket.SOL_SOCKET, option, 2**22)
+                except PermissionError:
+                    print("refused")
+        server = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(server.getsockname())
+        client.setblocking(False)
+        sent = 0
+        try:
+            while sent < 2**22:
+                sent += client.send(bytes(2**16))
+        except BlockingIOError:
+            print(sent < 2**19)
+    """)
+    assert told.split() == ["refused"] * 6 + ["True"]
+
+
+def test_memory_counts_when_the_first_thread_has_ended():
+    code = """
+import ctypes, threading, time
+def hold():
+    held = bytearray(b"x" * (60 * 2**20))
+    print(len(held), flush=True)
+    time.sleep(1000)
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall({exit}, 0)
+""".format(exit=sandbox._number("exit"))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        assert wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        held = cgroups._share(Path("/proc", str(process.pid)), os.sysconf("SC_PAGE_SIZE"))
+        process.kill()
+    assert held > 60 * 2**20
 
 
 def test_a_fork_bomb_is_bounded_and_disturbs_nobody(start):

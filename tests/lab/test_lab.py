@@ -82,12 +82,19 @@ def command(*arguments: str) -> str:
     return f"{done.stdout}{done.stderr}"
 
 
+def cells_of(notebook: Path) -> list[dict[str, Any]]:
+    """Return a notebook's cells; Lab may be about to write it, and then it is empty."""
+    while not (text := notebook.read_text(encoding="utf-8")):
+        time.sleep(0.05)
+    return json.loads(text)["cells"]
+
+
 class Student:
     """Works through a notebook with the keyboard, cell by cell."""
 
     def __init__(self, page: Page, notebook: Path) -> None:
         self.page = page
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        cells = cells_of(notebook)
         self.places = {cell["id"]: place for place, cell in enumerate(cells)}
         page.locator(f"{NOTEBOOK} .jp-Notebook .jp-Cell").first.click()
 
@@ -209,7 +216,7 @@ def test_a_students_way_from_the_start_page_to_a_grade(
     assert f"exercises/{SET}.ipynb: updated, with your answers.\n  {EXERCISE}: reworded; read it again.\n" in lab.said
     shows(page, lab, "1 of 37 exercises passed")
     leave(page, lab)
-    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]}
+    cells = {cell["id"]: "".join(cell["source"]) for cell in cells_of(notebook)}
     assert cells[EXERCISE] == exercise.solution
     assert f"{heading}, always" in cells[f"{EXERCISE}-prompt"]
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -18,6 +19,8 @@ POLL_S = 0.25
 MAX_ASLEEP_S = 5.0
 """How long an answer may sleep before it sends its next message; in a check, waits take virtual time."""
 MAX_ASLEEP_IN_ALL_S = 30.0
+TALKING = 0.25
+"""Share of the time that counts as asleep if the processes compute nothing, but send a message now and then."""
 UNKNOWN = 0.1
 """Share of the time that counts as asleep if the processes compute nothing, but may be waiting for a disk or a turn."""
 ASLEEP = set("STtZXxPI")
@@ -43,12 +46,16 @@ class Monitor:
         self.pid = pid
         self.cpu_s = cpu_s
         self._used_s = 0.0
+        self._looked_at = monotonic()
         self._asleep_s = self._asleep_in_all_s = 0.0
         self._own_s: dict[tuple[int, float], float] = {}  # of each process, without its children
         self._before_s: tuple[float, float] | None = None  # what `pid` had used at first, without its children and with
 
     def heard(self) -> None:
+        """Note that a message has come; messages do not keep a look off for longer than POLL_S seconds."""
         self._asleep_s = 0.0
+        if monotonic() - self._looked_at > POLL_S:
+            self._look(TALKING)
         if self._before_s is None:
             self._before_s = 0.0, 0.0
             with suppress(psutil.Error):
@@ -56,11 +63,16 @@ class Monitor:
                 self._before_s = _own_s(times), _with_children_s(times)
 
     def __call__(self) -> None:
+        self._look(1.0)
+
+    def _look(self, share: float) -> None:
+        """Raise OutOfTime if the time is used up; of POLL_S seconds, `share` counts if the processes sleep."""
+        self._looked_at = monotonic()
         before, self._used_s, states = self._used_s, *self._measured()
         if self._used_s > self.cpu_s:
             raise OutOfTime(f"Your answer computed for {self.cpu_s:g} s of processor time and did not finish.")
         if self._used_s - before < POLL_S / 10 and "R" not in states:
-            asleep_s = POLL_S if states <= ASLEEP else POLL_S * UNKNOWN
+            asleep_s = POLL_S * share * (1.0 if states <= ASLEEP else UNKNOWN)
             self._asleep_s += asleep_s
             self._asleep_in_all_s += asleep_s
         if self._asleep_s > MAX_ASLEEP_S or self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:

@@ -417,7 +417,8 @@ def _fewest(code: CodeType) -> int:
     points = _interleave.switch_points(code)
     instructions = list(dis.get_instructions(code))
     places = {instruction.offset: place for place, instruction in enumerate(instructions)}
-    handlers: Any = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+    entries: Any = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+    handlers = {offset: entry.target for entry in entries for offset in range(entry.start, entry.end, 2)}
     queue, seen = [(0, 0)], set()
     while queue:
         steps, place = heapq.heappop(queue)
@@ -425,13 +426,13 @@ def _fewest(code: CodeType) -> int:
             continue
         seen.add(place)
         one = instructions[place]
-        queue += [(steps, places[entry.target]) for entry in handlers if entry.start <= one.offset < entry.end]
+        if one.offset in handlers:
+            heapq.heappush(queue, (steps, places[handlers[one.offset]]))
         steps += one.offset in points and one.opcode != dis.EXTENDED_ARG
         if one.opname in LEAVES:
             return steps
         if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs:
-            queue.append((steps, places[one.argval]))
+            heapq.heappush(queue, (steps, places[one.argval]))
         if one.opname not in NEVER_FALLS_THROUGH:
-            queue.append((steps, place + 1))
-        heapq.heapify(queue)
+            heapq.heappush(queue, (steps, place + 1))
     return 0

@@ -26,6 +26,7 @@ MAX_FRAMES = 150_000  # from one answer
 MAX_BYTES = 32 * 2**20
 MAX_OBJECTS = 100_000
 MAX_PRINTED = 200_000  # characters
+LOCK_METHODS = {"acquire", "release", "locked"}
 AWAITABLES = {"coroutine", "task", "awaitable"}
 KINDS = AWAITABLES | {"iterator", "class", "function", "object"}
 GONE = "The process of your answer ended: it ran out of memory, crashed, or exited by itself."
@@ -122,7 +123,10 @@ class Answer:
         if self.channel.frames_received > MAX_FRAMES or self.channel.bytes_received > MAX_BYTES:
             self.fail("too many messages")
         if self._monitor is not None:
-            self._monitor.heard()
+            try:
+                self._monitor.heard()
+            except OutOfTime as error:
+                self._end(str(error), error.state)
         return message
 
     def fail(self, why: str) -> NoReturn:
@@ -229,7 +233,8 @@ class Answer:
                 raise ProtocolError("it cannot call that")
             return value  # type: ignore[no-any-return]
         function = getattr(type(value), checked_text(method), None)
-        if method[:1] == "_" or not isinstance(function, FunctionType):
+        is_public = method in LOCK_METHODS if is_lock(value) else is_set_ups(value) and method[:1] != "_"
+        if not is_public or not isinstance(function, FunctionType):
             raise ProtocolError("it has no such method")
         return MethodType(function, value)
 
@@ -242,9 +247,13 @@ class Answer:
         return result
 
     def read(self, given: Any, name: Any) -> Any:
-        """Return a public attribute of a given object. Raises AttributeError, ProtocolError."""
+        """Return a public attribute of an object of the set-up's or the check's. Raises AttributeError, ProtocolError.
+
+        Attributes of other objects lead into this process.
+        """
         value = self.object(given)
-        if checked_text(name)[:1] == "_" or callable(value) or name not in vars(value):
+        opaque = callable(value) or is_lock(value) or not is_set_ups(value)
+        if opaque or checked_text(name)[:1] == "_" or name not in vars(value):
             raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
         return vars(value)[name]
 
@@ -462,10 +471,14 @@ class SharedList(list[Any]):
     """A list that check and answer share: each sees the other's changes after each call."""
 
 
+def is_set_ups(value: Any) -> bool:
+    """Whether a value's class is one of the set-up's or the check's."""
+    return type(value).__module__ == "__main__"
+
+
 def is_lock(value: Any) -> bool:
     """Whether a value is a lock, and not an object of the set-up's that can do more than a lock."""
-    kind = type(value)
-    public = {name for name in vars(kind) if name[:1] != "_"}
-    return {"acquire", "release", "__enter__"} <= set(dir(kind)) and (
-        kind.__module__ != "__main__" or public <= {"acquire", "release", "locked"}
+    public = {name for name in vars(type(value)) if name[:1] != "_"}
+    return {"acquire", "release", "__enter__"} <= set(dir(type(value))) and (
+        not is_set_ups(value) or public <= LOCK_METHODS
     )

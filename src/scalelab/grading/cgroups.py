@@ -79,11 +79,14 @@ def held() -> int:
 
 
 def _share(process: Path, page: int) -> int:
-    try:
-        with (process / "smaps_rollup").open("rb") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
-    except PermissionError:  # a process can hide this, but not how much it maps
-        return int((process / "statm").read_bytes().split()[1]) * page
+    for thread in (process / "task").iterdir():  # one whose first thread has ended says nothing by itself
+        with suppress(ProcessLookupError, FileNotFoundError):
+            try:
+                with (thread / "smaps_rollup").open("rb") as lines:
+                    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
+            except PermissionError:  # a process can hide this, but not how much it maps
+                return int((thread / "statm").read_bytes().split()[1]) * page
+    return 0
 
 
 def usable(name: str) -> Cgroups:

@@ -109,10 +109,12 @@ DENIED = (
     *("settimeofday", "clock_settime", "clock_settime64", "clock_adjtime", "clock_adjtime64", "adjtimex", "stime"),
     *("sethostname", "setdomainname", "_sysctl", "io_uring_setup", "io_uring_enter", "io_uring_register"),
     # Memory that no limit of a process counts, and that may outlive it.
-    *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "msgget", "semget"),
+    *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "mq_unlink"),
 )
 _FAMILIES = {1, 2, 10, 16}  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all belong to the network namespace
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8)  # SO_SNDBUF, SO_RCVBUF: memory that no limit counts
+_TCP_BUFFERS = "4096 16384 65536"
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,11 @@ def system_calls() -> bytes:
         filter.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
     for request in (_TIOCSTI, _TIOCLINUX):
         filter.add_rule(refuse, "ioctl", pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, request))
+    filter.add_rule(refuse, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))  # of another process
+    for option in _BUFFER_SIZES:
+        filter.add_rule(
+            refuse, "setsockopt", pyseccomp.Arg(1, pyseccomp.EQ, _SOL_SOCKET), pyseccomp.Arg(2, pyseccomp.EQ, option)
+        )
     no_family = pyseccomp.ERRNO(errno.EAFNOSUPPORT)
     highest = max(_FAMILIES)
     for family in set(range(highest)) - _FAMILIES:
@@ -254,6 +261,9 @@ def separate(sandbox: Sandbox) -> None:
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"{sandbox.uid} {uid} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"{sandbox.uid} {gid} 1", encoding="ascii")
+    for name in ("rmem", "wmem"):
+        with suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/ipv4/tcp_{name}").write_text(_TCP_BUFFERS, encoding="ascii")
     socket.sethostname("sandbox")
     _raise_loopback()
     _mount("none", Path("/"), None, _MS_REC | _MS_PRIVATE)
@@ -337,6 +347,7 @@ def clear() -> None:
         while True:
             os.wait()
     for folder in (HOME, SHARED_MEMORY):
+        folder.chmod(0o700)
         _empty(folder)
 
 

@@ -48,8 +48,8 @@ class _Notebook:
         self.own: dict[str, Any] = {}  # what was there before the set-up
         self.answer: Answer | None = None
         self.key = self.question = ""
-        self.box: fork_server.Box | None = None  # the sandbox of the student whose answers are judged
-        self.student = ""
+        self.student = ""  # whose answers are judged
+        self.boxes: dict[str, fork_server.Box] = {}  # that student's sandboxes, by the role of the check
         self.hopeless: dict[str, checks.AnswerEnded] = {}  # why an answer has no other check to come, by question
         self.resources = ExitStack()
 
@@ -87,7 +87,8 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     namespace.update(_notebook.own)
     set_up_names = _run_set_up(namespace)
     _notebook.key, _notebook.question = key or exercise, key.rpartition("-")[0] or exercise
-    connection, pid = _start(student=key.rpartition(f"{exercise}-")[0])
+    student, _, role = key.rpartition(f"{exercise}-")
+    connection, pid = _start(student, role)
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
     _side.current = RemoteSide(_notebook.answer)
@@ -108,16 +109,21 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     _record({"loaded": True})
 
 
-def _start(student: str) -> tuple[socket.socket, int]:
-    """Return a connection to a fresh process for a student's answer, and the id of that one's parent."""
-    if _notebook.box is not None and _notebook.student == student:
+def _start(student: str, role: str) -> tuple[socket.socket, int]:
+    """Return a connection to a fresh process for a student's answer, and the id of that one's parent.
+
+    Visible and hidden checks have a sandbox each: what a hidden check has asked must not reach a page.
+    """
+    if student != _notebook.student:
+        for box in _notebook.boxes.values():
+            box.close()
+        _notebook.student, _notebook.boxes = student, {}
+    if role in _notebook.boxes:
         with suppress(fork_server.NotStarted):
-            return _notebook.box.start(), _notebook.box.pid
-    if _notebook.box is not None:
-        _notebook.box.close()
-    _notebook.box = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
-    _notebook.student = student
-    return _notebook.box.start(), _notebook.box.pid
+            return _notebook.boxes[role].start(), _notebook.boxes[role].pid
+        _notebook.boxes.pop(role).close()
+    box = _notebook.boxes[role] = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
+    return box.start(), box.pid
 
 
 def _run_set_up(namespace: dict[str, Any]) -> set[str]:
