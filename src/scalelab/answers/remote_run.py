@@ -15,7 +15,7 @@ from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text, checked_time
-from scalelab.answers.future import FarFuture, outcome
+from scalelab.answers.future import RemoteFuture, outcome
 from scalelab.answers.remote import Answer, Remote
 from scalelab.checks import AnswerEnded, _run
 from scalelab.checks._network import Service
@@ -81,7 +81,7 @@ class SharedWorld(World):
         self._hears = False
         self._relays: dict[int, Relay] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._awaited: dict[int, FarFuture] = {}
+        self._awaited: dict[int, RemoteFuture] = {}
 
     def begin(self, loop: Loop) -> None:
         super().begin(loop)
@@ -204,11 +204,11 @@ class SharedWorld(World):
         """Await an object of the answer's."""
         number = next(self.answer.counts)
 
-        def ask_to_cancel() -> bool:
+        def request_cancel() -> bool:
             self.pending.append(["cancel", number])
             return not self.over
 
-        future = self._awaited[number] = FarFuture(ask_to_cancel)
+        future = self._awaited[number] = RemoteFuture(request_cancel)
         self.pending.append(["await", number, target])
         return future
 
