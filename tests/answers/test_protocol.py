@@ -27,7 +27,7 @@ from scalelab import checks
 from scalelab.answers import remote
 from scalelab.answers.channel import Channel, Disconnected, ProtocolError
 from scalelab.answers.monitor import Monitor, OutOfTime
-from scalelab.answers.remote import Answer, Clock, Record, Remote, SharedList
+from scalelab.answers.remote import Answer, Record, Remote, SharedList
 from scalelab.answers.remote_side import RemoteSide
 from scalelab.checks import _side
 from scalelab.errors import ScalelabError
@@ -168,7 +168,7 @@ def converse(other: OtherProcess) -> None:
     try:
         names = answer.begin("", ["f", "g"])
         f = names["f"]
-        result = f(Lent(), SharedList([1, [2]]), Clock(3.0), random.Random(1), fetch, iter([1]), Pair(1, 2), f)
+        result = f(Lent(), SharedList([1, [2]]), checks.Clock(3.0), random.Random(1), fetch, iter([1]), Pair(1, 2), f)
         for value in (result, f(functools.partial(f))):
             use(value)
         answer.printed()
@@ -192,7 +192,7 @@ def use(value: Any) -> None:
         for action in (len, list, next, lambda value: value.size, lambda value: value[0], lambda value: 1 in value):
             with contextlib.suppress(TypeError, AttributeError, StopIteration, OverflowError, ValueError, LookupError):
                 action(value)
-    if isinstance(value, Remote) and value._what == "function":
+    if isinstance(value, Remote) and value._kind == "function":
         value(1)
 
 

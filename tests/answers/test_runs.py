@@ -252,7 +252,7 @@ def lie(self, places, given_up):
     self.tell(["stock", stock])
 
 
-process_loop.ProcessWorld._tell_stock = lie
+process_loop.ProcessWorld._send_report = lie
 """
 
 

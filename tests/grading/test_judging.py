@@ -375,7 +375,7 @@ class TestSession:
 
     def records(self, judge: Judge, reference: Reference, stop: threading.Event | None = None) -> Iterator[Record]:
         notebook = assembled(reference, checks_of(reference, ANSWERS))
-        return session.run(notebook, judge.environment, cpu_s=10.0, stop=stop or threading.Event(), last_words=[])
+        return session.run(notebook, judge.environment, cpu_s=10.0, stop=stop or threading.Event(), last_lines=[])
 
     def test_the_kernel_starts_without_what_no_check_needs(self, judge: Judge, tiny: Reference) -> None:
         found = list(self.records(judge, sabotaged(tiny, "add", STARTED_LIGHT)))
@@ -422,7 +422,7 @@ class Sessions:
         self.ran: list[list[str]] = []
 
     def run(
-        self, notebook: dict[str, Any], environment: object, *, last_words: list[str], **_: Any
+        self, notebook: dict[str, Any], environment: object, *, last_lines: list[str], **_: Any
     ) -> Iterator[Record]:
         keys = [cell["id"] for cell in notebook["cells"][1:]]
         self.ran.append([])
@@ -431,7 +431,7 @@ class Sessions:
             left = self.outcomes.get(key.replace("-", "_").lstrip("_0"), [])
             outcome = left.pop(0) if left else (True, PASSES)
             if outcome == DIES:
-                last_words.append("pytest's last words")
+                last_lines.append("pytest's last words")
                 return
             yield Record(key, outcome[0], 0.5, outcome[1])
 

@@ -1,7 +1,7 @@
 """Frames of JSON over a socket between the check and the answer's process.
 
-A frame is four bytes of length (big-endian) and a JSON list, `[word, ...]`. Nothing that comes in is evaluated,
-imported or unpickled. `README.md` in this folder describes the protocol.
+A frame is four bytes of length (big-endian) and a JSON list, `[word, ...]`. Received data is never evaluated, imported
+or unpickled. `README.md` in this folder describes the protocol.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Disconnected(Exception):
 class Channel:
     """A socket that carries frames.
 
-    `idle` is called every `poll_s` seconds while a frame is on its way in or out, even if single bytes of it pass; it
-    may raise to end the wait. Without it, the channel waits for as long as it takes.
+    `idle` is called every `poll_s` seconds while a frame is being sent or received, even if single bytes arrive; it
+    may raise an error to end the wait. Without `idle`, the channel waits without a limit.
     """
 
     def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None, poll_s: float = 0.25) -> None:
@@ -46,13 +46,13 @@ class Channel:
         connection.settimeout(poll_s if idle is not None else None)
 
     def tell(self, message: list[Any]) -> None:
-        """Put a frame that needs no reply before the next one that is sent. Raises as `send` does."""
+        """Queue a frame that needs no reply; it is sent with the next `send`. Raises the errors of `send`."""
         self._unsent += self._frame(message)
         if len(self._unsent) > MAX_FRAME_BYTES:
             self._flush()
 
     def send(self, message: list[Any]) -> None:
-        """Send one frame, after those that were told. Raises ProtocolError if it is too large, Disconnected."""
+        """Send the queued frames and this one. Raises ProtocolError if a frame is too large, Disconnected."""
         self._unsent += self._frame(message)
         self._flush()
 
@@ -114,7 +114,7 @@ class Channel:
             self._idle()
 
     def _read(self, count: int) -> None:
-        """Read until `count` bytes are there."""
+        """Read until `count` bytes have been received."""
         while len(self._received) < count:
             try:
                 chunk = self._socket.recv(1 << 16)

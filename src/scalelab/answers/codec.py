@@ -1,4 +1,4 @@
-"""Values to JSON and back, for the frames of `channel`. Of an object that is not data, only its number travels.
+"""Values to JSON and back, for the frames of `channel`. For an object that is not data, its number is sent.
 
     1, 2.5, true, null, "text"        themselves
     ["l" | "t" | "s" | "f", values]   a list, tuple, set, frozenset
@@ -12,15 +12,14 @@
     ["P", name, index, array]         a pandas Series
     ["F", columns, index, arrays]     a pandas DataFrame
     ["x", name, values]               a NamedTuple or dataclass of the set-up, its values in the order of its fields
-    ["N", number, kind, fields, values]  a NamedTuple of the answer's: its values, and its number for its methods
+    ["N", number, class, fields, values]  a NamedTuple of the answer: its values, and its number for its methods
     ["E", {...}]                      an exception: its classes' names, its text, its line, attributes that are scalars
     ["@", number, ...]                an object of the sender, and in the other direction ["@", number]
     ["$", number, ...]                an object of the receiver, and in the other direction ["$", number]
     ["M" | "m" | "R" | "C" | "L", ...]  to the answer: a method, module, random generator, clock, shared list
 
-A subclass of one of these travels as the class that it derives from. Everything is bounded: data that breaks a bound,
-or that `encode` never makes, raises ProtocolError. Decoding runs no code of the other side's and no constructor of the
-set-up's.
+An instance of a subclass is sent as one of the class above. Data that breaks a bound, or that `encode` never makes,
+raises ProtocolError. Decoding runs no code of the other side, and no constructor of the set-up.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class Codec:
     """Values to data and back.
 
     `namespace` holds the set-up's names: its NamedTuples, dataclasses and exceptions have the same names on both sides.
-    `refer` returns the data that names an object, `resolve` returns the object that such data names. With `intern`,
-    equal short texts are one object, as they are for an answer in the check's process.
+    `refer` returns the reference to an object as data, `resolve` the object for such a reference. With `intern`, equal
+    short texts become one object, as they are for an answer in the check's process.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Codec:
         self._error_classes: dict[tuple[type, str], type[BaseException]] = {}
 
     def add_records(self, names: dict[str, Any]) -> None:
-        """Send instances of the set-up's NamedTuples and dataclasses by their class's name and their fields."""
+        """Register the set-up's NamedTuples and dataclasses, whose instances are sent as a class name and values."""
         for name, value in names.items():
             if isinstance(value, type) and _is_record(value):
                 self.known[name] = value
@@ -187,7 +186,7 @@ class Codec:
         return self._whole(value, ["F", columns, index, arrays], arrays, columns, index)
 
     def _whole(self, value: Any, data: list[Any], arrays: list[Any], *indexes: list[Any]) -> list[Any]:
-        """Return the data of a pandas object, or what names it if a part of it cannot be sent."""
+        """Return the data of a pandas object, or a reference to it if a part of it cannot be sent."""
         return self.refer(value) if None in arrays or any(index[0] != "i" for index in indexes) else data
 
     def error(self, error: BaseException, depth: int = 1) -> list[Any]:
@@ -328,7 +327,7 @@ class Codec:
         return self.resolve(["N", number, kind, fields, tuple(self._decode_all(values, depth))])
 
     def _decode_error(self, depth: int, facts: dict[str, Any]) -> BaseException:
-        """Make an exception of the first of its classes that is known here; it has no code of the answer's."""
+        """Make an exception of the first of its classes that is known here, without any code of the answer."""
         base = next(filter(None, map(self._known_error, facts["kinds"][:20])), Exception)
         name = facts["name"] if _typed(facts["name"], str)[:100].isidentifier() else base.__name__
         text = checked_text(facts["text"])
@@ -352,7 +351,7 @@ class Codec:
         return error
 
     def _error_class(self, base: type[BaseException], name: str) -> type[BaseException]:
-        """Return a class for an answer's exception of a known class: its text is the text that the answer's had."""
+        """Return a subclass of a known class for an answer's exception, whose `str` is the answer's text."""
         made = self._error_classes.get((base, name))
         if made is None:
             body = {"__module__": base.__module__, "__repr__": BaseException.__repr__}
@@ -370,8 +369,8 @@ class Codec:
             known = vars(sys.modules[module]).get(short)
         if not isinstance(known, type) or not issubclass(known, BaseException):
             return None
-        # What passes every `except Exception` is raised at a word of the other side's only if the set-up has made its
-        # class, or for a cancellation.
+        # Exceptions that `except Exception` does not catch are only raised if the set-up has defined their class, or
+        # for a cancellation.
         own = module == known.__module__ == "__main__"
         return (
             known
@@ -388,7 +387,7 @@ def _is_record(kind: type) -> bool:
 
 
 def _built_in(kind: type) -> Any:
-    """Return the class in C that a class derives from: its `__new__` makes instances without the set-up's code."""
+    """Return the built-in base of a class: its `__new__` makes instances without the set-up's code."""
     return next(base for base in kind.__mro__ if base.__module__ == "builtins")
 
 
@@ -398,7 +397,7 @@ def _fields(kind: Any) -> Sequence[str]:
 
 
 def _is_short(value: Decimal) -> bool:
-    """Whether a Decimal, written without an exponent, is short: an int of a billion digits would fill the memory."""
+    """Whether a Decimal is short if written without an exponent; an int of a billion digits would fill the memory."""
     exponent = Decimal.as_tuple(value).exponent
     return isinstance(exponent, str) or (abs(exponent) <= MAX_DIGITS and abs(Decimal.adjusted(value)) <= MAX_DIGITS)
 
@@ -426,7 +425,7 @@ def _bytes(data: Any) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """Escape lone surrogates, which no stream can write."""
+    """Escape lone surrogates, which streams cannot write."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -483,7 +482,7 @@ DECODERS: dict[str, Callable[..., Any]] = {
 
 
 def checked_time(value: Any, now: float) -> float | None:
-    """Return a time that the other side names: None, or a finite number of seconds, at least `now`."""
+    """Return None, or a finite number of seconds, at least `now`. Raises ProtocolError for other values."""
     if value is None:
         return None
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
@@ -491,15 +490,15 @@ def checked_time(value: Any, now: float) -> float | None:
     return max(float(value), now)
 
 
-def checked_int(value: Any, most: int = 2**31) -> int:
-    """Return a whole number from 0 to `most`. Raises ProtocolError for anything else."""
-    if type(value) is not int or not 0 <= value <= most:
+def checked_int(value: Any) -> int:
+    """Return an int from 0 to 2**31. Raises ProtocolError for other values."""
+    if type(value) is not int or not 0 <= value <= 2**31:
         raise ProtocolError("not a number in range")
     return value
 
 
-def checked_text(value: Any, most: int = MAX_TEXT) -> str:
-    """Return the first `most` characters of a text, without lone surrogates. Raises ProtocolError for anything else."""
+def checked_text(value: Any, max_length: int = MAX_TEXT) -> str:
+    """Return the first `max_length` characters of a text, without lone surrogates. Raises ProtocolError."""
     if not isinstance(value, str):
         raise ProtocolError("not a text")
-    return _clean(value[:most])
+    return _clean(value[:max_length])

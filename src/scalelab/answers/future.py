@@ -1,4 +1,4 @@
-"""What one event loop of a run in virtual time awaits of the other."""
+"""Awaitables of the other process, for the two event loops of a run in virtual time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scalelab.answers.codec import Codec
 from scalelab.checks._world import Ended
 
 
-class FarFuture(asyncio.Future[Any]):
+class RemoteFuture(asyncio.Future[Any]):
     """The result of an awaitable in the other process.
 
-    `ask_to_cancel` asks for a cancellation there, and returns False if nobody is left to ask.
+    `request_cancel` sends a request to cancel it, and returns False if the other loop has ended.
     """
 
-    def __init__(self, ask_to_cancel: Callable[[], bool]) -> None:
+    def __init__(self, request_cancel: Callable[[], bool]) -> None:
         super().__init__()
-        self._ask_to_cancel = ask_to_cancel
+        self._request_cancel = request_cancel
 
     def cancel(self, msg: Any = None) -> bool:
-        return not self.done() and (self._ask_to_cancel() or super().cancel(msg))
+        return not self.done() and (self._request_cancel() or super().cancel(msg))
 
     def finish(self, how: Any, value: Any) -> None:
-        """Set what came of the awaitable: the three values of `outcome`. Raises ProtocolError."""
+        """Set the result, error or cancellation that `outcome` has reported. Raises ProtocolError."""
         if how == "cancelled":
             super().cancel()
         elif how == "raise" and isinstance(value, BaseException):

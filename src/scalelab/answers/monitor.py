@@ -1,7 +1,7 @@
-"""Decide when an answer has had its time: by what its processes do, never by the wall clock.
+"""Limit an answer's time by processor time and sleep, never by the wall clock.
 
-A busy machine may leave an answer without processor time for seconds. So time counts only while the answer's processes
-compute, or while none of them wants to: a process that waits for its turn does neither.
+On a busy machine, an answer may wait seconds for a processor. So time counts only while the answer's processes compute,
+or while all of them sleep.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import psutil
 
 POLL_S = 0.25
 MAX_ASLEEP_S = 5.0
-"""How long an answer may sleep before it sends its next message; in a check, waits take virtual time."""
+"""How long an answer may sleep before its next message; waits in a check take virtual time, so this is long."""
 MAX_ASLEEP_IN_ALL_S = 30.0
 TALKING = 0.25
 """Share of the time that counts as asleep if the processes compute nothing, but send a message now and then."""
 UNKNOWN = 0.1
-"""Share of the time that counts as asleep if the processes compute nothing, but may be waiting for a disk or a turn."""
+"""Share of the time that counts as asleep if the processes may be waiting for a disk or a processor."""
 ASLEEP = set("STtZXxPI")
-"""States of Linux's threads that neither run nor can run, except for D: those wait for a disk, or for a child."""
+"""States of Linux's threads that cannot run now, without D: those wait for a disk, or for a child."""
 PROCESS_S = 0.05
-"""Processor time charged for each process that an answer starts: short ones come and go between two looks."""
+"""Processor time charged for each process that an answer starts: short ones can end between two measurements."""
 
 
 class OutOfTime(Exception):
-    """The answer has used its processor time, or sleeps without an end; the text says which."""
+    """The answer has used up its processor time, or its time asleep; the text says which."""
 
     state = "timed out"
 
 
 class Monitor:
-    """Watches the process `pid` and all that it starts, which have `cpu_s` seconds of processor time together.
+    """Watches the process `pid` and its descendants, which together have `cpu_s` seconds of processor time.
 
-    Call it every POLL_S seconds while a message from the answer is due, and `heard` when one has come: processor time
-    counts from the first, which is sent before the answer runs. It raises OutOfTime.
+    Call it every POLL_S seconds while a message from the answer is due, and call `heard` after each message. Processor
+    time counts from the first message, which is sent before the answer runs. Raises OutOfTime.
     """
 
     def __init__(self, pid: int, cpu_s: float) -> None:
@@ -49,7 +49,9 @@ class Monitor:
         self._looked_at = monotonic()
         self._asleep_s = self._asleep_in_all_s = 0.0
         self._own_s: dict[tuple[int, float], float] = {}  # of each process, without its children
-        self._before_s: tuple[float, float] | None = None  # what `pid` had used at first, without its children and with
+        self._before_s: tuple[float, float] | None = (
+            None  # of `pid` at the first message, without and with its children
+        )
 
     def heard(self) -> None:
         """Note that a message has come; messages do not keep a look off for longer than POLL_S seconds."""
@@ -79,7 +81,7 @@ class Monitor:
             raise OutOfTime("Your answer waits for something that never comes.")
 
     def _measured(self) -> tuple[float, set[str]]:
-        """Return the processor time used until now, and the states of all threads that live."""
+        """Return the processor time used until now, and the states of all threads."""
         if self._before_s is None:
             return 0.0, {state for process in _tree(self.pid) for state in _states(process.pid)}
         own_before_s, with_children_s = self._before_s[0], -self._before_s[1]
@@ -90,7 +92,7 @@ class Monitor:
                 self._own_s[process.pid, process.create_time()] = _own_s(times)
                 with_children_s += _with_children_s(times)
                 states.update(_states(process.pid))
-        # Children count twice over if both are added: in their parent's times once it has waited for them, and as seen.
+        # The sum would count children twice: their times are added to their parent's after it has waited for them.
         seen_s = sum(self._own_s.values()) - own_before_s + PROCESS_S * (len(self._own_s) - 1)
         return max(self._used_s, with_children_s, seen_s), states
 

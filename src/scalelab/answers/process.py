@@ -1,7 +1,7 @@
-"""The answer's process: it runs the student's cell and does what the trusted side asks, one message at a time.
+"""The answer's process: it runs the student's cell and serves the trusted side, one message at a time.
 
-Nothing in here is trusted. It is written so that an honest answer notices nothing, and so that all that a hostile one
-can do by taking it over is to send other data: what counts is kept on the other side.
+Nothing in here is trusted. An honest answer notices nothing of it. A hostile answer can take it over, but then it can
+only send false data: the trusted side keeps everything that counts.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from typing import Any, NoReturn
 
 from scalelab.answers.channel import Channel, Disconnected, ProtocolError
 from scalelab.answers.codec import Codec
-from scalelab.answers.process_threads import ANSWER_FILE, GivenLock, fewest_steps, install, of_an_ended_run
+from scalelab.answers.process_threads import GivenLock, fewest_steps, in_ended_run, install
+from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
 
-PRINTED = 100_000  # letters that are kept of what an answer prints
-MOST_OBJECTS = 100_000
+MAX_PRINTED = 100_000  # characters
+MAX_OBJECTS = 100_000
 
 
 class Printed(io.TextIOBase):
-    """Keeps the first letters of what an answer prints; prints cost nothing."""
+    """Replaces stdout: keeps the first MAX_PRINTED characters that an answer prints."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self.room = PRINTED
+        self.room = MAX_PRINTED
 
     def writable(self) -> bool:
         return True
@@ -46,30 +47,31 @@ class Printed(io.TextIOBase):
         return len(text)
 
     def take(self) -> str:
-        text, self.parts, self.room = "".join(self.parts), [], PRINTED
+        """Return the text printed since the last call."""
+        text, self.parts, self.room = "".join(self.parts), [], MAX_PRINTED
         return text
 
 
 class AnswerProcess:
-    """One answer, its objects, and its conversation."""
+    """One answer: its objects, and its conversation with the trusted side."""
 
     def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
         self.channel = channel
         self.namespace = namespace
         self.codec = Codec(namespace, self.refer, self.resolve, intern=True)
-        self.codec.line = line_of
+        self.codec.line = line_in_answer
         self.codec.record = self.record
         self.codec.by_reference = (SharedList, Clock, Given)
         self.printed = Printed()
-        self.objects: dict[int, Any] = {}  # what the other side may ask for, by number
-        self.numbers: dict[int, int] = {}  # and its number, by id
-        self.kinds: dict[type, int] = {}  # classes that have been described
-        self.given: dict[int, Any] = {}  # stand-ins for the other side's objects, by its numbers
-        self.lent: list[SharedList] = []
-        self.count = itertools.count(1)
-        self.far: dict[int, Any] = {}  # futures of async calls to the other side
-        self.tasks: dict[int, asyncio.Task[Any]] = {}  # what the other side awaits
-        self.world: Any = None  # of the run under way
+        self.objects: dict[int, Any] = {}  # the answer's objects that the trusted side knows, by number
+        self.object_numbers: dict[int, int] = {}  # their numbers, by id
+        self.class_numbers: dict[type, int] = {}  # of classes that have been described
+        self.given: dict[int, Any] = {}  # stand-ins for the check's objects, by number
+        self.shared_lists: list[SharedList] = []
+        self.counter = itertools.count(1)
+        self.async_calls: dict[int, Any] = {}  # futures of calls to the trusted side, by number
+        self.tasks: dict[int, asyncio.Task[Any]] = {}  # awaited by the trusted side, by number
+        self.world: Any = None  # ProcessWorld of the current run
         self.turns = install(self)
 
     # The conversation.
@@ -81,38 +83,38 @@ class AnswerProcess:
     def handle(self, message: list[Any]) -> None:
         getattr(self, f"on_{message[0]}")(*message[1:])
 
-    def answer(self, number: int, make: Callable[[], Any], *, keep: bool = False) -> None:
-        """Say what `make` returns or raises; with `keep`, name the object and leave it here."""
+    def reply(self, number: int, compute: Callable[[], Any], *, keep: bool = False) -> None:
+        """Send the result or error of `compute`; with `keep`, the result stays here, and its number is sent."""
         try:
             try:
-                value = make()
+                value = compute()
             except (Ended, Disconnected):
                 raise
             except BaseException as error:
-                told = ["raise", number, self.codec.error(error)]
+                message = ["raise", number, self.codec.error(error)]
             else:
-                told = ["return", number, self.told(value, keep)]
-            self.tell_changes()
-            self.channel.send(told)
+                message = ["return", number, self.encode_result(value, keep)]
+            self.send_changes()
+            self.channel.send(message)
         except ProtocolError as error:
             reason = ValueError(f"The value cannot be sent to the check: {error}")
             self.channel.send(["raise", number, self.codec.error(reason)])
 
-    def tell_changes(self) -> None:
-        """Say what became of the lists that were lent."""
-        for held in self.lent:
-            now = [self.codec.encode(one) for one in held]
-            if now != held.told:
-                held.told = now
-                self.channel.tell(["changed", held.number, now])
+    def send_changes(self) -> None:
+        """Send the items of shared lists that have changed."""
+        for shared in self.shared_lists:
+            items = [self.codec.encode(item) for item in shared]
+            if items != shared.sent:
+                shared.sent = items
+                self.channel.tell(["changed", shared.number, items])
 
     def ask(self, word: str, *rest: Any) -> Any:
-        """Ask the other side, and return or raise what comes; meanwhile it may ask something itself."""
+        """Send a request; return or raise its reply. Until then, serve the trusted side's questions."""
         if self.turns.member() is not None:
             return self.turns.ask(word, *rest)
-        if of_an_ended_run():  # of a run that is over
+        if in_ended_run():
             raise Ended
-        number = next(self.count)
+        number = next(self.counter)
         self.channel.send([word, number, *rest])
         while True:
             message = self.channel.receive()
@@ -123,47 +125,48 @@ class AnswerProcess:
                 return value
             self.handle(message)
 
-    # Objects that are no data.
+    # Objects that are not data.
 
     def refer(self, value: Any) -> list[Any]:
-        """Name an object of ours, and say what it is and which methods it has."""
-        if (stands_for := stand_in_number(value)) is not None:
-            return ["$", stands_for]
+        """Return an object's number, its class with the class's methods, and its kind."""
+        if (given_number := stand_in_number(value)) is not None:
+            return ["$", given_number]
         if isinstance(value, ModuleType):
             return ["m", value.__name__]
-        number = self.numbers.get(id(value))
+        number = self.object_numbers.get(id(value))
         if number is None:
-            if len(self.objects) > MOST_OBJECTS:
+            if len(self.objects) > MAX_OBJECTS:
                 raise ProtocolError("too many objects")
-            number = self.numbers[id(value)] = next(self.count)
+            number = self.object_numbers[id(value)] = next(self.counter)
             self.objects[number] = value
-        kind = type(value)
-        if kind in self.kinds:
-            return ["@", number, self.kinds[kind], what_it_is(value)]
-        self.kinds[kind] = len(self.kinds)
-        methods = [name for name in dir(kind) if name[:1] != "_" and callable(getattr(kind, name, None))]
+        cls = type(value)
+        if cls in self.class_numbers:
+            return ["@", number, self.class_numbers[cls], kind_of(value)]
+        self.class_numbers[cls] = len(self.class_numbers)
+        methods = [name for name in dir(cls) if name[:1] != "_" and callable(getattr(cls, name, None))]
         special = [
-            name for name in ("call", "len", "iter", "next", "getitem", "contains") if hasattr(kind, f"__{name}__")
+            name for name in ("call", "len", "iter", "next", "getitem", "contains") if hasattr(cls, f"__{name}__")
         ]
-        return ["@", number, [self.kinds[kind], kind.__name__, methods[:500], special], what_it_is(value)]
+        return ["@", number, [self.class_numbers[cls], cls.__name__, methods[:500], special], kind_of(value)]
 
-    def told(self, value: Any, keep: bool) -> Any:
-        """Return a value as data; with `keep`, only its name, unless it is a NamedTuple, which is both."""
+    def encode_result(self, value: Any, keep: bool) -> Any:
+        """Return a value as data; with `keep`, return its reference. A NamedTuple's data contains its reference."""
         return self.refer(value) if keep and not self.is_record(value) else self.codec.encode(value)
 
     def is_record(self, value: Any) -> bool:
-        kind = type(value)
-        return kind.__module__ == "__main__" and hasattr(kind, "_fields") and kind.__name__ not in self.codec.known
+        """Whether a value is an instance of a NamedTuple that the answer has defined."""
+        cls = type(value)
+        return cls.__module__ == "__main__" and hasattr(cls, "_fields") and cls.__name__ not in self.codec.known
 
     def record(self, value: Any) -> list[Any] | None:
-        """Name a NamedTuple whose class the answer has made."""
+        """Return the tag, number, class and fields of such an instance, without its values."""
         if not self.is_record(value):
             return None
-        _, number, what, _ = self.refer(value)
-        return ["N", number, what, list(type(value)._fields)]
+        _, number, cls, _ = self.refer(value)
+        return ["N", number, cls, list(type(value)._fields)]
 
     def resolve(self, data: list[Any]) -> Any:
-        """Return an object of the answer's, or a stand-in for one of the check's, brought up to date."""
+        """Return the answer's object, or an up-to-date stand-in for the check's object."""
         match data[0]:
             case "@":
                 return self.objects[data[1]]
@@ -172,15 +175,15 @@ class AnswerProcess:
             case "m":
                 return sys.modules[data[1]]
             case "R":
-                draw = self.given[data[1]] = random.Random()
-                draw.setstate((data[2][0], tuple(data[2][1]), data[2][2]))
+                generator = self.given[data[1]] = random.Random()
+                generator.setstate((data[2][0], tuple(data[2][1]), data[2][2]))
             case "C":
                 self.given.setdefault(data[1], Clock(data[1])).now = data[2]
             case "L":
-                held = self.given.setdefault(data[1], SharedList())
-                held.number, held.told, held[:] = data[1], data[2], [self.codec.decode(one) for one in data[2]]
-                if not any(held is one for one in self.lent):
-                    self.lent.append(held)
+                shared = self.given.setdefault(data[1], SharedList())
+                shared.number, shared.sent, shared[:] = data[1], data[2], [self.codec.decode(item) for item in data[2]]
+                if not any(shared is known for known in self.shared_lists):
+                    self.shared_lists.append(shared)
             case "$" if data[1] not in self.given:
                 self.given[data[1]] = stand_in(self, *data[1:])
         return self.given[data[1]]
@@ -188,68 +191,66 @@ class AnswerProcess:
     def target(self, target: Any) -> Any:
         return self.namespace[target] if isinstance(target, str) else self.objects[target]
 
-    # What the other side asks.
+    def call(self, target: Any, method: str, args: Any, kwargs: Any) -> Any:
+        """Call an object of the answer, or one of its methods, with arguments as data."""
+        function = getattr(self.target(target), method) if method else self.target(target)
+        return function(*self.codec.decode(args), **self.codec.decode(kwargs))
+
+    # Messages from the trusted side, by their first word.
 
     def on_begin(self, number: int, source: str, wanted: list[str], takes_turns: bool) -> None:
-        """Run the answer's cell, and say what became of the names that the checks use."""
+        """Run the answer's cell; reply with those of the wanted names that it defines."""
         linecache.cache[ANSWER_FILE] = (len(source), None, source.splitlines(keepends=True), ANSWER_FILE)
 
-        def make() -> dict[str, Any]:
+        def run() -> dict[str, Any]:
             run_cell(source, self.namespace)
             return {name: self.namespace[name] for name in wanted if name in self.namespace}
 
         self.channel.send(["steps", fewest_steps(source) if takes_turns else {}])  # before the answer has run
-        self.answer(number, make)
+        self.reply(number, run)
 
-    def on_call(self, number: int, target: Any, args: Any, kwargs: Any, keep: bool) -> None:
-        self.answer(
-            number, lambda: self.target(target)(*self.codec.decode(args), **self.codec.decode(kwargs)), keep=keep
-        )
+    def on_call(self, number: int, target: Any, *rest: Any) -> None:
+        self.on_method(number, target, "", *rest)
 
     def on_method(self, number: int, target: Any, name: str, *rest: Any) -> None:
         args, kwargs, keep = rest
-
-        def make() -> Any:
-            return getattr(self.target(target), name)(*self.codec.decode(args), **self.codec.decode(kwargs))
-
-        self.answer(number, make, keep=keep)
+        self.reply(number, lambda: self.call(target, name, args, kwargs), keep=keep)
 
     def on_attr(self, number: int, target: Any, name: str) -> None:
-        self.answer(number, lambda: getattr(self.target(target), name))
+        self.reply(number, lambda: getattr(self.target(target), name))
 
     def on_value(self, number: int, target: Any) -> None:
-        self.answer(number, lambda: list(self.target(target)))
+        self.reply(number, lambda: list(self.target(target)))
 
     def on_next(self, number: int, target: Any) -> None:
-        self.answer(number, lambda: list(itertools.islice(self.target(target), 1)))
+        self.reply(number, lambda: list(itertools.islice(self.target(target), 1)))
 
     def on_beside(self, number: int, module: str, name: str) -> None:
-        """Return a function or class of the set-up, or of the package of checks."""
+        """Reply with the number of a function or class of the set-up or of `scalelab.checks`."""
 
         def find() -> Any:
             return self.namespace[name] if module == "__main__" else getattr(sys.modules[module], name)
 
-        self.answer(number, find, keep=True)
+        self.reply(number, find, keep=True)
 
     def on_assemble(self, number: int, program: str, file: str, names: list[str]) -> None:
-        """Run the lines of a program; the names that it defines come back."""
+        """Run a program that uses these names; reply with the names that it defines."""
         linecache.cache[file] = (len(program), None, program.splitlines(keepends=True), file)
-        space = {name: self.namespace.get(name) or sys.modules[name] for name in names}
+        namespace = {name: self.namespace.get(name) or sys.modules[name] for name in names}
 
-        def make() -> dict[str, Any]:
-            given = set(space)
-            exec(compile(program, file, "exec"), space)
-            return {name: value for name, value in space.items() if name not in given and name != "__builtins__"}
+        def run() -> dict[str, Any]:
+            given = {*namespace, "__builtins__"}
+            exec(compile(program, file, "exec"), namespace)
+            return {name: value for name, value in namespace.items() if name not in given}
 
-        self.answer(number, make)
+        self.reply(number, run)
 
     def on_change(self, changes: list[Any]) -> None:
-        """Bring what was given to us up to date: clocks, and lists that were lent."""
         for data in changes:
             self.resolve(data)
 
     def on_printed(self, number: int) -> None:
-        self.answer(number, self.printed.take)
+        self.reply(number, self.printed.take)
 
     # Runs in virtual time.
 
@@ -266,18 +267,20 @@ class AnswerProcess:
             self.tasks[number].cancel()
 
     def on_adone(self, number: int, how: str, value: Any) -> None:
-        future = self.far.pop(number, None)
+        future = self.async_calls.pop(number, None)
         if future is not None and not future.done():
             future.finish(how, self.codec.decode(value))
 
     def on_data(self, number: int, data: str) -> None:
-        self.world.wires.data(number, data)
+        if connection := self.world.wires.open.get(number):
+            connection.receive(data.encode("latin-1"))
 
-    def on_lost(self, number: int, why: str) -> None:
-        self.world.wires.lost(number, why)
+    def on_lost(self, number: int, reason: str) -> None:
+        if connection := self.world.wires.open.get(number):
+            connection.end(ConnectionResetError(reason))
 
     def on_stock(self) -> None:
-        self.world.take_stock()
+        self.world.report()
 
     def on_end(self) -> None:
         self.world.finish()
@@ -289,14 +292,11 @@ class AnswerProcess:
 
     def on_endturns(self, number: int) -> None:
         self.turns.close()
-        self.answer(number, self.printed.take)
-
-
-# Cells.
+        self.on_printed(number)
 
 
 def run_cell(source: str, namespace: dict[str, Any]) -> None:
-    """Run a cell as IPython would: with its magics, and with `await` at the top."""
+    """Run a cell as IPython does: with magics, and with `await` at the top level."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
         tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)
@@ -313,7 +313,7 @@ def run_cell(source: str, namespace: dict[str, Any]) -> None:
 
 
 class Magics:
-    """Stands for IPython: a cell's magic runs the cell, a line's magic and the shell do nothing."""
+    """Replaces IPython: a cell magic runs its cell; line magics and shell commands do nothing."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
@@ -325,16 +325,17 @@ class Magics:
         return lambda *args, **kwargs: None
 
 
-def line_of(error: BaseException) -> int | None:
-    """Return the last line of the answer's cell that an error came through."""
-    found = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_filename == ANSWER_FILE or frame.f_code.co_filename.startswith("<program"):
-            found = line
-    return found
+def line_in_answer(error: BaseException) -> int | None:
+    """Return the last line of the answer's cell in an error's traceback."""
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == ANSWER_FILE or frame.f_code.co_filename.startswith("<program")
+    ]
+    return lines[-1] if lines else None
 
 
-def what_it_is(value: Any) -> str:
+def kind_of(value: Any) -> str:
     if inspect.iscoroutine(value):
         return "coroutine"
     if asyncio.isfuture(value):
@@ -346,11 +347,11 @@ def what_it_is(value: Any) -> str:
     return "class" if isinstance(value, type) else "function" if callable(value) else "object"
 
 
-# Stand-ins for what the check has given.
+# Stand-ins for objects that the check has given.
 
 
 class Clock:
-    """A clock of the check's: it stands still while the answer is at work, so a number is enough."""
+    """A clock of the check; it stands still while the answer runs, so its time is sent with each message."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -361,34 +362,33 @@ class Clock:
 
 
 class SharedList(list[Any]):
-    """A list of the check's that both sides hold."""
+    """A list of the check that both processes hold."""
 
     number = 0
-    told: Any = None
+    sent: Any = None  # the items that the trusted side knows
 
 
 class Given:
-    """An object of the check's: what is read, set or called is read, set or called there."""
+    """A stand-in for an object of the check: attributes are read, set and called in the check's process."""
 
-    def __init__(self, child: AnswerProcess, number: int, kind: str, methods: dict[str, bool]) -> None:
-        self.__dict__.update(_child=child, _number=number, _kind=kind, _methods=methods)
+    def __init__(self, process: AnswerProcess, number: int, kind: str, methods: dict[str, bool]) -> None:
+        self.__dict__.update(_process=process, _number=number, _kind=kind, _methods=methods)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return self._child.namespace.get(self._kind, Given)  # type: ignore[no-any-return]
+        return self._process.namespace.get(self._kind, Given)  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":
             raise AttributeError(name)
         if name in self._methods:
-            made = given_function(self._child, self._number, name, self._methods[name])
-            made.__name__ = made.__qualname__ = name
-            self.__dict__[name] = made
-            return made
-        return self._child.ask("getattr", self._number, name)
+            function = self.__dict__[name] = given_function(self._process, self._number, name, self._methods[name])
+            function.__name__ = function.__qualname__ = name
+            return function
+        return self._process.ask("getattr", self._number, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._child.ask("setattr", self._number, name, self._child.codec.encode(value))
+        self._process.ask("setattr", self._number, name, self._process.codec.encode(value))
 
     def __iter__(self) -> Any:
         return self
@@ -396,24 +396,26 @@ class Given:
     def __next__(self) -> Any:
         chunk = self.__dict__.setdefault("_chunk", [])
         if not chunk:
-            chunk.extend(self._child.ask("next", self._number))
+            chunk.extend(self._process.ask("next", self._number))
             if not chunk:
                 raise StopIteration
         return chunk.pop(0)
 
 
-def stand_in(child: AnswerProcess, number: int, kind: str, name: str = "", *rest: Any) -> Any:
+def stand_in(process: AnswerProcess, number: int, kind: str, name: str = "", *rest: Any) -> Any:
+    """Return a stand-in for an object of the check, as `Answer.refer` describes it."""
     if kind in ("function", "async"):
-        made = given_function(child, number, "", kind == "async")
-        made.__name__ = made.__qualname__ = name
-        made.given_number = number
-        return made
+        function = given_function(process, number, "", kind == "async")
+        function.__name__ = function.__qualname__ = name
+        function.given_number = number
+        return function
     if kind == "lock":
-        return GivenLock(child, number)
-    return Given(child, number, name, dict(rest[0]) if rest else {})
+        return GivenLock(process, number)
+    return Given(process, number, name, dict(rest[0]) if rest else {})
 
 
 def stand_in_number(value: Any) -> int | None:
+    """Return the number of the check's object that a value stands for; None for an object of the answer."""
     if type(value) is Given:
         return value.__dict__["_number"]  # type: ignore[no-any-return]
     if type(value) in (Clock, SharedList):
@@ -422,22 +424,22 @@ def stand_in_number(value: Any) -> int | None:
     return getattr(value, "given_number", None) if inspect.isfunction(value) and not is_wrapper else None
 
 
-def given_function(child: AnswerProcess, number: int, method: str, is_async: bool) -> Any:
-    """Return a function that is called on the other side."""
-    encode = child.codec.encode
+def given_function(process: AnswerProcess, number: int, method: str, is_async: bool) -> Any:
+    """Return a function that calls a function or method in the check's process."""
+    encode = process.codec.encode
 
     def call(*args: Any, **kwargs: Any) -> Any:
         in_loop = asyncio._get_running_loop() is not None
-        return child.ask("callback", number, method, encode(args), encode(kwargs), in_loop)
+        return process.ask("callback", number, method, encode(args), encode(kwargs), in_loop)
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
-        return await child.world.ask(number, method, encode(args), encode(kwargs))
+        return await process.world.ask(number, method, encode(args), encode(kwargs))
 
     return acall if is_async else call
 
 
 def run_setup(cells: Iterable[str]) -> ModuleType:
-    """Run the set's set-up; what it makes, every answer finds."""
+    """Run the set-up cells of a set; return the module in which every answer runs."""
     module = ModuleType("__main__")
     for number, cell in enumerate(cells):
         file = f"<setup {number}>"
@@ -447,16 +449,16 @@ def run_setup(cells: Iterable[str]) -> ModuleType:
 
 
 def main(channel: Channel, module: ModuleType) -> NoReturn:
-    """Be the answer's process, in a fork of the server; `module` is what `run_setup` has returned."""
+    """Run the answer's process in this process; `module` comes from `run_setup`."""
     namespace = vars(module)
-    sys.modules["__main__"] = module  # where processes that the answer starts look for its functions
-    child = AnswerProcess(channel, namespace)
-    child.codec.add_records(namespace)
+    sys.modules["__main__"] = module  # processes that the answer starts look for its functions here
+    process = AnswerProcess(channel, namespace)
+    process.codec.add_records(namespace)
     magics = Magics(namespace)
     namespace["get_ipython"] = lambda: magics
     namespace["display"] = print
-    sys.stdout = sys.stderr = child.printed
+    sys.stdout = sys.stderr = process.printed
     sys.stdin = io.StringIO()
     gc.freeze()
     gc.enable()
-    child.serve()
+    process.serve()

@@ -1,4 +1,4 @@
-"""An event loop in the answer's process whose clock the other side moves."""
+"""The event loop of the answer's process in a run; the trusted side moves its clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from scalelab.answers.future import FarFuture, outcome
+from scalelab.answers.future import RemoteFuture, outcome
 from scalelab.checks import _inside, _run, _words
 from scalelab.checks._network import Connection
 from scalelab.checks._world import Ended, Loop, World
@@ -17,15 +17,14 @@ from scalelab.checks._world import Ended, Loop, World
 if TYPE_CHECKING:
     from scalelab.answers.process import AnswerProcess
 
-TURNS_IN_A_ROW = 100  # after which the other side gets a turn at the same instant
-MAX_REPORTED = 1_000  # blocking calls and forgotten coroutines
+MAX_TURNS_IN_A_ROW = 100  # then the trusted side gets a turn at the same instant
+MAX_REPORTED = 1_000  # blocking calls, and coroutines never awaited
 
 
 class ProcessWorld(World):
-    """The clock as the answer's process sees it: the other side moves it.
+    """The virtual clock in the answer's process, which the trusted side moves.
 
-    What the loop does is told at once, in an order that cannot be changed afterwards; it travels with the next message
-    that waits for a reply.
+    The messages about the loop keep their order; they are sent together with the next message that waits for a reply.
     """
 
     loop: ProcessLoop
@@ -38,15 +37,15 @@ class ProcessWorld(World):
         self.wires = Wires(self)
         self.sessions: list[aiohttp.ClientSession] = []
         self.never_awaited: list[str] = []
-        self.alone = True  # whether nobody moves the clock but this process: before and after the run
+        self.alone = True  # before and after the run: this process moves the clock
         self._over: asyncio.Future[None] | None = None
-        self._blocked = False  # whether the loop's thread stands in a call
-        self._others_wait = False  # whether the other side's loop has something to do at this instant
+        self._blocked = False  # whether a call blocks the loop's thread
+        self._others_wait = False  # whether the trusted side's loop has work at this instant
         self._awaited: list[asyncio.Task[Any]] = []
         self._tasks: dict[asyncio.Task[Any], int] = {}
 
     def born(self, task: asyncio.Task[Any]) -> None:
-        """Tell that a task of the answer's has begun, and when it is over."""
+        """Report that a task of the answer has begun, and later that it is done."""
         if not self.alone:
             number = self._tasks[task] = len(self._tasks)
             self.tell(["born", number, *_run.names([task])])
@@ -58,11 +57,11 @@ class ProcessWorld(World):
 
     def pass_by(self) -> None:
         super().pass_by()
-        if not self.busy and (self._others_wait or self._in_a_row % TURNS_IN_A_ROW == 0):
+        if not self.busy and (self._others_wait or self._in_a_row % MAX_TURNS_IN_A_ROW == 0):
             self.reach(self.now)
 
     def reach(self, moment: float | None, call: str = "") -> bool:
-        """Say until when there is nothing to do; return whether that moment has come, or something came before."""
+        """Report that the loop is idle until `moment`; return False if the trusted side wakes it earlier."""
         if self.alone:
             return super().reach(moment, call)
         self._blocked = bool(call)
@@ -76,51 +75,49 @@ class ProcessWorld(World):
                 return moment is not None and self.now >= moment
             self.process.handle(message)
 
-    # What the other side asks of the loop.
-
     def start(self, number: int, awaitable: Any) -> None:
-        """Await an object of the answer's, and tell what came of it."""
+        """Await an object of the answer in a task, and report its result."""
 
-        async def tell_outcome() -> None:
+        async def report_outcome() -> None:
             result = await outcome(awaitable, self.process.codec)
             self.process.tasks.pop(number, None)
             self.tell(["done", number, *result])
 
-        task = self.process.tasks[number] = Loop.create_task(self.loop, tell_outcome())
+        task = self.process.tasks[number] = Loop.create_task(self.loop, report_outcome())
         self._awaited.append(task)
 
     def ask(self, number: int, method: str, args: Any, kwargs: Any) -> asyncio.Future[Any]:
-        """Call an async function of the other side's."""
-        call = next(self.process.count)
+        """Call an async function of the check, given by its number."""
+        call = next(self.process.counter)
 
-        def ask_to_cancel() -> bool:
+        def request_cancel() -> bool:
             self.tell(["acancel", call])
             return not self.alone
 
-        future = self.process.far[call] = FarFuture(ask_to_cancel)
+        future = self.process.async_calls[call] = RemoteFuture(request_cancel)
         self.tell(["acall", call, number, method, args, kwargs])
         return future
 
-    def take_stock(self) -> None:
-        """Tell what the loop has left behind, once it has come to rest."""
+    def report(self) -> None:
+        """Report the tasks, sessions and calls of the loop, after the tasks that are about to end have ended."""
         left = [task for task in self._tasks if not task.done()]
         given_up = [task for task in left if task.cancelling()]
         waiting = left + [task for task in self._awaited if not task.done()]
         places = _words.waiting(waiting, self.process.namespace)
 
-        async def tell_stock() -> None:
+        async def settle_and_report() -> None:
             await _run.settle(self.loop)
-            self._tell_stock(places, given_up)
+            self._send_report(places, given_up)
 
         if self._blocked:  # no task would run
-            self._tell_stock(places, given_up)
+            self._send_report(places, given_up)
         else:
-            Loop.create_task(self.loop, tell_stock())
+            Loop.create_task(self.loop, settle_and_report())
 
-    def _tell_stock(self, places: str, given_up: list[asyncio.Task[Any]]) -> None:
+    def _send_report(self, places: str, given_up: list[asyncio.Task[Any]]) -> None:
         left = [task for task in self._tasks if not task.done()]
-        stock = {
-            "names": [[self._tasks[task], *_run.names([task])] for task in left],  # which may have changed
+        report = {
+            "names": [[self._tasks[task], *_run.names([task])] for task in left],  # a task's name may have changed
             "sessions": len(self.sessions),
             "unclosed": _run.unclosed(self.sessions),
             "over": [number for task, number in self._tasks.items() if not _run.is_left(task, task in given_up)],
@@ -129,7 +126,7 @@ class ProcessWorld(World):
             "places": places,
             "printed": self.process.printed.take(),
         }
-        self.tell(["stock", stock])
+        self.tell(["stock", report])
 
     def finish(self) -> None:
         """End the loop."""
@@ -146,11 +143,11 @@ class ProcessWorld(World):
         await _run.close(self.sessions)
 
     def end(self, error: BaseException) -> None:
-        """Tell that the loop has ended by itself."""
+        """Report the error that ended the loop."""
         kind, text = "Stuck", f"the event loop was ended by {type(error).__name__}"
         if isinstance(error, Ended):
             kind, text = type(error.reason).__name__, str(error.reason)
-        self._tell_stock("", [])
+        self._send_report("", [])
         self.process.channel.send(["over", kind, text])
 
 
@@ -166,7 +163,7 @@ class ProcessLoop(Loop):
 
 
 class Wires:
-    """Connections to a server that is on the other side: a client's bytes are sent there as they are."""
+    """The answer's connections to the web service: the bytes of both ends travel as messages."""
 
     def __init__(self, world: ProcessWorld) -> None:
         self.world = world
@@ -180,17 +177,9 @@ class Wires:
         protocol.connection_made(wire)
         return wire
 
-    def data(self, number: int, data: str) -> None:
-        if number in self.open:
-            self.open[number].receive(data.encode("latin-1"))
-
-    def lost(self, number: int, why: str) -> None:
-        if number in self.open:
-            self.open[number].end(ConnectionResetError(why))
-
 
 class Wire(Connection):
-    """One of these connections."""
+    """The client's end of one connection."""
 
     def __init__(self, wires: Wires, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, number: int) -> None:
         super().__init__(loop, protocol)
@@ -210,7 +199,7 @@ class Wire(Connection):
 
 
 def run_loop(process: AnswerProcess, server: bool) -> None:
-    """Run an event loop until the other side ends it."""
+    """Run an event loop until the trusted side ends it."""
     world = process.world = ProcessWorld(process)
     network = world.wires if server else None
     printed_before = process.printed.take()
@@ -235,6 +224,6 @@ def run_loop(process: AnswerProcess, server: bool) -> None:
         world.close(0.1)
     process.printed.write(printed_before)
     process.tasks.clear()
-    process.far.clear()
+    process.async_calls.clear()
     process.world = None
     process.channel.send(["ended"])

@@ -1,8 +1,8 @@
 """Threads of an answer that take turns: the trusted side deals the turns, and holds the locks.
 
-Here each thread runs until a lock, a sleep, another thread or an object of the check's is its matter, or until it has
-used up its steps; then it says what it wants, and the trusted side says which thread goes on. Steps are counted by
-tracing the answer's code, which an answer can prevent: see `RemoteTurns` for what is seen of that.
+A thread runs until it has used up its steps, or until it needs a lock, a sleep, another thread or an object of the
+check. Then it sends a request, and the trusted side chooses the thread that goes on. Steps are counted by tracing the
+answer's code. An answer can prevent that; `RemoteTurns` describes how the trusted side notices.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from typing import TYPE_CHECKING, Any
 
 from scalelab.answers.channel import Disconnected
 from scalelab.checks import _inside, _interleave
+from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
 
 if TYPE_CHECKING:
     from scalelab.answers.process import AnswerProcess
 
-ANSWER_FILE = "<answer>"
 LIBRARY = (
     *(sys.prefix, sys.base_prefix, "<frozen"),
     os.path.dirname(__file__),
     os.path.dirname(_inside.__file__),
 )
-"""Where the files of modules are that are not the answer's."""
-LEAVES = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
+"""Folders of modules that the answer has not written."""
+RETURNS = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
 """Bytecodes by which a call returns."""
 NEVER_FALLS_THROUGH = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RAISE_VARARGS", "RERAISE")
 
 _real_lock, _real_rlock, _real_start = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _current = threading.local()
-_turns: list[Turns] = []  # of this process, once they are installed
-_for_good = contextlib.ExitStack()  # what is replaced in this process
+_turns: list[Turns] = []  # one item, once `install` was called
+_never_closed = contextlib.ExitStack()  # the replacements in this process
 _lock_numbers = itertools.count(1)
 
 
 def install(process: AnswerProcess) -> Turns:
-    """Replace locks, threads, clocks and pools by ones that can take turns, for good."""
+    """Replace locks, threads, clocks and pools by ones that can take turns, until this process ends."""
     turns = Turns(process)
     _turns[:] = [turns]
     locks = dict(_interleave.replaced_locks(Lock, RLock))
     scopes = [process.namespace, *(scope for scope, _ in _inside.looked_up())]
-    _interleave.patch(turns, _for_good, locks, scopes)
-    _for_good.enter_context(_interleave.watched(turns))
+    _interleave.patch(turns, _never_closed, locks, scopes)
+    _never_closed.enter_context(_interleave.watched(turns))
 
     def refuse(*_: Any) -> None:
-        """Do nothing: an answer has no use for it, and turns are dealt by it."""
+        """Do nothing: turns depend on tracing, and an answer does not need it."""
 
     sys.settrace = sys.setprofile = threading.settrace = threading.setprofile = refuse  # type: ignore[assignment]
     return turns
 
 
-def of_an_ended_run() -> bool:
+def in_ended_run() -> bool:
     """Whether the calling thread took turns in a run that is over."""
     member: Member | None = getattr(_current, "member", None)
     return member is not None and member.over
@@ -87,11 +87,11 @@ class Member:
         self.message: list[Any] = []
         self.over = False
         self.quantum = self.left = 0  # steps that it was given, and those that are left
-        self.lock_changes: list[list[int]] = []  # that the trusted side has not been told yet
+        self.lock_changes: list[list[int]] = []  # not sent yet
 
 
 class Turns:
-    """The threads of the run under way; one is at work, and each of its messages says what it wants next."""
+    """The threads of the current run. One of them has the turn, and gives it up with each message that it sends."""
 
     def __init__(self, process: AnswerProcess) -> None:
         self.process = process
@@ -103,7 +103,7 @@ class Turns:
         self._started: dict[int, Member] = {}  # by the id of their threads
 
     def begin(self, message: list[Any]) -> None:
-        """Hand the turn on, and wait for a message that is for no thread's turn."""
+        """Give a thread its turn, and wait for the next message that is not a turn."""
         if not self.open:
             self.open, self.now = True, 0.0
             self.runs += 1
@@ -123,7 +123,7 @@ class Turns:
                 member.turn.release()
 
     def is_answer(self, frame: FrameType) -> bool:
-        """Whether this is a frame of the answer's code, or of the set-up's."""
+        """Whether a frame runs code of the answer or of the set-up."""
         names = frame.f_globals
         if names is self.process.namespace or not frame.f_code.co_filename.startswith(LIBRARY):
             return True
@@ -135,17 +135,16 @@ class Turns:
         return None if member is None or member.over else member
 
     def member_of(self, thread: threading.Thread) -> Member | None:
-        """Return the member that a thread object of this run stands for."""
+        """Return the member of a thread that this run has started."""
         return self._started.get(id(thread))
 
     def ask(self, word: str, *rest: Any) -> Any:
-        """Say what the calling thread wants; return or raise what comes of it, when its turn comes."""
+        """Send a request of the calling thread; return or raise its reply when the thread has the turn again."""
         me = self.member()
         if me is None:
             raise Ended
         payload = self._exchange(me, word, *rest, *([line_of_answer()] if word == "callback" else []))
-        while payload[0] == "call":
-            payload = self._exchange(me, *self._called(payload))
+        payload = self._make_calls(me, payload)
         value = self.process.codec.decode(payload[1])
         if payload[0] == "error":
             raise value
@@ -165,7 +164,7 @@ class Turns:
         target = getattr(thread, "_target", None) if type(thread).run is threading.Thread.run else thread.run
         number = self.ask("start", getattr(target, "__name__", ""))
         self._members[number] = self._started[id(thread)] = Member(number, thread)
-        _real_start(self._live, (self._members[number],))
+        _real_start(self._run_thread, (self._members[number],))
         thread._started.set()  # type: ignore[attr-defined]
 
     def join(self, thread: threading.Thread, timeout: float | None) -> None:
@@ -187,7 +186,7 @@ class Turns:
     # Messages.
 
     def _exchange(self, me: Member, word: str, *rest: Any) -> Any:
-        """Send what a thread wants; return what it is told when its turn comes."""
+        """Send a message of a thread; return the payload that comes with its next turn."""
         self._send(me, word, *rest)
         message = self.process.channel.receive()
         if message[:2] == ["go", me.number]:
@@ -203,26 +202,26 @@ class Turns:
         me.quantum = me.left
 
     def _hand_over(self, message: list[Any], me: Member) -> None:
-        """Give a message to the thread that it is for."""
+        """Give a message, and the turn, to the thread that it is for."""
         other = self._main
         if message[0] == "go":
             if message[1] not in self._members:  # a thread of the check's that calls the answer for the first time
                 name = f"Thread-{message[1]}" if message[1] else "MainThread"
                 self._members[message[1]] = Member(message[1], threading.Thread(name=name))
-                _real_start(self._live, (self._members[message[1]],))
+                _real_start(self._run_thread, (self._members[message[1]],))
             other = self._members[message[1]]
         other.message = message
         other.turn.release()
 
     def _resumed(self, me: Member) -> Any:
-        """Take the turn that came with a message."""
+        """Take the turn that a message has brought; return its payload."""
         if me.over:
             raise Ended
         _, _, me.quantum, payload, self.now = me.message
         me.left = me.quantum
         return payload
 
-    def _live(self, me: Member) -> None:
+    def _run_thread(self, me: Member) -> None:
         _current.member = me
         try:
             self._take_turns(me)
@@ -232,9 +231,7 @@ class Turns:
     def _take_turns(self, me: Member) -> None:
         with contextlib.suppress(Ended), _interleave.each_step(self):
             me.turn.acquire()
-            payload = self._resumed(me)
-            while payload[0] == "call":
-                payload = self._exchange(me, *self._called(payload))
+            self._make_calls(me, self._resumed(me))
             error = None
             try:
                 me.thread.run()
@@ -246,33 +243,35 @@ class Turns:
             self._send(me, "ended", error)
             self._hand_over(self.process.channel.receive(), me)
 
-    def _called(self, payload: list[Any]) -> list[Any]:
-        """Make a call that the other side asks for, in the calling thread; return what to say of it."""
-        _, target, method, args, kwargs, keep = payload
-        codec, function = self.process.codec, self.process.target(target)
-        try:
-            function = getattr(function, method) if method else function
-            return ["return", self.process.told(function(*codec.decode(args), **codec.decode(kwargs)), keep)]
-        except (Ended, Disconnected):
-            raise
-        except BaseException as error:
-            return ["raise", codec.error(error)]
+    def _make_calls(self, me: Member, payload: list[Any]) -> list[Any]:
+        """Make the calls that the trusted side asks for, in the calling thread; return the first other payload."""
+        process = self.process
+        while payload[0] == "call":
+            _, *call, keep = payload
+            try:
+                reply = ["return", process.encode_result(process.call(*call), keep)]
+            except (Ended, Disconnected):
+                raise
+            except BaseException as error:
+                reply = ["raise", process.codec.error(error)]
+            payload = self._exchange(me, *reply)
+        return payload
 
 
 class Lock:
-    """A lock of the answer's or, between its threads, of the library's.
+    """A lock that takes part in turns.
 
-    The trusted side is told with the next message how the answer's locks have changed hands; of the library's, only
-    when a thread has to wait for one.
+    If the answer has made it, the next message reports each change of its owner. If a library has made it, the trusted
+    side hears of it only when a thread waits for it.
     """
 
-    again = False
+    reentrant = False
 
     def __init__(self) -> None:
-        self._real: Any = _real_rlock() if self.again else _real_lock()
-        self._known = _turns[0].is_answer(sys._getframe(1))
+        self._real: Any = _real_rlock() if self.reentrant else _real_lock()
+        self._of_answer = _turns[0].is_answer(sys._getframe(1))
         self._number = next(_lock_numbers)
-        self._run = 0  # the run for which the following holds
+        self._run = 0  # the run in which the following attributes were set
         self._owner: Member | None = None
         self._depth = self._waiting = 0
 
@@ -282,8 +281,8 @@ class Lock:
             self._run, self._owner, self._depth, self._waiting = _turns[0].runs, None, 0, 0
         return me
 
-    def _tell(self, me: Member, change: int) -> None:
-        if self._known or self._waiting:
+    def _report(self, me: Member, change: int) -> None:
+        if self._of_answer or self._waiting:
             me.lock_changes.append([self._number, change])
         if self._waiting:
             _turns[0].ask("changed")  # others can go on, or can no longer
@@ -291,51 +290,50 @@ class Lock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if (me := self._member()) is None:
             return bool(self._real.acquire(blocking, timeout))
-        if self._owner is None or (self.again and self._owner is me):
+        if self._owner is None or (self.reentrant and self._owner is me):
             self._owner, self._depth = me, self._depth + 1
-            self._tell(me, int(self.again))
+            self._report(me, int(self.reentrant))
             return True
-        if not self._known and (not blocking or timeout == 0):
+        if not self._of_answer and (not blocking or timeout == 0):
             return False
-        holder = None if self._known else self._owner.number
+        holder = None if self._of_answer else self._owner.number
         self._waiting += 1
         try:
             wait = float(timeout) if blocking else 0.0
-            if not _turns[0].ask("acquire", self._number, self.again, holder, wait, line_of_answer()):
+            if not _turns[0].ask("acquire", self._number, self.reentrant, holder, wait, line_of_answer()):
                 return False
         finally:
             self._waiting -= 1
         self._owner, self._depth = me, 1
         return True
 
+    __enter__ = acquire
+
     def release(self) -> None:
         if (me := self._member()) is None:
             self._real.release()
-        elif self._owner is None or (self.again and self._owner is not me):
-            raise RuntimeError("cannot release un-acquired lock" if self.again else "release unlocked lock")
+        elif self._owner is None or (self.reentrant and self._owner is not me):
+            raise RuntimeError("cannot release un-acquired lock" if self.reentrant else "release unlocked lock")
         else:
             self._set_depth(me, self._depth - 1)
 
     def _set_depth(self, me: Member, depth: int) -> None:
         self._depth, self._owner = depth, me if depth else None
-        self._tell(me, -1 - depth)
+        self._report(me, -1 - depth)
 
     def locked(self) -> bool:
         if self._member() is None:
             return bool(self._real.locked())
         return self._owner is not None
 
-    def __enter__(self) -> bool:
-        return self.acquire()
-
     def __exit__(self, *_: object) -> None:
         self.release()
 
 
 class RLock(Lock):
-    """A lock that its owner may take again; with what `threading.Condition` asks of one."""
+    """A lock that its owner may take again; it has the methods that `threading.Condition` calls."""
 
-    again = True
+    reentrant = True
 
     def _is_owned(self) -> bool:
         if (me := self._member()) is None:
@@ -361,7 +359,7 @@ class RLock(Lock):
 
 
 class GivenLock:
-    """A lock of the check's, which is held and waited for on the trusted side."""
+    """A stand-in for a lock of the check: threads hold it, and wait for it, on the trusted side."""
 
     def __init__(self, process: AnswerProcess, number: int) -> None:
         self._process, self._given = process, number
@@ -373,24 +371,22 @@ class GivenLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         return bool(self._call("acquire", bool(blocking), float(timeout)))
 
+    __enter__ = acquire
+
     def release(self) -> None:
         self._call("release")
 
     def locked(self) -> bool:
         return bool(self._call("locked"))
 
-    def __enter__(self) -> bool:
-        return self.acquire()
-
     def __exit__(self, *_: object) -> None:
         self.release()
 
 
 def fewest_steps(source: str) -> dict[str, int]:
-    """Return, by the name of each function of a cell, how many steps a call takes at least that returns.
+    """Return the fewest steps of a call that returns, for each function of a cell, by the function's name.
 
-    Left out are functions that are decorated, and names that are bound in other ways too: a call by such a name may be
-    of something else.
+    Decorated functions, and names that are bound to something else as well, are left out.
     """
     try:
         tree = ast.parse(source)
@@ -413,7 +409,7 @@ def fewest_steps(source: str) -> dict[str, int]:
 
 
 def _fewest(code: CodeType) -> int:
-    """Return how many steps the shortest way from the first bytecode of a function to a return takes."""
+    """Return the steps of the shortest path from the first bytecode of a function to a return."""
     points = _interleave.switch_points(code)
     instructions = list(dis.get_instructions(code))
     places = {instruction.offset: place for place, instruction in enumerate(instructions)}
@@ -425,14 +421,14 @@ def _fewest(code: CodeType) -> int:
         if place in seen:
             continue
         seen.add(place)
-        one = instructions[place]
-        if one.offset in handlers:
-            heapq.heappush(queue, (steps, places[handlers[one.offset]]))
-        steps += one.offset in points and one.opcode != dis.EXTENDED_ARG
-        if one.opname in LEAVES:
+        bytecode = instructions[place]
+        if bytecode.offset in handlers:
+            heapq.heappush(queue, (steps, places[handlers[bytecode.offset]]))
+        steps += bytecode.offset in points and bytecode.opcode != dis.EXTENDED_ARG
+        if bytecode.opname in RETURNS:
             return steps
-        if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs:
-            heapq.heappush(queue, (steps, places[one.argval]))
-        if one.opname not in NEVER_FALLS_THROUGH:
+        if bytecode.opcode in dis.hasjrel or bytecode.opcode in dis.hasjabs:
+            heapq.heappush(queue, (steps, places[bytecode.argval]))
+        if bytecode.opname not in NEVER_FALLS_THROUGH:
             heapq.heappush(queue, (steps, place + 1))
     return 0

@@ -1,6 +1,6 @@
-"""An answer as checks see it: names that stand for functions, classes and objects in the answer's own process.
+"""An answer as checks see it: stand-ins for functions, classes and objects in the answer's process.
 
-What comes from there is data, decoded by `codec`. Nothing of it is trusted, except that the answer said so.
+Everything that the answer's process sends is data, decoded by `codec`, and none of it is trusted.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from scalelab.answers.channel import Channel, Disconnected, ProtocolError
 from scalelab.answers.codec import Codec, checked_int, checked_text
 from scalelab.answers.monitor import Monitor, OutOfTime
 from scalelab.checks import AnswerEnded
+from scalelab.checks._side import Clock
+from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
 
-ANSWER_FILE = "<answer>"
 MAX_FRAMES = 150_000  # from one answer
 MAX_BYTES = 32 * 2**20
 MAX_OBJECTS = 100_000
@@ -29,14 +30,14 @@ MAX_PRINTED = 200_000  # characters
 LOCK_METHODS = {"acquire", "release", "locked"}
 AWAITABLES = {"coroutine", "task", "awaitable"}
 KINDS = AWAITABLES | {"iterator", "class", "function", "object"}
-GONE = "The process of your answer ended: it ran out of memory, crashed, or exited by itself."
+PROCESS_ENDED = "The process of your answer ended: it ran out of memory, crashed, or exited by itself."
 
 
 class Answer:
     """One question's answer, in a process of its own, for one check.
 
-    `connection` leads to the process, `namespace` is where the check runs, `setup_names` are the set-up's names in it,
-    and `monitor` ends what takes too long.
+    `connection` leads to the answer's process, `namespace` is that of the check, `setup_names` are the set-up's names
+    in it, and `monitor` ends an answer that takes too long.
     """
 
     def __init__(
@@ -53,26 +54,26 @@ class Answer:
         self.codec.by_reference = (SharedList, Clock)
         self.codec.record = lambda value: ["@", value.remote._number] if isinstance(value, Record) else None
         self.codec.add_records({name: namespace[name] for name in setup_names if name in namespace})
-        self.given: list[Any] = []  # what the answer may call or read, by number
-        self.given_numbers: dict[int, int] = {}
-        self.synchronised: dict[int, list[Any]] = {}  # shared lists and clocks: the state that was sent last
-        self._in_state: set[int] = set()
-        self.remotes: dict[int, Remote] = {}
-        self.kinds: dict[int, tuple[str, frozenset[str], frozenset[str]]] = {}
-        self.world: Any = None  # the run in virtual time that is under way
-        self.turns: Any = None  # the threads that take turns
-        self.called_in_loop = False  # whether its last call of a function of the check was made in its loop's thread
+        self.given: list[Any] = []  # objects that the answer may call or read, by number
+        self.given_numbers: dict[int, int] = {}  # their numbers, by id
+        self.synchronised: dict[int, list[Any]] = {}  # states of shared lists and clocks that were sent last, by number
+        self._in_state: set[int] = set()  # numbers of the lists that `_state` is encoding
+        self.remotes: dict[int, Remote] = {}  # stand-ins for the answer's objects, by number
+        self.classes: dict[int, RemoteClass] = {}
+        self.world: Any = None  # SharedWorld of the current run in virtual time
+        self.turns: Any = None  # RemoteTurns of the current run
+        self.called_in_loop = False  # whether the answer's last call of a check's function came from its loop's thread
         self.fewest_steps: dict[str, int] = {}  # of a call that returns, by the function's name
         self.ended = ""  # why the conversation is over
-        self.state = "ended"  # and whether it "ended" or "timed out"
-        self.counts = itertools.count()
+        self.state = "ended"  # or "timed out"
+        self.counter = itertools.count()
 
     # The conversation.
 
     def begin(self, source: str, wanted: Sequence[str], *, takes_turns: bool = True) -> dict[str, Any]:
-        """Run the answer's cell; return the wanted names that it defines. Raises what the cell raises.
+        """Run the answer's cell; return those of the wanted names that it defines. Errors of the cell are raised.
 
-        `takes_turns` says whether its check deals turns to threads.
+        `takes_turns`: whether the check deals turns to threads.
         """
         linecache.cache[ANSWER_FILE] = (len(source), None, source.splitlines(keepends=True), ANSWER_FILE)
         names = self.ask("begin", source, list(wanted), takes_turns)
@@ -81,8 +82,8 @@ class Answer:
         return names
 
     def ask(self, word: str, *rest: Any) -> Any:
-        """Ask the answer, and return or raise its reply; meanwhile it may call what it was given."""
-        number = secrets.randbits(53)  # a reply cannot be sent before its question
+        """Send a question; return or raise its reply. Until then, serve the answer's requests."""
+        number = secrets.randbits(53)  # so that the answer cannot reply before it is asked
         self.send_changes()
         self.send([word, number, *rest])
         while True:
@@ -96,26 +97,25 @@ class Answer:
                 if not isinstance(value, BaseException):
                     self.fail("it raised something that is not an exception")
                 raise value
-            self.obey(message)
+            self.handle(message)
 
     def send(self, message: list[Any], *, now: bool = True) -> None:
-        """Send a message, at once or with the next one."""
-        if self.ended:
-            raise AnswerEnded(self.ended, self.state)
+        """Send a message, now or together with the next one."""
+        self.raise_if_ended()
         try:
             (self.channel.send if now else self.channel.tell)(message)
         except Disconnected:
-            self._end(GONE)
+            self._end(PROCESS_ENDED)
         except OutOfTime as error:
             self._end(str(error), error.state)
 
     def receive(self) -> list[Any]:
-        if self.ended:
-            raise AnswerEnded(self.ended, self.state)
+        """Return the next message. Raises AnswerEnded."""
+        self.raise_if_ended()
         try:
             message = self.channel.receive()
         except Disconnected:
-            self._end(GONE)
+            self._end(PROCESS_ENDED)
         except OutOfTime as error:
             self._end(str(error), error.state)
         except ProtocolError as error:
@@ -129,9 +129,14 @@ class Answer:
                 self._end(str(error), error.state)
         return message
 
-    def fail(self, why: str) -> NoReturn:
-        """End the conversation with an answer that does not keep to the protocol."""
-        self._end(f"Your answer sent the check something of its own, or too much ({why}).")
+    def raise_if_ended(self) -> None:
+        """Raise AnswerEnded if the conversation is over."""
+        if self.ended:
+            raise AnswerEnded(self.ended, self.state)
+
+    def fail(self, reason: str) -> NoReturn:
+        """End the conversation, because the answer has broken the protocol."""
+        self._end(f"Your answer sent the check something of its own, or too much ({reason}).")
 
     def _end(self, reason: str, state: str = "ended") -> NoReturn:
         self.close()
@@ -139,12 +144,12 @@ class Answer:
         raise AnswerEnded(reason, state)
 
     def close(self) -> None:
-        """End the answer's process: whoever started it kills it when this end of the connection closes."""
+        """End the answer's process, which is killed when this end of the connection is closed."""
         self.ended = self.ended or "The check of this answer is over."
         self.channel.close()
 
-    def obey(self, message: list[Any]) -> None:
-        """Do what the answer asks for, if it may."""
+    def handle(self, message: list[Any]) -> None:
+        """Serve a request of the answer. Ends the conversation if the request is not allowed."""
         try:
             match message:
                 case ["callback", number, given, method, args, kwargs, *in_loop]:
@@ -162,7 +167,7 @@ class Answer:
                 case ["steps", dict() as steps] if self.channel.frames_received == 1:  # the answer has not run yet
                     self.fewest_steps = steps
                 case _ if self.world is not None:
-                    self.world.obey(message)
+                    self.world.handle(message)
                 case ["acancel" | "close" | "done" | "idle", *_]:
                     pass  # of a run that is over
                 case _:
@@ -170,21 +175,21 @@ class Answer:
         except ProtocolError as error:
             self.fail(str(error))
 
-    def _reply(self, number: Any, make: Callable[[], Any]) -> None:
+    def _reply(self, number: Any, compute: Callable[[], Any]) -> None:
         number = checked_int(number)
         try:
-            reply = ["result", number, self.codec.encode(make())]
+            reply = ["result", number, self.codec.encode(compute())]
         except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt):
             raise
-        except BaseException as error:  # such as a crash that no `except Exception` of the answer's survives
+        except BaseException as error:  # also those that no `except Exception` of the answer catches
             reply = ["error", number, self.codec.error(error)]
         self.send_changes()
         self.send(reply)
 
-    # Objects of the check that the answer was given.
+    # Objects of the check that it has given to the answer.
 
     def refer(self, value: Any) -> list[Any]:
-        """Give the answer an object that is not data: it can call it, or read its public attributes."""
+        """Give an object that is not data to the answer, which may call it, or read its public attributes."""
         if isinstance(value, (Remote, RemoteMethod)):
             return value._reference(self)
         if isinstance(value, ModuleType):
@@ -193,7 +198,7 @@ class Answer:
         if number is None:
             number = self.given_numbers[id(value)] = len(self.given)
             self.given.append(value)
-            if isinstance(value, random.Random):  # from now on it is drawn from in the answer's process
+            if isinstance(value, random.Random):  # a copy of it is used in the answer's process
                 version, state, gauss = value.getstate()
                 return ["R", number, [version, list(state), gauss]]
         elif isinstance(value, random.Random):
@@ -204,7 +209,7 @@ class Answer:
         return ["$", number, *self._described(value)]
 
     def _described(self, value: Any) -> list[Any]:
-        """Return what kind of object the answer is given: a lock, a function, or an object with its methods."""
+        """Return an object's kind: a lock, a function with its name, or an object with its class and methods."""
         if is_lock(value):
             return ["lock"]
         if callable(value):
@@ -220,13 +225,13 @@ class Answer:
         return ["object", type(value).__name__, methods]
 
     def object(self, given: Any) -> Any:
-        """Return an object that the answer was given, by its number. Raises ProtocolError."""
+        """Return the given object with this number. Raises ProtocolError."""
         if type(given) is not int or not 0 <= given < len(self.given):
             raise ProtocolError("it was given no such object")
         return self.given[given]
 
     def function(self, given: Any, method: Any) -> Callable[..., Any]:
-        """Return a function that it may call: one that it was given, or a public method. Raises ProtocolError."""
+        """Return a given function (`method` is empty), or a public method. Raises ProtocolError."""
         value = self.object(given)
         if method == "":
             if not callable(value):
@@ -239,10 +244,10 @@ class Answer:
         return MethodType(function, value)
 
     def call_given(self, given: Any, method: Any, args: Any, kwargs: Any) -> Any:
-        """Call a function that the answer was given, with arguments as data. Raises ProtocolError."""
+        """Call a given function, or a public method, with arguments as data. Raises ProtocolError."""
         result = self.function(given, method)(*self.args(args), **self.kwargs(kwargs))
         if inspect.iscoroutine(result):
-            result.close()  # unawaited, it would warn in the middle of another check
+            result.close()  # else Python would warn in the middle of another check
             raise ProtocolError("it called an async function as if it were none")
         return result
 
@@ -258,19 +263,19 @@ class Answer:
         return vars(value)[name]
 
     def write(self, given: Any, name: Any, value: Any) -> None:
-        """Set an attribute that the given object, or its class, names in `answers_may_set`. Raises AttributeError."""
+        """Set an attribute that is named in the object's `answers_may_set`. Raises AttributeError."""
         owner = self.object(given)
         if name not in getattr(owner, "answers_may_set", ()):
             raise AttributeError(f"{name!r} of {type(owner).__name__!r} is not yours to set")
         setattr(owner, name, self.decoded(value))
 
     def next_items(self, given: Any) -> list[Any]:
-        """Return the next items of a given iterable, one or as many as it says, or an empty list at its end."""
+        """Return the next `items_per_message` items (default: one) of a given iterator; an empty list at its end."""
         iterable = self.object(given)
         return list(itertools.islice(iterable, getattr(iterable, "items_per_message", 1)))
 
     def send_changes(self) -> None:
-        """Bring clocks and shared lists up to date in the answer's process, with the next message."""
+        """Send the new states of clocks and shared lists, together with the next message."""
         changes = []
         for number, before in list(self.synchronised.items()):
             state = self._state(number, self.given[number])
@@ -294,6 +299,7 @@ class Answer:
     # Values and objects of the answer.
 
     def decoded(self, data: Any) -> Any:
+        """Return the value that data stands for. Ends the conversation if there is none."""
         try:
             return self.codec.decode(data)
         except ProtocolError as error:
@@ -328,20 +334,21 @@ class Answer:
         if number not in self.remotes:
             if len(self.remotes) >= MAX_OBJECTS:
                 raise ProtocolError("too many objects")
-            kind = data[2]
-            if isinstance(kind, list):
-                kind, name, methods, special = kind
-                names = frozenset(checked_text(method, 100) for method in methods[:500])
-                self.kinds[checked_int(kind)] = checked_text(name, 100), names, frozenset(special)
-            self.remotes[number] = Remote(self, number, self.kinds[kind], data[3])
+            class_number = data[2]
+            if isinstance(class_number, list):
+                class_number, name, methods, special = class_number
+                method_names = frozenset(checked_text(method, 100) for method in methods[:500])
+                cls = RemoteClass(checked_text(name, 100), method_names, frozenset(special))
+                self.classes[checked_int(class_number)] = cls
+            self.remotes[number] = Remote(self, number, self.classes[class_number], data[3])
         return self.remotes[number]
 
     # Calls.
 
     def call(self, target: Any, method: str, args: Sequence[Any], kwargs: dict[str, Any], *, keep: bool = False) -> Any:
-        """Call a function, class or method of the answer; what it raises is raised here.
+        """Call a function, class or method of the answer; its error is raised here.
 
-        With `keep` the result stays in the answer's process, and a stand-in for it is returned.
+        With `keep`, the result stays in the answer's process, and a stand-in for it is returned.
         """
         if self.turns is not None:
             return self.turns.call(target, method, args, kwargs, keep)
@@ -351,20 +358,26 @@ class Answer:
         return self.ask("call", target, encode(list(args)), encode(kwargs), keep)
 
     def printed(self, word: str = "printed") -> str:
-        """Return what the answer has printed since it was asked last."""
+        """Return the text that the answer has printed since the last call."""
         try:
             return checked_text(self.ask(word), MAX_PRINTED)
         except ProtocolError as error:
             self.fail(str(error))
 
 
-class Remote:
-    """An object of the answer, in the answer's process. It is equal to itself, and to nothing else."""
+class RemoteClass(NamedTuple):
+    """A class in the answer's process; `special` holds the names of its special methods, without underscores."""
 
-    def __init__(
-        self, answer: Answer, number: int, kind: tuple[str, frozenset[str], frozenset[str]], what: str
-    ) -> None:
-        self.__dict__.update(_answer=answer, _number=number, _kind=kind, _what=what)
+    name: str
+    methods: frozenset[str]
+    special: frozenset[str]
+
+
+class Remote:
+    """A stand-in for an object in the answer's process. It is equal only to itself."""
+
+    def __init__(self, answer: Answer, number: int, cls: RemoteClass, kind: str) -> None:
+        self.__dict__.update(_answer=answer, _number=number, _class=cls, _kind=kind)
 
     def _reference(self, answer: Answer) -> list[Any]:
         if answer is not self._answer:
@@ -372,36 +385,36 @@ class Remote:
         return ["@", self._number]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._what not in ("class", "function") and "call" not in self._kind[2]:
-            raise TypeError(f"{self._kind[0]!r} object is not callable")
-        return self._answer.call(self._number, "", args, kwargs, keep=self._what == "class")
+        if self._kind not in ("class", "function") and "call" not in self._class.special:
+            raise TypeError(f"{self._class.name!r} object is not callable")
+        return self._answer.call(self._number, "", args, kwargs, keep=self._kind == "class")
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":
             raise AttributeError(name)
-        if name in self._kind[1]:
+        if name in self._class.methods:
             return RemoteMethod(self, name)
         return self._answer.ask("attr", self._number, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"the answer's {self._kind[0]} is not the check's to change")
+        raise AttributeError(f"the answer's {self._class.name} is not the check's to change")
 
     def __len__(self) -> int:
-        if "len" not in self._kind[2]:
-            raise TypeError(f"object of type {self._kind[0]!r} has no len()")
+        if "len" not in self._class.special:
+            raise TypeError(f"object of type {self._class.name!r} has no len()")
         return self._answer.call(self._number, "__len__", (), {})  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         return True
 
     def __iter__(self) -> Any:
-        if "iter" not in self._kind[2]:
-            raise TypeError(f"{self._kind[0]!r} object is not iterable")
-        return self if self._what == "iterator" else iter(self._answer.ask("value", self._number))
+        if "iter" not in self._class.special:
+            raise TypeError(f"{self._class.name!r} object is not iterable")
+        return self if self._kind == "iterator" else iter(self._answer.ask("value", self._number))
 
     def __next__(self) -> Any:
-        if self._what != "iterator":
-            raise TypeError(f"{self._kind[0]!r} object is not an iterator")
+        if self._kind != "iterator":
+            raise TypeError(f"{self._class.name!r} object is not an iterator")
         items = self._answer.ask("next", self._number)
         if not isinstance(items, list) or not items:
             raise StopIteration
@@ -415,20 +428,20 @@ class Remote:
 
     def __await__(self) -> Any:
         if not self.awaitable_kind:
-            raise TypeError(f"object {self._kind[0]} can't be used in 'await' expression")
+            raise TypeError(f"object {self._class.name} can't be used in 'await' expression")
         return self._answer.world.await_remote(self._number).__await__()
 
     @property
     def awaitable_kind(self) -> str:
-        """Which kind of awaitable this is, or ""."""
-        return self._what if self._what in AWAITABLES else ""
+        """The kind of awaitable, or ""."""
+        return self._kind if self._kind in AWAITABLES else ""
 
     def __repr__(self) -> str:
-        return f"<{self._kind[0]} of the answer>"
+        return f"<{self._class.name} of the answer>"
 
 
 class Record(tuple[Any, ...]):
-    """A NamedTuple of the answer: its values are here, its methods and its identity in the answer's process."""
+    """A NamedTuple of the answer: its values are here; its methods run in the answer's process."""
 
     remote: Remote
     fields: list[str]
@@ -457,18 +470,8 @@ class RemoteMethod:
         return f"<{self.name} of {self.remote!r}>"
 
 
-class Clock:
-    """A clock that stands still until the check moves it; calls of it stay in the answer's process."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class SharedList(list[Any]):
-    """A list that check and answer share: each sees the other's changes after each call."""
+    """A list that the check shares with the answer: each sees the other's changes after each call."""
 
 
 def is_set_ups(value: Any) -> bool:
@@ -477,7 +480,7 @@ def is_set_ups(value: Any) -> bool:
 
 
 def is_lock(value: Any) -> bool:
-    """Whether a value is a lock, and not an object of the set-up's that can do more than a lock."""
+    """Whether a value is a lock. An object of the set-up with further public methods is not."""
     public = {name for name in vars(type(value)) if name[:1] != "_"}
     return {"acquire", "release", "__enter__"} <= set(dir(type(value))) and (
         not is_set_ups(value) or public <= LOCK_METHODS

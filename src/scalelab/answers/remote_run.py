@@ -1,7 +1,7 @@
-"""`checks.run` for an answer in another process: the virtual clock, the server and the books are on this side.
+"""`checks.run` for an answer in another process: the virtual clock, the web service and its books are on this side.
 
-Two event loops share one clock. This side's runs the check, and the functions that the check gives; the answer's says
-when it has nothing to do, and until when. Then the clock goes on to whatever comes first, on either side.
+Two event loops share one clock. This side's loop runs the check, and the functions that the check has given. The
+answer's loop reports when it becomes idle, and until when. Then the clock moves to the next event of either loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from scalelab.answers.channel import ProtocolError
 from scalelab.answers.codec import checked_int, checked_text, checked_time
-from scalelab.answers.future import FarFuture, outcome
+from scalelab.answers.future import RemoteFuture, outcome
 from scalelab.answers.remote import Answer, Remote
 from scalelab.checks import AnswerEnded, _run
 from scalelab.checks._network import Service
@@ -25,15 +25,15 @@ from scalelab.errors import ScalelabError
 MAX_CONNECTIONS = 10_000
 MAX_CALLS = 20_000
 MAX_UNREAD = 2**16
-"""Bytes that a client may write on one connection before they are a whole request."""
-OF_THE_LOOP = {"idle", "open", "write", "close", "acall", "acancel", "done", "born", "died", "stock", "over"}
+"""Bytes of an unfinished request on one connection."""
+LOOP_WORDS = {"idle", "open", "write", "close", "acall", "acancel", "done", "born", "died", "stock", "over"}
 """Words of messages about the answer's loop."""
 ENDINGS: dict[str, type[ScalelabError]] = {"NeverEnds": NeverEnds, "Deadlock": Deadlock}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What only the answer's process knows of its loop; `names` are of tasks at work, `over` those at their end."""
+    """The report of the answer's process on its loop: `names` of running tasks by number, `over` the finished tasks."""
 
     sessions: int = 0
     unclosed: int = 0
@@ -45,20 +45,20 @@ class Report:
     printed: str = ""
 
     @classmethod
-    def of(cls, stock: dict[str, Any]) -> Report:
-        """Return the report in a message. Raises ProtocolError."""
+    def of(cls, data: dict[str, Any]) -> Report:
+        """Return the report that a message contains. Raises ProtocolError."""
         return cls(
-            sessions=checked_int(stock["sessions"]),
-            unclosed=checked_int(stock["unclosed"]),
-            names={checked_int(number): checked_text(name, 100) for number, name in stock["names"]},
-            over=frozenset(checked_int(number) for number in stock["over"]),
+            sessions=checked_int(data["sessions"]),
+            unclosed=checked_int(data["unclosed"]),
+            names={checked_int(number): checked_text(name, 100) for number, name in data["names"]},
+            over=frozenset(checked_int(number) for number in data["over"]),
             blocking=tuple(
                 Blocking(checked_text(call, 100), checked_time(seconds, 0.0) or 0.0, checked_text(where, 300))
-                for call, seconds, where in stock["blocking"]
+                for call, seconds, where in data["blocking"]
             ),
-            never_awaited=tuple(checked_text(name, 100) for name in stock["never_awaited"]),
-            places=checked_text(stock["places"], 1_000),
-            printed=checked_text(stock["printed"], 200_000),
+            never_awaited=tuple(checked_text(name, 100) for name in data["never_awaited"]),
+            places=checked_text(data["places"], 1_000),
+            printed=checked_text(data["printed"], 200_000),
         )
 
 
@@ -70,18 +70,18 @@ class SharedWorld(World):
         self.answer = answer
         self.service: Service | None = None
         self.pending: list[list[Any]] = []  # messages for the answer's next turn
-        self.over = False  # whether the answer's loop is at its end
-        self.until: float | None = None  # when the answer's loop goes on by itself
+        self.over = False  # whether the answer's loop has ended
+        self.until: float | None = None  # the next timer of the answer's loop
         self.report: Report | None = None
-        self.tasks: dict[int, str] = {}  # the answer's tasks that are not over
-        self.at_return: dict[str, Any] = {}  # the books when the last awaitable of the answer's was done
+        self.tasks: dict[int, str] = {}  # names of the answer's tasks that are not over, by number
+        self.at_return: dict[str, Any] = {}  # the books when the answer's last awaitable was done
         self.books: Callable[[], dict[str, Any]] = dict
-        self._born = 0
-        self._call = ""  # in which the answer's loop stands still
-        self._hears = False
+        self._tasks_begun = 0
+        self._blocking_call = ""  # that blocks the answer's loop
+        self._loop_runs = False  # whether the answer's loop has the turn
         self._relays: dict[int, Relay] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._awaited: dict[int, FarFuture] = {}
+        self._awaited: dict[int, RemoteFuture] = {}
 
     def begin(self, loop: Loop) -> None:
         super().begin(loop)
@@ -89,7 +89,7 @@ class SharedWorld(World):
         self._converse(["loop", self.service is not None])
 
     def pump(self) -> None:
-        """Give the answer its turn at this instant: hand over what has come, and hear what it does until it waits."""
+        """Give the answer's loop a turn at this instant: send the pending messages, and serve it until it waits."""
         messages, self.pending = self.pending, []
         if self.over:
             return
@@ -98,17 +98,17 @@ class SharedWorld(World):
         self._converse(["go", self.now, messages, self.loop.has_work()])
 
     def _converse(self, message: list[Any]) -> None:
-        """Send a message, and hear what the answer's loop does until it waits."""
-        answer, self.until, self._hears = self.answer, None, True
+        """Send a message, and serve the answer's loop until it waits."""
+        answer, self.until, self._loop_runs = self.answer, None, True
         try:
             answer.send_changes()
             answer.send(message)
-            while self._hears:
+            while self._loop_runs:
                 message = answer.receive()
-                if message[0] in OF_THE_LOOP:
-                    self.obey(message)
+                if message[0] in LOOP_WORDS:
+                    self.handle(message)
                 else:
-                    answer.obey(message)
+                    answer.handle(message)
         except AnswerEnded as ended:
             self.over = True
             raise Ended(Stuck(str(ended))) from None
@@ -127,34 +127,34 @@ class SharedWorld(World):
 
     def rest(self, timer: float | None, events: Callable[[float], list[Any]]) -> list[Any]:
         if self._is_due:
-            self.pump()  # which may have set timers of this side's: the loop looks anew
+            self.pump()  # may have set timers in this side's loop, which then looks again
             return []
         return super().rest(timer, events)
 
     def reach(self, moment: float | None, call: str = "") -> bool:
-        if call:  # while this side's loop stands still, so does the answer's
+        if call:  # while a call blocks this side's loop, the answer's loop waits, too
             return super().reach(moment, call)
         coming = [when for when in (moment, self.until) if when is not None]
-        super().reach(min(coming, default=None), self._call)
+        super().reach(min(coming, default=None), self._blocking_call)
         return moment is not None and self.now >= moment
 
     def _strangers(self) -> bool:
-        return False  # no thread of this process is the answer's
+        return False  # this process runs no thread of the answer
 
-    # What the answer says while its loop runs.
+    # Messages of the answer's loop.
 
-    def obey(self, message: list[Any]) -> None:
-        """Do what the answer's loop asks for, if it may. Raises Ended, AnswerEnded."""
+    def handle(self, message: list[Any]) -> None:
+        """Serve a message of the answer's loop. Raises Ended, AnswerEnded."""
         try:
             if message[0] == "idle":
-                self.until, self._call = checked_time(message[1], self.now), checked_text(message[2], 100)
-                self._hears = False
+                self.until, self._blocking_call = checked_time(message[1], self.now), checked_text(message[2], 100)
+                self._loop_runs = False
             else:
-                self._obey(message)
+                self._handle(message)
         except (ProtocolError, TypeError, ValueError, LookupError) as error:
             self.answer.fail(f"{message[0]!r}: {str(error)[:80]}")
 
-    def _obey(self, message: list[Any]) -> None:
+    def _handle(self, message: list[Any]) -> None:
         assert self.loop is not None
         match message:
             case ["open", number] if self.service is not None and number == len(self._relays) + 1 <= MAX_CONNECTIONS:
@@ -175,17 +175,17 @@ class SharedWorld(World):
             case ["done", number, how, value] if number in self._awaited:
                 self.at_return = self.books()
                 self._awaited.pop(number).finish(how, self.answer.decoded(value))
-            case ["born", number, name] if number == self._born < MAX_CALLS:
-                self._born += 1
+            case ["born", number, name] if number == self._tasks_begun < MAX_CALLS:
+                self._tasks_begun += 1
                 self.tasks[number] = checked_text(name, 100)
             case ["died", number, bool() as well]:
-                if well:  # else somebody has to ask for its error
+                if well:  # else it has left an error that nobody has asked for
                     self.tasks.pop(number, None)
-            case ["stock", dict() as stock]:
-                self.report = Report.of(stock)
-            case ["over", str() as kind, words]:
+            case ["stock", dict() as data]:
+                self.report = Report.of(data)
+            case ["over", str() as kind, text]:
                 self.over = True
-                raise Ended(ENDINGS.get(kind, Stuck)(checked_text(words)))
+                raise Ended(ENDINGS.get(kind, Stuck)(checked_text(text)))
             case _:
                 raise ProtocolError("not expected")
 
@@ -196,24 +196,24 @@ class SharedWorld(World):
         result = await outcome(call(), self.answer.codec)
         self.pending.append(["adone", number, *result])
         try:
-            self.pump()  # who awaited it goes on at this very instant, as in one loop
+            self.pump()  # the coroutine that awaits it goes on at this instant, as in one loop
         except Ended as ended:
             self.interruption = ended.reason or Stuck("it was ended")
 
     def await_remote(self, target: int) -> Awaitable[Any]:
-        """Await an object of the answer's."""
-        number = next(self.answer.counts)
+        """Await an object of the answer."""
+        number = next(self.answer.counter)
 
-        def ask_to_cancel() -> bool:
+        def request_cancel() -> bool:
             self.pending.append(["cancel", number])
             return not self.over
 
-        future = self._awaited[number] = FarFuture(ask_to_cancel)
+        future = self._awaited[number] = RemoteFuture(request_cancel)
         self.pending.append(["await", number, target])
         return future
 
-    def take_stock(self) -> Report:
-        """Ask what the answer's loop has left behind; the clock stands still meanwhile. Raises Ended."""
+    def request_report(self) -> Report:
+        """Return the report on the answer's loop; the clock stands still meanwhile. Raises Ended."""
         self.grant(seconds=_run.GRACE_SECONDS, turns=_run.GRACE_TURNS)
         if not self.over:
             self.pending.append(["stock"])
@@ -223,7 +223,7 @@ class SharedWorld(World):
 
     @property
     def something_waits(self) -> bool:
-        """Whether the answer's loop has a timer, a request or a call under way."""
+        """Whether the answer's loop waits for a timer, a request or a call."""
         calls = any(not call.done() for call in self._calls.values())
         return self.until is not None or calls or any(relay.wire.is_asked for relay in self._relays.values())
 
@@ -243,7 +243,7 @@ class SharedWorld(World):
 
 
 class Relay(asyncio.Protocol):
-    """The server's view of a client in the other process."""
+    """The web service's connection to a client in the answer's process."""
 
     def __init__(self, world: SharedWorld, number: int, service: Service, loop: Loop) -> None:
         self._world, self._number = world, number
@@ -263,7 +263,7 @@ class Relay(asyncio.Protocol):
 
 
 class RemoteAttempt(_run.Attempt):
-    """One run of an answer that is in another process."""
+    """One run of an answer in another process."""
 
     world: SharedWorld
 
@@ -280,15 +280,14 @@ class RemoteAttempt(_run.Attempt):
         return Loop(self.world, None)
 
     def report(self) -> _run.Run:
-        if self.remote.ended:
-            raise AnswerEnded(self.remote.ended, self.remote.state)
+        self.remote.raise_if_ended()
         return super().report()
 
     def kind(self, value: Any) -> str:
         return value.awaitable_kind if isinstance(value, Remote) else super().kind(value)
 
     def _watch(self, over: threading.Event, thread: threading.Thread) -> None:
-        over.wait()  # the answer's monitor ends what takes too long
+        over.wait()  # the answer's monitor ends an answer that takes too long
 
     def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
         self.remote.close()
@@ -309,10 +308,10 @@ class RemoteAttempt(_run.Attempt):
         return stock
 
     def _compared(self, books: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Return the books beside what the answer's process reports, compared with them, and where its tasks wait."""
+        """Return the facts of the run, and where tasks wait: the books, with the answer's report compared with them."""
         world, report = self.world, Report()
         with contextlib.suppress(Ended):
-            report = world.take_stock()
+            report = world.request_report()
         self._written.write(report.printed)
         unclosed = max(report.unclosed, min(1, world.open_connections))
         leaked = tuple(

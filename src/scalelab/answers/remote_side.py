@@ -1,11 +1,11 @@
-"""What `scalelab.checks` uses in place of its own functions for an answer that runs in another process."""
+"""The functions that `scalelab.checks` calls for an answer that runs in another process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from scalelab.answers.remote import Answer, Clock, Remote, RemoteMethod, SharedList
+from scalelab.answers.remote import Answer, Remote, RemoteMethod, SharedList
 from scalelab.answers.remote_run import RemoteAttempt
 from scalelab.answers.remote_threads import RemoteTurns
 
@@ -36,9 +36,6 @@ class RemoteSide:
 
     def shared_list(self, values: Iterable[Any]) -> list[Any]:
         return SharedList(values)
-
-    def clock(self, now: float) -> Callable[[], float]:
-        return Clock(now)
 
     def called_in_loop(self) -> bool:
         return self.answer.called_in_loop

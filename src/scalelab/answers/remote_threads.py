@@ -1,8 +1,9 @@
 """`checks.interleave` for an answer in another process: turns are dealt, and locks held, on this side.
 
 Each thread of the answer has an agent here, a thread of `_interleave.Turns`. When the agent has the turn, it lets the
-answer's thread go on for so many steps; that thread comes back with what it wants: a lock, a sleep, an object of the
-check's, or only the turn to pass. The rules are those of a student's notebook, so a seed deals the same turns there.
+answer's thread take a number of steps. That thread then asks for a lock, a sleep or an object of the check, or passes
+the turn on. The rules are those of a student's notebook. There, code of the set-up's objects takes steps as well, so
+the turns of a seed can differ.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ NOT_DEALT = "its code runs where no turn can be dealt"
 
 
 class RemoteTurns(Turns):
-    """The threads of one run; what the answer's threads do comes in messages.
+    """The threads of one run; the answer's threads report their steps in messages.
 
-    An answer can say that it took fewer steps than it did, or none. So what it reads and sets of the check's objects
-    counts as a step at least, its locks are held here, and a call or a thread that returns must have taken the steps
-    of the shortest way through its function, which the answer's process has counted before it ran the answer.
+    An answer can report too few steps. So each access to an object of the check counts as at least one step, the
+    answer's locks are held here, and a call or thread that returns must have taken the steps of the shortest path
+    through its function. The answer's process has counted those before it ran the answer.
     """
 
     traced = False
@@ -38,9 +39,9 @@ class RemoteTurns(Turns):
         super().__init__(*args)
         self.answer = answer
         self._locks: dict[int, Lock] = {}
-        self._lines: dict[Member, int] = {}  # of the answer's cell, which wait for something here
+        self._lines: dict[Member, int] = {}  # of the answer's cell, in which threads wait
         self._steps: dict[Member, int] = {}
-        self._accessed: dict[Member, int] = {}  # their steps when they last used an object of the check's
+        self._steps_at_access: dict[Member, int] = {}  # when they last used an object of the check
         self._called = False
 
     def run(self) -> None:
@@ -53,14 +54,13 @@ class RemoteTurns(Turns):
                 self._text += self.answer.printed("endturns")
 
     def report(self) -> Interleaving:
-        if self.answer.ended:
-            raise AnswerEnded(self.answer.ended, self.answer.state)
+        self.answer.raise_if_ended()
         if self._called and not self.steps and self._error is None:
             self.answer.fail(NOT_DEALT)
         return super().report()
 
     def _watch(self) -> None:
-        self._over.acquire()  # the answer's monitor ends what takes too long
+        self._over.acquire()  # the answer's monitor ends an answer that takes too long
 
     def _where(self, member: Member) -> int | None:
         return self._lines.get(member) or None
@@ -68,7 +68,7 @@ class RemoteTurns(Turns):
     # The answer's threads.
 
     def call(self, target: Any, method: str, args: Any, kwargs: Any, keep: bool = False) -> Any:
-        """Have the answer's thread of the calling agent make a call."""
+        """Make a call in the answer's thread whose agent calls this."""
         encode = self.answer.codec.encode
         name = method or next(
             (name for name, value in self.namespace.items() if isinstance(value, Remote) and value._number == target),
@@ -77,9 +77,9 @@ class RemoteTurns(Turns):
         return self._converse(["call", target, method, encode(list(args)), encode(kwargs), keep], name)
 
     def _converse(self, payload: list[Any], name: str) -> Any:
-        """Let the calling agent's thread go on, again and again, until it has done what was asked for.
+        """Give turns to the calling agent's thread until its call, or the thread itself, has ended.
 
-        `name` is that of the function that it runs.
+        `name` is the name of the function that it runs.
         """
         me = self.member()
         if me is None:
@@ -92,7 +92,7 @@ class RemoteTurns(Turns):
             if word in ends:
                 break
             try:
-                payload = ["ok", self.answer.codec.encode(self._obey(me, word, rest))]
+                payload = ["ok", self.answer.codec.encode(self._handle(me, word, rest))]
             except (Ended, AnswerEnded):
                 raise
             except ProtocolError as error:
@@ -108,7 +108,7 @@ class RemoteTurns(Turns):
         return value
 
     def _exchange(self, me: Member, payload: list[Any]) -> tuple[str, list[Any]]:
-        """Send a thread what it waits for; return what it comes back with, when it has the turn."""
+        """Give a thread its turn and a payload; return the word and arguments of the message that it sends."""
         if self.closed:
             raise Ended
         quantum, answer = self._quantum(me), self.answer
@@ -129,15 +129,15 @@ class RemoteTurns(Turns):
         except (ProtocolError, TypeError, ValueError) as error:
             answer.fail(str(error))
         if word in ("getattr", "setattr", "next"):
-            steps += self._accessed.get(me) == self._steps[me]
-            self._accessed[me] = self._steps[me]
+            steps += self._steps_at_access.get(me) == self._steps[me]
+            self._steps_at_access[me] = self._steps[me]
         if quantum is not None:
             self._spend(me, steps)
         return word, rest
 
     def _change(self, me: Member, number: int, change: Any) -> None:
-        """Let a lock change hands that nobody had to wait for."""
-        lock = self._lock(number, change == 1, known=True)
+        """Apply a change of a lock's owner, reported by a thread that did not wait for it."""
+        lock = self._lock(number, change == 1, of_answer=True)
         if change in (0, 1):
             if not lock.acquire(blocking=False):
                 raise ProtocolError("it took a lock that another thread holds")
@@ -148,24 +148,24 @@ class RemoteTurns(Turns):
             if change == -1:
                 lock.release()
 
-    def _lock(self, number: int, again: bool, *, known: bool) -> Lock:
+    def _lock(self, number: int, reentrant: bool, *, of_answer: bool) -> Lock:
         if number not in self._locks:
             if len(self._locks) >= MAX_LOCKS:
                 raise ProtocolError("too many locks")
-            self._locks[number] = (RLock if again else Lock)(self, known)
+            self._locks[number] = (RLock if reentrant else Lock)(self, of_answer)
         return self._locks[number]
 
-    def _obey(self, me: Member, word: str, rest: list[Any]) -> Any:
-        """Do what a thread asks for, and return what comes of it."""
+    def _handle(self, me: Member, word: str, rest: list[Any]) -> Any:
+        """Serve a thread's request; return the result."""
         answer = self.answer
         result: Any = None
         match word, rest:
             case "yield" | "changed", []:
                 pass
-            case "acquire", [number, again, holder, timeout, line]:
+            case "acquire", [number, reentrant, holder, timeout, line]:
                 self._lines[me] = checked_int(line)
-                lock = self._lock(checked_int(number), again is True, known=holder is None)
-                if not lock.known and holder is not None:  # a lock of the library's: only the answer's process knows
+                lock = self._lock(checked_int(number), reentrant is True, of_answer=holder is None)
+                if not lock.of_answer and holder is not None:  # only the answer's process knows who holds it
                     lock.hold(self._members[checked_int(holder)])
                 result = lock.acquire(timeout != 0, float(timeout))
             case "sleep", [seconds, line]:

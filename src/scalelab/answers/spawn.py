@@ -1,4 +1,4 @@
-"""Start an answer's process as a new Python, without a sandbox: for tests, and where no process can be forked."""
+"""Start an answer's process as a new Python, without a sandbox: for tests, and for systems without fork."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
-    """Start a process that has run the cells of `setup`; return the connection to it, and its id.
+    """Start a process that runs the cells of `setup` first; return the connection to it, and its id.
 
-    It ends when the connection is closed.
+    The process ends when the connection is closed.
     """
     ours, theirs = socket.socketpair()
     handle = {} if sys.platform == "win32" else {"pass_fds": (theirs.fileno(),)}
@@ -42,12 +42,12 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
 
 
 def main() -> None:
-    """Be the answer's process."""
+    """Run the answer's process."""
     from scalelab.answers import process  # noqa: PLC0415 (the process that spawns it does not need it)
     from scalelab.answers.channel import Channel  # noqa: PLC0415
 
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when whoever spawned it is killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the parent
     task = json.load(sys.stdin)
     if sys.platform == "win32":
         connection = socket.fromshare(base64.b64decode(task["socket"]))

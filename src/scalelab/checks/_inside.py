@@ -1,4 +1,4 @@
-"""What is different while an answer runs: the clocks, sleeping, thread pools, and who takes notes."""
+"""The replacements during a run in virtual time: clocks, sleeping, thread pools, and records of what happens."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ for _module in _own_modules:
 
 
 def looked_up() -> list[tuple[dict[str, Any], list[str]]]:
-    """Return where modules look up what is replaced, by name."""
+    """Return the namespaces of modules that use replaced functions, with the names of those functions."""
     modules = [*_own_modules, *filter(None, [sys.modules.get("aiohttp.connector")])]
     return [(vars(module), _names(module)) for module in modules]
 
 
 @contextlib.contextmanager
 def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict[str, Any]) -> Iterator[None]:
-    """Give the threads of `world` its clock, its pools and no network of the machine; collect the sessions they open.
+    """Replace clocks, pools and the network for the threads of `world`, and no others; collect their client sessions.
 
-    Other threads of the process notice nothing. Names that `namespace` has imported from `time` are covered.
+    This includes the names that `namespace` has imported from `time`.
     """
     clocks = {name: _clock(world, name) for name in CLOCKS}
     clocks |= {f"{name}_ns": _clock(world, f"{name}_ns") for name in clocks}
@@ -61,20 +61,22 @@ def patched(world: World, sessions: list[aiohttp.ClientSession], namespace: dict
         for scope, names in (*looked_up(), (namespace, list(namespace))):
             for name in names:
                 if new := replaced.get(id(scope.get(name))):
-                    _swap(stack, scope, name, new)
-        _set(stack, socket, "getaddrinfo", _for_members(world, socket.getaddrinfo, resolve))
-        _set(stack, ThreadPoolExecutor, "__init__", _pool_size(world))
-        _set(stack, ThreadPoolExecutor, "submit", _submit(world))
-        _set(stack, ThreadPoolExecutor, "shutdown", _shutdown(world))
+                    set_name(stack, scope, name, new)
+        set_attribute(stack, socket, "getaddrinfo", _for_members(world, socket.getaddrinfo, resolve))
+        set_attribute(stack, ThreadPoolExecutor, "__init__", pool_size(world.takes_part))
+        set_attribute(stack, ThreadPoolExecutor, "submit", _submit(world))
+        set_attribute(stack, ThreadPoolExecutor, "shutdown", _shutdown(world))
         if aiohttp := sys.modules.get("aiohttp"):
-            _set(stack, aiohttp.ClientSession, "__init__", _opening(world, sessions, aiohttp.ClientSession.__init__))
-            _set(stack, aiohttp.TCPConnector, "__init__", _connector(world, aiohttp.TCPConnector.__init__))
+            set_attribute(
+                stack, aiohttp.ClientSession, "__init__", _opening(world, sessions, aiohttp.ClientSession.__init__)
+            )
+            set_attribute(stack, aiohttp.TCPConnector, "__init__", _connector(world, aiohttp.TCPConnector.__init__))
         yield
 
 
 @contextlib.contextmanager
 def warned(never_awaited: list[str]) -> Iterator[None]:
-    """Keep warnings off the screen; collect the names of coroutines that nobody awaited."""
+    """Hide warnings; collect the names of coroutines that were never awaited."""
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
         found = NEVER_AWAITED.match(str(message))
@@ -88,7 +90,8 @@ def warned(never_awaited: list[str]) -> Iterator[None]:
         yield
 
 
-def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: Any) -> None:
+def set_name(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: Any) -> None:
+    """Bind a name in a scope until `stack` is closed."""
     old = scope[name]
     scope[name] = new
 
@@ -99,7 +102,8 @@ def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: An
     stack.callback(restore)
 
 
-def _set(stack: contextlib.ExitStack, owner: Any, name: str, new: Any) -> None:
+def set_attribute(stack: contextlib.ExitStack, owner: Any, name: str, new: Any) -> None:
+    """Set an attribute until `stack` is closed."""
     stack.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, new)
 
@@ -137,12 +141,13 @@ def _from_thread(world: World, real: Callable[..., Future[Any]], coro: Any, loop
     return world.follow(real(coro, loop))
 
 
-def _pool_size(world: World) -> Callable[..., None]:
+def pool_size(takes_part: Callable[[], bool]) -> Callable[..., None]:
+    """Return a constructor of thread pools: their default size is THREADS if the calling thread takes part in a run."""
     real = ThreadPoolExecutor.__init__
 
     @functools.wraps(real)
     def init(self: ThreadPoolExecutor, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
-        if max_workers is None and world.takes_part():
+        if max_workers is None and takes_part():
             max_workers = THREADS  # the real default depends on the machine's cores
         real(self, max_workers, *args, **kwargs)
 

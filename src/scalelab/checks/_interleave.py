@@ -1,7 +1,7 @@
-"""Threads that take turns by a seed: one runs at a time, and the turn passes wherever threads could disturb each other.
+"""Threads that take turns by a seed: one runs at a time, and the turn can pass wherever threads share something.
 
-A lost update, or two locks taken in two orders, waits years for its moment on a quiet machine. Here the moment comes in
-every run, and the same one whenever the seed and the Python version are the same. Time is virtual.
+On a quiet machine, a lost update or a deadlock of two locks may take years to happen. Here it happens in every run,
+and runs with the same seed and Python version are the same. Time is virtual.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
 from scalelab.checks import _side, _words
+from scalelab.checks._inside import pool_size, set_attribute, set_name
 from scalelab.checks._run import PATIENCE, Unmet, observed
-from scalelab.checks._world import THREADS, Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
+from scalelab.checks._world import Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
 from scalelab.errors import ScalelabError
 
 STEPS = 100_000  # bytecodes at which the turn may pass, before a run counts as endless
-SHARES = (1.0, 0.3)  # of these bytecodes, at which it does; the seed picks one
-LET_GO = 5.0  # real seconds for a thread to end, when all is over
-TOLD = 4  # threads of a deadlock, and runs that printed something, that a verdict tells of
+SHARES = (1.0, 0.3)  # of these bytecodes, at which the turn passes; the seed picks one
+LET_GO = 5.0  # real seconds for a thread to end after the run
+MAX_SHOWN = 4  # threads of a deadlock, and runs that printed something, in a verdict
 NO_THREAD_POOL = (
     "The threads of multiprocessing's ThreadPool cannot take turns here; use concurrent.futures.ThreadPoolExecutor."
 )
@@ -47,12 +48,12 @@ class ThreadDeadlock(ScalelabError):
 
 @dataclass(frozen=True)
 class Interleaving:
-    """What the threads of an answer did.
+    """The record of a run of an answer's threads.
 
-    `result` is what the program returned, `seconds` the virtual time until then. `threads` counts the threads that were
-    started, `most_alive` those that lived at once, `left` those still alive when the program returned, and `stuck`
-    those of them that never ended. `died` holds the errors that ended a thread. `locks` counts the locks of
-    the answer's own that it took, `acquired` how often it took one, and `waited` how often that took waiting.
+    `result` is the program's result, `seconds` the virtual time until then. `threads` counts the threads that were
+    started, `most_alive` the most that were alive at once, `left` those alive when the program returned, and `stuck`
+    those that never ended. `died` holds the errors that ended a thread. `locks` counts the answer's own locks that were
+    acquired, `acquired` the acquisitions, and `waited` the acquisitions that had to wait.
     """
 
     result: Any
@@ -93,8 +94,8 @@ def interleave(
 
         run = checks.interleave(lambda: checks.together(withdraw, withdraw), seed=6)
 
-    Raises Unmet, in words, if the program raises (anything but `may_raise`), deadlocks, or takes more than STEPS
-    such bytecodes; `otherwise` is the author's word on it.
+    Raises Unmet if the program raises an error (not of type `may_raise`), deadlocks, or runs more than STEPS such
+    bytecodes; `otherwise` is the author's advice then.
     """
     if not _one_at_a_time.acquire(False):
         raise ScalelabError("Threads are being run; wait for their end before you start others.")
@@ -107,7 +108,7 @@ def interleave(
         _one_at_a_time.release()
     found = world.report()
     seen = observed.get()
-    if seen is not None and found.printed not in {run.printed for run in seen} and len(seen) < TOLD:
+    if seen is not None and found.printed not in {run.printed for run in seen} and len(seen) < MAX_SHOWN:
         seen.append(found)
     error = found.error
     if error is None or isinstance(error, may_raise):
@@ -121,7 +122,7 @@ def interleave(
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
-    """Make each call in a thread of its own, wait for all, and return their results; raises the first one's error."""
+    """Make each call in a thread of its own, wait for all, and return their results. Raises the first call's error."""
     results: list[Any] = [None] * len(calls)
     errors: list[BaseException | None] = [None] * len(calls)
 
@@ -143,7 +144,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 class Member:
-    """One thread, and what it waits for."""
+    """One thread that takes turns."""
 
     def __init__(self, number: int, thread: threading.Thread, seed: int) -> None:
         self.number = number
@@ -152,7 +153,7 @@ class Member:
         self.draw = random.Random(seed * 10_007 + number)
         self.turn = _real_lock()
         self.turn.acquire()
-        self.door = _real_lock()  # between the thread's end and whoever would end it
+        self.door = _real_lock()  # held while the thread ends, or is being ended
         self.over = False
         self.ident = 0
         self.error: BaseException | None = None
@@ -167,9 +168,9 @@ class Member:
 
 
 class Turns:
-    """The threads of one run, of which one has the turn."""
+    """The threads of one run; one of them has the turn."""
 
-    traced = True  # whether the answer's code runs in these threads, and is stepped through
+    traced = True  # whether the answer's code runs in these threads, and its steps are counted
 
     def __init__(self, program: Callable[[], Any], seed: int, caller: FrameType) -> None:
         self.namespace: dict[str, Any] = caller.f_globals
@@ -212,7 +213,7 @@ class Turns:
                 self._close()
 
     def report(self) -> Interleaving:
-        """Return what the run has shown."""
+        """Return the record of the run."""
         others = self._members[1:]
         stock = self._stock or {"seconds": self.now, "left": sum(not member.over for member in others)}
         return Interleaving(
@@ -241,12 +242,12 @@ class Turns:
                 return
 
     def _close(self) -> None:
-        """End every thread that is left, one after another."""
+        """End the threads that are left, one after another."""
         self.closed = True
-        self._text = self._written.getvalue()  # what they write from now on tells of nothing but their end
+        self._text = self._written.getvalue()  # without the output of threads that are being ended
         self._unended = sum(not member.over for member in self._members[1:])
         pools: Any = concurrent.futures.thread
-        # A pool's thread logs what ends it; ended again in the midst of that, it would never let go of logging's lock.
+        # A pool's thread logs the error that ends it. Another error meanwhile would leave logging's lock held.
         log = pools._base.LOGGER
         before, log.disabled = log.disabled, True
         try:
@@ -291,7 +292,7 @@ class Turns:
         return self._by_thread.get(id(thread))
 
     def start(self, thread: threading.Thread) -> None:
-        """Give a thread a place among those that take turns."""
+        """Start a thread that takes turns."""
         if self.member_of(thread) is not None:
             raise RuntimeError("threads can only be started once")
         if self.closed:
@@ -300,10 +301,10 @@ class Turns:
         self._members.append(member)
         self._by_thread[id(thread)] = member
         self._most_alive = max(self._most_alive, sum(not other.over for other in self._members[1:]))
-        _real_start(self._live, (member,))
+        _real_start(self._run_thread, (member,))
         thread._started.set()  # type: ignore[attr-defined]
 
-    def _live(self, member: Member) -> None:
+    def _run_thread(self, member: Member) -> None:
         member.ident = _thread.get_ident()
         self._by_ident[member.ident] = member
         member.turn.acquire()
@@ -318,15 +319,15 @@ class Turns:
             told = _words.told(error, self.namespace, self.check).replace("\n", ". ")
             self._written.write(f"Thread {member.number} was ended by an error. {told}\n")
         finally:
-            self._leave(member)
+            self._end_thread(member)
 
-    def _leave(self, member: Member) -> None:
+    def _end_thread(self, member: Member) -> None:
         try:
             with member.door:
                 member.over = True
             let_in()
         except Ended:
-            return self._leave(member)
+            return self._end_thread(member)
         if not self.closed:
             self._pass_on(member)
 
@@ -354,7 +355,7 @@ class Turns:
         self.wait(lambda: False, seconds)
 
     def step(self) -> None:
-        """Come before a bytecode at which the turn may pass."""
+        """Count a bytecode, before it runs, at which the turn may pass."""
         member = self.member()
         if member is None:
             return
@@ -370,7 +371,7 @@ class Turns:
             self._over.release()
 
     def _quantum(self, me: Member) -> int | None:
-        """Return after how many steps the turn passes from `me` to another; None if no other could go on."""
+        """Return the number of steps until `me` gives up the turn; None if no other thread could go on."""
         if not self._others(me):
             return None
         if not me.left:
@@ -380,7 +381,7 @@ class Turns:
         return me.left
 
     def _spend(self, me: Member, steps: int) -> None:
-        """Take steps from what is left of a turn; at its end another has the turn, and this returns when it is back."""
+        """Subtract steps from a turn. At its end another thread gets the turn; return when `me` has it again."""
         me.left = max(me.left - steps, 0)
         if not me.left and (others := self._others(me)):
             self._hand_over(me, self._draw.choice(others))
@@ -389,7 +390,7 @@ class Turns:
         return [other for other in self._members if other is not me and not other.over and other.can_go_on(self.now)]
 
     def _pass_on(self, me: Member) -> None:
-        """Deal the turn anew, when `me` waits or has ended; return when it comes back."""
+        """Give the turn to any thread that can go on, if `me` waits or has ended; return when `me` has it again."""
         chosen = self._choose()
         if chosen is me and not me.over:
             return
@@ -419,7 +420,7 @@ class Turns:
         return self._draw.choice(ready)
 
     def wait(self, ready: Callable[[], bool], seconds: float | None, wants: Lock | Member | None = None) -> bool:
-        """Have the calling thread wait until `ready`, or for so many virtual seconds; return whether it is."""
+        """Wait in the calling thread until `ready()`, at most so many virtual seconds; return `ready()`."""
         self._count()
         if self.closed:
             raise Ended
@@ -448,8 +449,8 @@ class Turns:
     def _who_waits(self) -> str:
         lines = ["Every thread waits, and none is left that could wake another."]
         waiting = [member for member in self._members if not member.over]
-        told = [member for member in waiting if _has_to_do_with_locks(member)]
-        for member in (told or waiting)[:TOLD]:
+        with_locks = [member for member in waiting if _has_to_do_with_locks(member)]
+        for member in (with_locks or waiting)[:MAX_SHOWN]:
             locks = [f"lock {lock.number}" for lock in member.holds if lock.number and lock is not member.wants]
             holds = " and ".join(locks)
             name = f"Thread {member.number}" if member.number else "The main thread"
@@ -464,7 +465,7 @@ def _has_to_do_with_locks(member: Member) -> bool:
 
 
 def _for(member: Member) -> str:
-    """Say what a member waits for; nothing where that is inside the library."""
+    """Return the words for what a member waits for; "" if that is inside a library."""
     wants = member.wants
     if isinstance(wants, Member):
         return f" for the end of thread {wants.number}"
@@ -479,14 +480,14 @@ def _for(member: Member) -> str:
 
 
 class Lock:
-    """A lock of `threading`, whose owner is known and whose waiting passes the turn on."""
+    """A lock of `threading` whose owner is known; a thread that waits for it passes the turn on."""
 
-    again = False  # whether its owner may take it once more
+    reentrant = False
 
-    def __init__(self, world: Turns, known: bool) -> None:
+    def __init__(self, world: Turns, of_answer: bool) -> None:
         self.world = world
-        self.known = known  # whether the answer made it, and not the library
-        self.number = 0  # of those that the answer made, from 1, in the order in which they were first taken
+        self.of_answer = of_answer  # whether the answer has made it, and not a library
+        self.number = 0  # of the answer's locks, from 1, in the order of their first acquisition
         self.owner: object = None
         self.depth = 0
 
@@ -496,20 +497,20 @@ class Lock:
         if me is None:
             if self.owner is not None and self.owner != "outside" and not world.closed:
                 raise RuntimeError("this lock belongs to threads that take turns")
-            if self.owner is not None and not (self.again and self.owner == "outside"):
+            if self.owner is not None and not (self.reentrant and self.owner == "outside"):
                 raise RuntimeError("this lock is still held, and no thread is left that could release it")
             me = "outside"
         elif world.closed:
             raise Ended
-        if self.known:
+        if self.of_answer:
             world.acquired += 1
             if not self.number:
                 world.locks += 1
                 self.number = world.locks
-        if self.owner is not None and not (self.again and self.owner is me):
+        if self.owner is not None and not (self.reentrant and self.owner is me):
             if not blocking or timeout == 0:
                 return False
-            if self.known:
+            if self.of_answer:
                 world.waited += 1
             if not world.wait(lambda: self.owner is None, None if timeout < 0 else timeout, self):
                 return False
@@ -518,12 +519,14 @@ class Lock:
             me.holds.append(self)
         return True
 
+    __enter__ = acquire
+
     def release(self) -> None:
         if self.owner is None:
             if self.world.closed:
                 return
-            raise RuntimeError("cannot release un-acquired lock" if self.again else "release unlocked lock")
-        if self.again and not self.world.closed and self.owner is not (self.world.member() or "outside"):
+            raise RuntimeError("cannot release un-acquired lock" if self.reentrant else "release unlocked lock")
+        if self.reentrant and not self.world.closed and self.owner is not (self.world.member() or "outside"):
             raise RuntimeError("cannot release un-acquired lock")
         self.depth -= 1
         if self.depth == 0:
@@ -532,7 +535,7 @@ class Lock:
             self.owner = None
 
     def hold(self, member: Member) -> None:
-        """Have it held, once, by a member."""
+        """Make a member its owner, once."""
         if isinstance(self.owner, Member):
             self.owner.holds.remove(self)
         self.owner, self.depth = member, 1
@@ -541,17 +544,14 @@ class Lock:
     def locked(self) -> bool:
         return self.owner is not None
 
-    def __enter__(self) -> bool:
-        return self.acquire()
-
     def __exit__(self, *_: object) -> None:
         self.release()
 
 
 class RLock(Lock):
-    """A lock that its owner may take again; with what `threading.Condition` asks of one."""
+    """A lock that its owner may take again; it has the methods that `threading.Condition` calls."""
 
-    again = True
+    reentrant = True
 
     def _is_owned(self) -> bool:
         return self.owner is not None and self.owner is (self.world.member() or "outside")
@@ -578,17 +578,17 @@ SHARED = {
     )
     if name in opcode.opmap
 }
-"""What reads or changes something that threads can share, or begins a loop anew.
+"""Bytecodes that read or change objects that threads can share, or that begin a loop's next round.
 
-It makes no difference whether the turn passes at one of these or between it and the next.
+Between two of these it makes no difference where the turn passes.
 """
 LOADS = {opcode.opmap["LOAD_GLOBAL"]} | ({opcode.opmap["LOAD_ATTR"]} if sys.version_info >= (3, 12) else set())
-"""Of these the last bit says that a function is loaded, which the next CALL calls."""
+"""If the last bit of their argument is set, they load a function for the next CALL."""
 BINARY_OP, NB_SUBSCR = opcode.opmap["BINARY_OP"], 26  # 3.14 subscripts by this operation
 
 
 def switch_points(code: CodeType) -> frozenset[int]:
-    """Return the offsets of the bytecodes of SHARED; a bytecode with prefixes is met at the first of them."""
+    """Return the offsets of the bytecodes of SHARED, and of the first prefix of those that have prefixes."""
     points, first, raw = set(), None, code.co_code  # without specialised bytecodes; its caches are zeros
     for offset in range(0, len(raw), 2):
         operation, argument = raw[offset], raw[offset + 1]
@@ -604,7 +604,7 @@ def switch_points(code: CodeType) -> frozenset[int]:
 
 
 class Threads(Protocol):
-    """Threads that take turns: `Turns`, or those of an answer that runs in this process for a check in another."""
+    """Threads that take turns: `Turns`, or `process_threads.Turns` in the answer's process."""
 
     now: float
 
@@ -693,9 +693,9 @@ _sleep = time.sleep
 
 @contextlib.contextmanager
 def _patched(world: Turns) -> Iterator[None]:
-    """Give the world's threads its locks, threads, clock and pools; other threads of the process notice nothing.
+    """Replace locks, threads, clocks and pools for the world's threads, and for no others.
 
-    Names that the namespace has imported are covered, and locks that its objects hold already.
+    This includes the names that the namespace has imported, and the locks that its objects hold already.
     """
 
     def made(kind: type[Lock]) -> Lock:
@@ -711,15 +711,15 @@ def _patched(world: Turns) -> Iterator[None]:
 
 
 def replaced_locks(lock: Any, rlock: Any) -> list[tuple[Any, Any]]:
-    """Return what makes locks in this process, with what is to make them."""
+    """Return the makers of locks in this process, each with the one that replaces it."""
     names: Any = threading
     return [(names.Lock, lock), (names._allocate_lock, lock), (_real_lock, lock), (names.RLock, rlock)]
 
 
 def patch(world: Threads, stack: contextlib.ExitStack, locks: dict[Any, Any], scopes: Iterable[dict[str, Any]]) -> None:
-    """Replace clocks, threads, pools and, by `locks`, kinds of locks in the standard library and in `scopes`.
+    """Replace clocks, threads, pools and the keys of `locks`, in the standard library and in `scopes`.
 
-    `stack` takes all of it back.
+    Closing `stack` restores them.
     """
 
     def sleep(seconds: float) -> None:
@@ -737,27 +737,15 @@ def patch(world: Threads, stack: contextlib.ExitStack, locks: dict[Any, Any], sc
     for scope in (vars(time), vars(threading), vars(queue), *scopes):
         for name, value in list(scope.items()):
             if id(value) in replaced:
-                _swap(stack, scope, name, replaced[id(value)])
+                set_name(stack, scope, name, replaced[id(value)])
     for cls, name, new in [
         (threading.Thread, "start", _start(world)),
         (threading.Thread, "join", _join(world)),
         (threading.Thread, "is_alive", _is_alive(world)),
-        (concurrent.futures.ThreadPoolExecutor, "__init__", _pool_size(world)),
+        (concurrent.futures.ThreadPoolExecutor, "__init__", pool_size(lambda: world.member() is not None)),
         (multiprocessing.pool.ThreadPool, "__init__", _no_pool(world)),
     ]:
-        stack.callback(setattr, cls, name, getattr(cls, name))
-        setattr(cls, name, new)
-
-
-def _swap(stack: contextlib.ExitStack, scope: dict[str, Any], name: str, new: Any) -> None:
-    old = scope[name]
-    scope[name] = new
-
-    def restore() -> None:
-        if scope.get(name) is new:  # else the answer has bound the name anew
-            scope[name] = old
-
-    stack.callback(restore)
+        set_attribute(stack, cls, name, new)
 
 
 def for_members(world: Threads, real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
@@ -803,18 +791,6 @@ def _is_alive(world: Threads) -> Callable[[threading.Thread], bool]:
     return is_alive
 
 
-def _pool_size(world: Threads) -> Callable[..., None]:
-    real = concurrent.futures.ThreadPoolExecutor.__init__
-
-    @functools.wraps(real)
-    def init(self: Any, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
-        if max_workers is None and world.member() is not None:
-            max_workers = THREADS  # the real default depends on the machine's cores
-        real(self, max_workers, *args, **kwargs)
-
-    return init
-
-
 def _no_pool(world: Threads) -> Callable[..., None]:
     real = multiprocessing.pool.ThreadPool.__init__
 
@@ -836,7 +812,7 @@ def _is_full(cell: CellType) -> bool:
 
 
 class _Substitute:
-    """Puts watched locks in the place of real ones that objects of the namespace have held since they were made."""
+    """Replaces real locks that objects of the namespace hold already."""
 
     LIBRARY = ("threading", "queue", "_queue")
 
@@ -848,21 +824,21 @@ class _Substitute:
         self.kinds: dict[type, type[Lock]] = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
         self.kinds |= {Lock: Lock, RLock: RLock}  # of an earlier run
 
-    def inside(self, scope: Any, known: bool = True) -> None:
-        """Replace the locks in a namespace, a list, a class or an instance, and in what these hold."""
+    def inside(self, scope: Any, of_answer: bool = True) -> None:
+        """Replace the locks in a namespace, list, class or instance, and in the objects that these hold."""
         if id(scope) in self.seen:
             return
         self.seen.add(id(scope))
         for key, value in list(scope.items() if isinstance(scope, dict) else enumerate(scope)):
-            new = self._new(value, known)
+            new = self._new(value, of_answer)
             if new is not None:
                 if isinstance(scope, list):
                     self.stack.callback(scope.__setitem__, key, value)
                     scope[key] = new
                 else:
-                    _swap(self.stack, scope, key, new)
+                    set_name(self.stack, scope, key, new)
             elif isinstance(value, (dict, list)):
-                self.inside(value, known)
+                self.inside(value, of_answer)
             elif isinstance(value, type) and value.__module__ == self.world.namespace.get("__name__"):
                 self._class(value)
             elif isinstance(value, FunctionType):
@@ -870,15 +846,15 @@ class _Substitute:
             elif type(value).__module__ in (self.world.namespace.get("__name__"), *self.LIBRARY):
                 self.inside(getattr(value, "__dict__", {}), type(value).__module__ not in self.LIBRARY)
 
-    def _new(self, value: Any, known: bool) -> Any:
+    def _new(self, value: Any, of_answer: bool) -> Any:
         kind = self.kinds.get(type(value))
         if kind is not None:
             if id(value) not in self.locks:
-                self.locks[id(value)] = kind(self.world, known)
+                self.locks[id(value)] = kind(self.world, of_answer)
             return self.locks[id(value)]
         owner = getattr(value, "__self__", None)  # a condition keeps methods of its lock
         if type(owner) in self.kinds and callable(value):
-            return getattr(self._new(owner, known), value.__name__)
+            return getattr(self._new(owner, of_answer), value.__name__)
         return None
 
     def _class(self, cls: type) -> None:

@@ -1,4 +1,4 @@
-"""Run a student's coroutine in virtual time, and keep the books on what it did."""
+"""Run a student's coroutine in virtual time, and record its requests, tasks and sessions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 TURNS = 100_000  # of the loop, before a run counts as endless
-PATIENCE = 10.0  # real seconds in which nothing moves, before a run counts as stuck
-LOOKS = 20  # in that time: they count, not the clock, for a machine that is slow to look is slow to run
+PATIENCE = 10.0  # real seconds without progress, before a run counts as stuck
+LOOKS = 20  # in that time; looks are counted, not seconds, because a busy machine looks more slowly, too
 LET_GO = 5.0  # real seconds for an interrupted thread to end, before it is left behind
 SETTLE = 50  # turns at most after the answer's return, for tasks that are about to end
 GRACE_SECONDS, GRACE_TURNS = 3_600.0, 20_000  # for tidying up after a run
@@ -39,7 +39,7 @@ one_at_a_time = threading.Lock()
 
 
 class Seen(Protocol):
-    """What a verdict tells of a run when it fails."""
+    """The facts of a run that a failed verdict shows."""
 
     @property
     def printed(self) -> str: ...
@@ -52,14 +52,14 @@ observed: ContextVar[list[Seen] | None] = ContextVar("observed", default=None)  
 
 
 class NestedRun(ScalelabError):
-    """A run was started while another one was under way."""
+    """A run was started during another run."""
 
 
 class Unmet(ScalelabError):
-    """An answer is not as it should be: `right` states how, the text says in words what it is instead.
+    """An answer does not meet an expectation: `right` states the expectation, the text explains the mistake.
 
-    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first, and says what the answer did; only
-    there is the answer quoted.
+    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first and describes what the answer did;
+    only `detail` quotes the answer.
     """
 
     def __init__(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
@@ -69,7 +69,7 @@ class Unmet(ScalelabError):
 
 
 class AnswerFailed(Unmet):
-    """The answer did not return what it should; `run` is what was seen until then."""
+    """The answer did not return a suitable result; `run` is the record until then."""
 
     def __init__(self, right: str, text: str, run: Run, *, detail: str = "") -> None:
         super().__init__(right, text, detail=detail)
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def answers(self) -> list[str]:
-        """The paths, in the order in which the server was done with them."""
+        """The paths, in the order in which the server finished the requests."""
         done = [request for request in self.requests if request.outcome in (ANSWERED, BROKEN)]
         return [request.path for request in sorted(done, key=lambda request: request.ended)]
 
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def errors(self) -> tuple[BaseException, ...]:
-        """The error, or the errors in a group; empty where there is none."""
+        """The error, or the errors in a group; empty if there is none."""
         return () if self.error is None else tuple(_words.leaves(self.error))
 
     @property
@@ -235,7 +235,7 @@ class Attempt:
         return Loop(self.world, self._service if self._has_server else None)
 
     def go(self) -> None:
-        """Run in a new thread and wait for its end; on the way out everything is as it was before."""
+        """Run in a new thread and wait for its end; then all replacements are undone."""
         over = threading.Event()
         thread = threading.Thread(target=self._main, args=(over,), daemon=True, name="virtual-loop")
         with (
@@ -256,7 +256,7 @@ class Attempt:
             raise self._crash  # a fault of this module, not of the answer
 
     def report(self) -> Run:
-        """Return what the run has shown."""
+        """Return the record of the run."""
         stock = self._stock or self._take_stock(())
         return Run(result=self._result, error=self._error, printed=self._written.getvalue(), **stock)
 
@@ -276,7 +276,7 @@ class Attempt:
         return Stuck(f"it held the event loop's thread for {PATIENCE:g} s of real time and gave the loop no turn")
 
     def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
-        """End the run, even if an `except:` in an endless loop swallows the first attempts."""
+        """End the run, even if an `except:` in an endless loop catches the first interruptions."""
         self.world.interruption = reason
         given_up = time.monotonic() + LET_GO
         while time.monotonic() < given_up and not self._closed:
@@ -310,7 +310,7 @@ class Attempt:
             over.set()
 
     def _close_door(self) -> None:
-        """Let no interruption in from here on, neither a new one nor one that is on its way."""
+        """Prevent interruptions from here on, also one that is on its way."""
         while not self._closed:
             with contextlib.suppress(Ended), self._door:
                 raise_in(threading.get_ident(), None)
@@ -352,7 +352,7 @@ class Attempt:
         return kind_of_awaitable(value)
 
     async def _look_around(self) -> None:
-        """Take stock of a loop in which the answer has returned."""
+        """Record the state of a loop in which the answer has returned."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         left = [task for task in loop.tasks if not task.done() and task is not self._own]
@@ -363,7 +363,7 @@ class Attempt:
         self._stock |= {"leaked": names(left), "unclosed": unclosed(self._sessions)}
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-        """Take stock of a loop that came to no end by itself."""
+        """Record the state of a loop that had to be ended."""
         tasks = asyncio.all_tasks(loop)
         self._note_places(_words.waiting(tasks, self.namespace, self.check))
         return self._take_stock(task for task in tasks if task is not self._own)
@@ -382,7 +382,7 @@ class Attempt:
         }
 
     def _books(self) -> dict[str, Any]:
-        """Return what the clock and the service have seen."""
+        """Return the facts that the clock and the service have recorded."""
         return {
             "seconds": self.world.now,
             "requests": tuple(self._service.requests),
@@ -401,7 +401,7 @@ class Attempt:
 
 
 async def settle(loop: Loop) -> None:
-    """Give tasks that are about to end the turns for it; the clock stands still."""
+    """Run turns of the loop until tasks that are about to end have ended; the clock stands still."""
     for _ in range(SETTLE):
         if loop.has_come_to_rest():
             break
@@ -429,7 +429,7 @@ def names(tasks: Iterable[asyncio.Task[Any]]) -> tuple[str, ...]:
 
 
 def is_left(task: asyncio.Task[Any], given_up: bool) -> bool:
-    """Whether a task goes on, or died of an error that nobody has asked for, as asyncio itself keeps note of it."""
+    """Whether a task is not done, or has an exception that was never retrieved, as asyncio itself records it."""
     return not task.done() or (not given_up and bool(getattr(task, "_log_traceback", False)))
 
 
@@ -477,7 +477,7 @@ def kind_of_awaitable(value: Any) -> str:
 
 
 def unfinished(result: Any, kind_of: Callable[[Any], str]) -> str | None:
-    """Return what a result holds that nobody has awaited, in words, if anything; close its coroutines."""
+    """Return words on coroutines or tasks in a result that were never awaited, or None; close the coroutines."""
     values = [result]
     if isinstance(result, (list, tuple, set, frozenset)):
         values = list(result)

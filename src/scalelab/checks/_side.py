@@ -1,7 +1,7 @@
-"""Where the answer runs: in this process, as in a student's notebook, or in a process of its own, as in the grader.
+"""Functions of checks that work wherever the answer runs: in a notebook's process, or in a process of its own.
 
-Checks call the functions below and in `run`, `interleave` and `assemble`, and mean the same in both cases. `current` is
-None in a notebook; the grader sets it for each answer.
+In a student's notebook `current` is None. In the grader it is the `Side` of the answer that is being judged; `run`,
+`interleave` and `assemble` use it, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scalelab.errors import ScalelabError
 
 
 class AnswerEnded(ScalelabError):
-    """The answer's process ended in the middle of a check; the text says why, for the student.
+    """The answer's process ended during a check; the text tells the student why.
 
     `state` is "timed out" or "ended".
     """
@@ -31,19 +31,19 @@ class AnswerEnded(ScalelabError):
 
 
 class Side(Protocol):
-    """An answer in another process, as the functions of this package use it."""
+    """An answer in another process."""
 
     def attempt(self, *args: Any, **options: Any) -> Any:
-        """Return what runs a coroutine of the answer in virtual time, as `_run.Attempt` does here."""
+        """Return an object that replaces `_run.Attempt`."""
 
     def turns(self, *args: Any) -> Any:
-        """Return what deals turns to the answer's threads, as `_interleave.Turns` does here."""
+        """Return an object that replaces `_interleave.Turns`."""
 
     def assemble(self, program: str, file: str, names: dict[str, Any]) -> dict[str, Any]:
         """Run the lines of a program; return the names that it defines."""
 
     def by_reference(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function of the answer; leave its result there, and return a stand-in for it."""
+        """Call a function of the answer, leave the result in the answer's process, and return a stand-in for it."""
 
     def beside(self, function: Any) -> Any:
         """Return a stand-in for a function of the set-up or of this package, in the answer's process."""
@@ -51,38 +51,30 @@ class Side(Protocol):
     def shared_list(self, values: Iterable[Any]) -> list[Any]:
         """Return a list that both processes hold."""
 
-    def clock(self, now: float) -> Any:
-        """Return a clock that both processes hold."""
-
     def called_in_loop(self) -> bool:
-        """Whether the answer's call that is being made comes from the thread of its event loop."""
+        """Whether the answer's current call of a check's function comes from the thread of its event loop."""
 
 
 current: Side | None = None
 
 
-class _Clock:
-    """A clock that stands still until somebody sets `now`."""
+class Clock:
+    """A clock to give to an answer: calling it returns `now`, which only the check sets."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float = 1000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
         return self.now
 
 
-def Clock(now: float = 1000.0) -> Any:
-    """Return a clock to give to an answer: calling it returns `now`, which only the check sets."""
-    return _Clock(now) if current is None else current.clock(now)
-
-
 def shared_list(values: Iterable[Any]) -> list[Any]:
-    """Return a list to give to an answer that must not be copied on the way: what either side changes, both see."""
+    """Return a list that a check shares with an answer: each sees the other's changes."""
     return list(values) if current is None else current.shared_list(values)
 
 
 def shared(value: Any, *names: str) -> Any:
-    """Return an object to give to an answer that may read its public attributes, and set these.
+    """Allow an answer to set these attributes of an object; it may read all public ones. Return the object.
 
     account = shared(Account(1, 100), "balance")
     """
@@ -91,7 +83,7 @@ def shared(value: Any, *names: str) -> Any:
 
 
 def called_in_loop() -> bool:
-    """Whether the answer calls the function that asks this in the thread of its event loop."""
+    """Whether the answer has called the check's function from the thread of its event loop."""
     return asyncio._get_running_loop() is not None if current is None else current.called_in_loop()
 
 
@@ -101,7 +93,7 @@ def source(definition: Callable[..., Any]) -> str:
 
 
 def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function of the answer and leave its result with the answer: what is done to it is done there.
+    """Call a function of the answer, and leave the result in the answer's process, where it can be changed.
 
     by_reference(find, "boots").append("mine")
     """
@@ -109,11 +101,11 @@ def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def beside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function`, a function or class of the set-up, as it is where the answer runs.
+    """Return a function or class of the set-up that runs in the answer's process.
 
-    Everything that it makes stays there, and its calls of the answer cost no message: counted keys, arrays, weak
-    references, tracemalloc. Its result comes back as data. An answer can falsify it, so compare it with something that
-    is seen here if points depend on it.
+    Its objects stay there, and it calls the answer without messages. So it can use counted keys, arrays, weak
+    references and tracemalloc. Its result comes back as data. An answer can falsify it: if points depend on it,
+    compare it with something that is seen here.
     """
     return function if current is None else current.beside(function)
 
@@ -121,25 +113,25 @@ def beside(function: Callable[..., Any]) -> Callable[..., Any]:
 def call_each(function: Callable[..., Any], *columns: Iterable[Any], max_lines: float = math.inf) -> list[Any]:
     """Return [function(*args) for args in zip(*columns)], with one message for all calls.
 
-    Raises NeverEnds after `max_lines` lines of Python: so an endless loop ends at once, in a notebook as well.
+    Raises NeverEnds after `max_lines` lines of Python, so that an endless loop ends in a notebook as well.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
     return beside(_call_each)(function, calls, max_lines)  # type: ignore[no-any-return]
 
 
 def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
-    """Return how many lines of Python run while the answer makes these calls.
+    """Return the number of lines of Python that these calls of the answer run.
 
-    The first argument of each call is a key; each look-up and comparison of it counts as a line, too.
+    The first argument of each call is a key; each look-up or comparison of a key counts as a line, too.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
     return beside(_count_lines)(function, calls)  # type: ignore[no-any-return]
 
 
 def instances(definition: Any, count: int) -> list[Any]:
-    """Return a function or class of the answer from `count` fresh runs of its cell, each with globals of its own.
+    """Run the answer's cell `count` times, each with its own globals; return its function or class from each run.
 
-    So several processes of one service can be checked, which share only what the check gives to all of them.
+    The instances stand for the processes of one service: they share only objects that the check gives to all of them.
     """
     return beside(_instances)(definition, count)  # type: ignore[no-any-return]
 
@@ -185,7 +177,7 @@ def _defined_names(cls: Any) -> list[str]:
 
 
 class _Key:
-    """A key whose every look-up and comparison is a line of Python that runs."""
+    """A key; each look-up or comparison of it runs a line of Python."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

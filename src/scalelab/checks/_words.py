@@ -1,4 +1,4 @@
-"""Say in words what went wrong in a student's code: short values, the line in the cell, the next step."""
+"""Words on errors in a student's code: short values, the line in the cell, the next step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Idea(str):
 
 
 def idea_of(words: str) -> str:
-    """Return the name of the idea that these words are on, "" if they carry none."""
+    """Return the name of an `Idea`; "" for other words."""
     return words.name if isinstance(words, Idea) else ""
 
 
@@ -71,13 +71,13 @@ def place(frame: FrameType | int, line: int | None = None) -> str:
 
 
 def place_in_answer(line: int) -> str:
-    """Return the same for a line of an answer that runs in another process."""
+    """Return the words of `place` for a line of an answer that runs in another process."""
     source = linecache.getline(ANSWER_FILE, line).strip()
     return f"line {line} of your cell" + (f": `{short(source)}`" if source else "")
 
 
 def caller(namespace: dict[str, Any]) -> str:
-    """Return the line of the coroutine that is running, as `place` does; empty where none of it is the student's."""
+    """Return the line of the student's running coroutine, in the words of `place`; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
     nearest = ""
     while frame is not None:
@@ -96,7 +96,7 @@ def of_coroutine(task: asyncio.Task[Any]) -> str:
 
 
 def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any], skip: str = "") -> str:
-    """Say where tasks wait, each line of the student's code once, the first few; namespace and skip as for `told`."""
+    """Return the first few lines of the student's code in which tasks wait; arguments as for `told`."""
     places = set()
     for task in tasks:
         coroutine: Any = task.get_coro()
@@ -142,7 +142,7 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
 
 
 def explained(error: BaseException) -> str:
-    """Return what ended an answer's cell: type, message, the student's line, and advice if there is any."""
+    """Return words on the error of an answer's cell: type, message, the student's line, and advice if there is any."""
     lines = [told(error, {}), advice(error, {})]
     if isinstance(error, SyntaxError) and error.lineno:
         lines.insert(1, f"Python cannot read {place_in_answer(error.lineno)}")
@@ -150,7 +150,7 @@ def explained(error: BaseException) -> str:
 
 
 def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str | None:
-    """Return what to do about an error that has a usual cause, or None; arguments as for `told`."""
+    """Return advice on an error that has a usual cause, or None; arguments as for `told`."""
     return next(filter(None, (_advice(inner, namespace, skip) for inner in leaves(error))), None)
 
 

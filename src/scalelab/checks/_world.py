@@ -1,7 +1,7 @@
 """Virtual time: an event loop whose clock jumps, and threads that wait beside it.
 
-One thing runs at a time, the loop or one thread, in an order that depends on nothing but virtual time and the order of
-the calls: a run is the same on every machine.
+Either the loop or one thread runs at a time. Their order depends only on virtual time and the order of the calls, so a
+run is the same on every machine.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class NeverEnds(ScalelabError):
 
 
 class Stuck(ScalelabError):
-    """For long, in real time, nothing moved: the loop's thread, or one that it waits for, does not come back."""
+    """The run made no progress for a long real time: the loop's thread, or one that it waits for, is blocked."""
 
 
 class Ended(BaseException):
-    """Carries an ending out of the loop or out of a thread, past every `except Exception`."""
+    """Ends the loop or a thread; `except Exception` does not catch it."""
 
     def __init__(self, reason: ScalelabError | None = None) -> None:
         super().__init__(str(reason))
@@ -80,7 +80,7 @@ def raise_in(thread: int, error: type[BaseException] | None) -> None:
 
 
 def let_in() -> None:
-    """Give an error that is on its way to this thread the time to arrive."""
+    """Run a few steps of Python, so that an error that `raise_in` has set is raised in this thread."""
     for _ in range(100):
         pass
 
@@ -101,7 +101,7 @@ def instant(moment: float) -> float:
 
 
 class World:
-    """The virtual clock, and all who wait for it."""
+    """The virtual clock, and the loop and threads that wait for it."""
 
     def __init__(self, *, limit: float, turns: int, where: Callable[[], str]) -> None:
         self.now = 0.0
@@ -134,7 +134,7 @@ class World:
         self._loop_thread = threading.get_ident()
 
     def grant(self, *, seconds: float, turns: int) -> None:
-        """Allow so much more, for what is left to tidy up."""
+        """Extend the limits, to tidy up after the run."""
         self._limit, self._turns_left, self.interruption = self.now + seconds, turns, None
 
     def close(self, patience: float = 1.0) -> None:
@@ -146,7 +146,7 @@ class World:
             thread.real.join(patience)
 
     def turn(self) -> None:
-        """Count a turn of the loop. Raises Ended beyond what the run was granted."""
+        """Count a turn of the loop. Raises Ended beyond the limits of the run."""
         self.progress += 1
         self._turns_left -= 1
         if self.interruption is not None:
@@ -157,7 +157,7 @@ class World:
             raise Ended(NeverEnds("it took turn after turn of the loop and came to no end"))
 
     def pass_by(self) -> None:
-        """Note that the loop still has work: whoever keeps it awake for long lets time pass."""
+        """Count a turn in which the loop has work; after SPIN of them in a row, each turn takes virtual time."""
         self._in_a_row += 1
         if self._in_a_row <= SPIN:
             return
@@ -299,7 +299,7 @@ class World:
             self._park(end)
 
     def submit(self, pool: object, size: int, call: Callable[[], Any]) -> Future[Any]:
-        """Have a thread of `pool` make the call; at most `size` of the pool's calls are under way at once."""
+        """Make the call in a thread of `pool`, which makes at most `size` calls at once."""
         with self._lock:
             own = self._pools.setdefault(pool, _Pool(size))
             thread = _Thread(self, own, next(self._numbers), call)
@@ -309,7 +309,7 @@ class World:
         return thread.future
 
     def follow(self, other: Future[Any]) -> Future[Any]:
-        """Return a future that does what `other` does, and that threads of this world can wait for."""
+        """Return a future with the result of `other` that threads of this world can wait for."""
         own = _Future(self)
 
         def pass_on(done: Future[Any]) -> None:
@@ -532,7 +532,7 @@ class Loop(asyncio.SelectorEventLoop):
         """Connect nothing: `create_connection` makes the connection."""
 
     async def create_connection(self, protocol_factory: Any, *_: Any, sock: Any = None, **__: Any) -> Any:
-        """Connect the protocol to the run's server. Raises ConnectionRefusedError where the run has none."""
+        """Connect the protocol to the run's server. Raises ConnectionRefusedError if the run has none."""
         if sock is not None:
             sock.close()
         if self._network is None:

@@ -1,4 +1,4 @@
-"""Grade a folder of submissions: find them, see what is graded already, judge the rest side by side, keep and tell."""
+"""Grade a folder of submissions: find them, reuse earlier grades, judge the others side by side, and write results."""
 
 from __future__ import annotations
 
@@ -39,30 +39,28 @@ from scalelab.grading.submissions import BadInput, Refused, Submission, find
 
 NOTEBOOKS = "notebooks"
 """The folder in OUT for the notebooks that nbval judged."""
-MOST_TOGETHER = 20
-"""How many submissions one session of nbval judges: its kernel's start is shared, and a lost session costs little."""
-MOST_LINES = 40
-"""How many lines of one kind the end of a batch shows; the files in OUT have all."""
+MAX_CHUNK = 20
+"""Submissions that one session of nbval judges: they share its kernel's start, and a lost session costs little."""
+MAX_LINES = 40
+"""Lines of one kind that the end of a batch shows; the files in OUT have all of them."""
 
 Judge = Callable[[Reference, Sequence[Mapping[str, str]], Event], Iterator[tuple[int, dict[str, Result]]]]
-"""Judges submissions, each the sources of its answers by exercise: yields each one's number and results.
+"""Judges submissions, given as the sources of their answers by exercise; yields each submission's number and results.
 
-Ends soon after the event is set, by raising.
+Raises an error soon after the event is set.
 """
-
-
 _Judgeable = Submission | Reference
 """A submission, or a reference's own solutions."""
 _Chunk = Sequence[_Judgeable]
-"""What is judged in one session, all of one set."""
+"""Submissions, or references, of one set that one session judges."""
 _Outcome = tuple[Submission, Grade | BaseException]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch came to: the grades, the files that have none and why, and where the table is.
+    """The outcome of a batch: the grades, the refused files with their reasons, and the path of the table.
 
-    `before` of the grades were kept by an earlier run, and not judged again.
+    `before` is the number of grades that an earlier run has made.
     """
 
     grades: tuple[Grade, ...]
@@ -88,16 +86,14 @@ def grade(
 ) -> Summary:
     """Grade the notebooks in `submissions` (or the one file), and write the results into the folder `out`.
 
-    `jobs` submissions are judged side by side (None: one per core); `timeout` is the processor
-    time in seconds that an answer has for each of its checks;
-    `dask` is the address of a Dask scheduler whose workers judge in place of this machine. Each grade is written as
-    soon as it is there, to `out/SET/STUDENT.json`; `out/grades.csv` has every grade in `out`, those of earlier runs
-    included, and so have the pages, exports and reports (`outputs.write_outputs`, for which are `roster`, a CSV, and
-    Canvas's `canvas_ids` by set). What an earlier run judged, in the same way, is judged anew only where `again` says
-    so: however a run ends, the same call goes on from there.
-    Raises BadInput where nothing can be graded, NoSandbox where answers cannot be sandboxed, NotKept where a grade
-    cannot be written, and BadReference where a reference is missing, out of step with its source, or does not pass its
-    own checks on this machine. A bad submission is reported, and the others are graded.
+    `jobs` submissions are judged side by side (None: one per core); `timeout` is an answer's processor time per check,
+    in seconds; `dask` is the address of a Dask scheduler whose workers judge instead of this machine. Each grade is
+    written at once, to `out/SET/STUDENT.json`. `out/grades.csv`, the pages, exports and reports contain all grades in
+    `out`, also those of earlier runs (`outputs.write_outputs`, which uses `roster`, a CSV, and Canvas's `canvas_ids` by
+    set). If a run is interrupted, the same call continues it; with `again`, all submissions are judged again.
+    Raises BadInput if nothing can be graded, NoSandbox if answers cannot be sandboxed, NotKept if a grade cannot be
+    written, and BadReference if a reference is missing, differs from its source, or does not pass its own checks on
+    this machine. A bad submission is reported, and the others are graded.
     """
     if (jobs is not None and jobs < 1) or timeout <= 0:
         raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
@@ -118,16 +114,16 @@ def grade(
         start_judges = partial(_judges, jobs=jobs, timeout=timeout, sandbox=sandbox, dask=dask)
         grades = list(kept.values())
         try:
-            for one in grades:
-                keeper.keep(one)
-            # A cluster's workers may be set up otherwise: they are given nothing before the proof.
+            for kept_grade in grades:
+                keeper.keep(kept_grade)
+            # A cluster's workers may be set up differently: they get no submission before the solutions have passed.
             with closing(_results(desk, left, len(kept), start_judges, report, together=dask is None)) as results:
                 for submission, result, line in results:
                     if isinstance(result, Grade):
                         keeper.keep(result)
                         grades.append(result)
                     else:
-                        refused.append(Refused(submission.file, _why(result)))
+                        refused.append(Refused(submission.file, _reason(result)))
                     report(line)
             table = keeper.write_csv()
         except BaseException:
@@ -142,8 +138,8 @@ def grade(
     return Summary(tuple(grades), tuple(refused), table, len(kept))
 
 
-class _InHand(NamedTuple):
-    """A submission, what its file holds, and its answers."""
+class _ReadSubmission(NamedTuple):
+    """A submission, the content of its file, and its answers."""
 
     submission: Submission
     handed_in: HandedIn
@@ -156,7 +152,7 @@ class _InHand(NamedTuple):
 
 @dataclass(frozen=True)
 class _Desk:
-    """What submissions are graded with: the references, the student notebooks' versions by set, and by what judges."""
+    """The data for grading: the references and the student notebooks' versions by set, and the grader's version."""
 
     references: Mapping[str, Reference]
     versions: Mapping[str, str]
@@ -164,7 +160,7 @@ class _Desk:
     kept_in: Path | None = None
 
     def reference(self, given: _Judgeable) -> Reference:
-        """Return the reference by which something is judged: a reference's own solutions, by itself."""
+        """Return the reference for a submission; a reference's own solutions are judged by that reference."""
         return given if isinstance(given, Reference) else self.references[given.exercises]
 
     def used_by(self, found: Collection[Submission]) -> list[Reference]:
@@ -172,9 +168,9 @@ class _Desk:
         return [self.references[slug] for slug in sorted({submission.exercises for submission in found})]
 
     def graded_before(self, found: Sequence[Submission], keeper: Keeper) -> dict[Submission, Grade]:
-        """Return the grades that are kept for the very answers that lie here now, and were made in the same way.
+        """Return the kept grades of submissions that have not changed, if the same grader has made them.
 
-        A question that could not be judged, through no fault of the answer, has the submission judged again.
+        A submission with a question that could not be judged is judged again.
         """
         grades = {}
         for submission in found:
@@ -185,46 +181,47 @@ class _Desk:
             if any(question.state == NOT_JUDGED for question in kept.questions):
                 continue
             with suppress(NoNotebook):
-                one = self.read(submission)
-                if digest_of_answers(one.answers) == kept.answers_digest:
-                    self.keep_notebook(one)
-                    notes = self._notes(submission, one.handed_in, one.answers)
+                given = self.read(submission)
+                if digest_of_answers(given.answers) == kept.answers_digest:
+                    self.keep_notebook(given)
+                    notes = self._notes(given)
                     grades[submission] = replace(kept, file=submission.file, submitted=submission.modified, notes=notes)
         return grades
 
-    def read(self, submission: Submission) -> _InHand:
-        """Read a submission and find its answers. Raises NoNotebook if the file has changed meanwhile."""
+    def read(self, submission: Submission) -> _ReadSubmission:
+        """Read a submission and find its answers. Raises NoNotebook if the file is no longer a notebook."""
         handed_in = read(submission.path)
-        return _InHand(submission, handed_in, answers(self.references[submission.exercises], handed_in.cells))
+        return _ReadSubmission(submission, handed_in, answers(self.references[submission.exercises], handed_in.cells))
 
-    def grade(self, one: _InHand, results: Mapping[str, Result], seconds: float) -> Grade:
-        """Return the grade of a submission, and keep what nbval judged if that is asked for."""
-        self.keep_notebook(one)
+    def grade(self, given: _ReadSubmission, results: Mapping[str, Result], seconds: float) -> Grade:
+        """Return the grade of a submission, and keep its notebook."""
+        self.keep_notebook(given)
         return grade_of(
-            self.references[one.submission.exercises],
-            one.submission,
-            one.answers,
+            self.references[given.submission.exercises],
+            given.submission,
+            given.answers,
             results,
             seconds=seconds,
-            cells=one.handed_in.cells,
-            notes=self._notes(one.submission, one.handed_in, one.answers),
+            cells=given.handed_in.cells,
+            notes=self._notes(given),
             made_with=self.made_with,
         )
 
-    def keep_notebook(self, one: _InHand) -> None:
-        """Write what nbval judges of a submission, if that is asked for. Raises NotKept."""
+    def keep_notebook(self, given: _ReadSubmission) -> None:
+        """Write the notebook that nbval judges, if notebooks are kept. Raises NotKept."""
         if self.kept_in is not None:
-            path = self.kept_in / one.submission.exercises / f"{file_name(one.submission.student)}.ipynb"
-            reference = self.references[one.submission.exercises]
-            write(path, written(assembled(reference, checks_of(reference, one.sources), for_people=True)))
+            path = self.kept_in / given.submission.exercises / f"{file_name(given.submission.student)}.ipynb"
+            reference = self.references[given.submission.exercises]
+            write(path, written(assembled(reference, checks_of(reference, given.sources), for_people=True)))
 
-    def _notes(self, submission: Submission, handed_in: HandedIn, given: Mapping[str, Answer]) -> tuple[str, ...]:
+    def _notes(self, given: _ReadSubmission) -> tuple[str, ...]:
+        submission, handed_in, given_answers = given
         notes = list(handed_in.notes)
         if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
             notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
-        elif handed_in.checksum and handed_in.checksum != digest_of_answers(given):
+        elif handed_in.checksum and handed_in.checksum != digest_of_answers(given_answers):
             notes.append("The answers are not those that `submit-check` wrote; those in the file counted.")
-        notes += [f"{name}: {answer.note}" for name, answer in given.items() if answer.note]
+        notes += [f"{name}: {answer.note}" for name, answer in given_answers.items() if answer.note]
         notes += [f"An older file of the same student was not graded: {file}." for file in submission.older]
         return tuple(notes)
 
@@ -233,7 +230,7 @@ class _Desk:
 def _judges(
     used: Collection[Reference], *, jobs: int | None, timeout: float, sandbox: bool, dask: str | None
 ) -> Iterator[tuple[Judge, int]]:
-    """Yield who judges, and how many submissions to give them side by side."""
+    """Yield the judge, and the number of sessions that it runs side by side."""
     if dask is not None:
         from scalelab.grading.cluster import cluster  # noqa: PLC0415 (takes a second, and most have no cluster)
 
@@ -253,10 +250,10 @@ def _results(
     *,
     together: bool,
 ) -> Generator[tuple[Submission, Grade | BaseException, str], None, None]:
-    """Yield what becomes of each submission, and a line about it, once the references' own solutions have passed.
+    """Yield each submission's outcome and a line about it, once the references' own solutions have passed.
 
-    `together`: if possible, each set's first session judges them before its submissions; nothing is told of these until
-    then. Else they have sessions of their own, before all others.
+    `together`: if possible, each set's first session judges the solutions before its submissions, whose outcomes are
+    held back until then. Otherwise the solutions have sessions of their own, before all others.
     """
     if not left:
         return
@@ -264,11 +261,12 @@ def _results(
     with start_judges(used) as (judges, side_by_side):
         chunks = _chunks(left, side_by_side)
         unproved, held = len(used), deque[_Outcome]()
-        together &= len(used) <= side_by_side  # or much would wait for the last proof
-        rounds: list[Sequence[_Chunk]] = [_with_proofs(used, chunks)] if together else [[[one] for one in used], chunks]
-        for one_round in rounds:
+        together &= len(used) <= side_by_side  # else many outcomes would wait for the last set's solutions
+        alone = [[reference] for reference in used]
+        rounds: list[Sequence[_Chunk]] = [_with_proofs(used, chunks)] if together else [alone, chunks]
+        for round_chunks in rounds:
             progress = _Progress(before + len(left), len(left), side_by_side)
-            with closing(_judged(one_round, desk, judges, side_by_side)) as outcomes:
+            with closing(_judged(round_chunks, desk, judges, side_by_side)) as outcomes:
                 for outcome in outcomes:
                     if isinstance(outcome, str):
                         report(outcome)
@@ -288,7 +286,7 @@ def _with_proofs(used: Sequence[Reference], chunks: Sequence[Sequence[Submission
 
 
 def references_of(course: Course) -> dict[str, Reference]:
-    """Return the reference of every set, by its name. Raises BadReference where one is missing or out of step."""
+    """Return the references by set. Raises BadReference if there is none, or if one differs from its source."""
     paths = sorted(course.solutions.glob("*.ipynb"))
     if not paths:
         raise BadReference(f"{course.solutions} holds no reference; run `scalelab course sync`.")
@@ -304,14 +302,14 @@ def references_of(course: Course) -> dict[str, Reference]:
 
 
 def _versions(course: Course) -> dict[str, str]:
-    """Return the digest of each set's student notebook, as it is handed out; of one that is not there, none."""
+    """Return the digests of the student notebooks that exist, by set."""
     notebooks = {path.stem: stored_notebook(path) for path in course.exercises.glob("*.ipynb")}
     own = {slug: own_metadata(notebook).get("sources") for slug, notebook in notebooks.items()}
     return {slug: digest for slug, digest in own.items() if isinstance(digest, str)}
 
 
 def _proved(reference: Reference, results: Mapping[str, Result], took: float) -> str:
-    """Say that the solutions pass. Raises BadReference: one that fails on this machine would fail every student."""
+    """Return the line that a set's solutions pass. Raises BadReference if one fails, as every student's would."""
     failed = [f"{name} ({result.state})" for name, result in results.items() if result.state != PASSED]
     if failed:
         raise BadReference(
@@ -324,18 +322,18 @@ def _proved(reference: Reference, results: Mapping[str, Result], took: float) ->
 def _judged(
     chunks: Sequence[_Chunk], desk: _Desk, judges: Judge, side_by_side: int
 ) -> Generator[_Outcome | str, None, None]:
-    """Yield each submission's grade as soon as it is there, or the exception that kept it from being judged.
+    """Yield each submission with its grade, or with the error that prevented judging, as soon as it is known.
 
-    Of a reference, yields the line that its solutions pass; raises BadReference where they do not. A failure of the
-    judges themselves (any of our own errors but NoNotebook) is raised: it would fail all the others.
+    For a reference, yield the line that its solutions pass, or raise BadReference. Errors of the judges themselves
+    (ScalelabErrors other than NoNotebook) are raised, because they would occur for all other submissions.
     """
     stop = Event()
     done: SimpleQueue[_Outcome | str | BaseException | None] = SimpleQueue()
 
     def work(chunk: _Chunk) -> None:
         try:
-            for one in _judged_together(chunk, desk, judges, stop):
-                done.put(one)
+            for outcome in _judged_together(chunk, desk, judges, stop):
+                done.put(outcome)
             done.put(None)
         except BaseException as error:
             done.put(error)
@@ -346,71 +344,69 @@ def _judged(
                 pool.submit(work, chunk)
             running = len(chunks)
             while running:
-                one = done.get()
-                if one is None:
+                outcome = done.get()
+                if outcome is None:
                     running -= 1
-                elif isinstance(one, BaseException):
-                    raise one
+                elif isinstance(outcome, BaseException):
+                    raise outcome
                 else:
-                    yield one
+                    yield outcome
         finally:
-            # Nothing is left to stop unless this was interrupted.
-            stop.set()
+            stop.set()  # after an interruption, chunks are still being judged
             pool.shutdown(cancel_futures=True)
 
 
 def _chunks(left: Sequence[Submission], side_by_side: int) -> list[Sequence[Submission]]:
-    """Divide submissions into those that are judged in one session, each of one set."""
+    """Divide submissions into chunks for one session each; a chunk belongs to one set."""
     chunks: list[Sequence[Submission]] = []
     for slug in dict.fromkeys(submission.exercises for submission in left):
         of_set = [submission for submission in left if submission.exercises == slug]
-        number = max(ceil(len(of_set) / MOST_TOGETHER), min(side_by_side, len(of_set)))
+        number = max(ceil(len(of_set) / MAX_CHUNK), min(side_by_side, len(of_set)))
         size = ceil(len(of_set) / number)
         chunks += [of_set[begin : begin + size] for begin in range(0, len(of_set), size)]
     return chunks
 
 
 def _judged_together(chunk: _Chunk, desk: _Desk, judges: Judge, stop: Event) -> Iterator[_Outcome | str]:
-    in_hand: list[_InHand | Reference] = []
-    for given in chunk:
-        if isinstance(given, Reference):
-            in_hand.append(given)
-            continue
+    readable: list[_ReadSubmission | Reference] = []
+    for judgeable in chunk:
         try:
-            in_hand.append(desk.read(given))
+            readable.append(judgeable if isinstance(judgeable, Reference) else desk.read(judgeable))
         except NoNotebook as error:
-            yield given, error
-    left = dict(enumerate(in_hand))
+            assert not isinstance(judgeable, Reference)
+            yield judgeable, error
+    left = dict(enumerate(readable))
     before = time.perf_counter()
     try:
-        for number, results in judges(desk.reference(chunk[0]), [one.sources for one in in_hand], stop):
+        for number, results in judges(desk.reference(chunk[0]), [given.sources for given in readable], stop):
             now = time.perf_counter()
-            one = in_hand[number]
-            if isinstance(one, Reference):
-                yield _proved(one, results, now - before)
+            given = readable[number]
+            if isinstance(given, Reference):
+                yield _proved(given, results, now - before)
             else:
-                yield one.submission, desk.grade(one, results, now - before)
+                yield given.submission, desk.grade(given, results, now - before)
             del left[number]
             before = now
     except (ScalelabError, Stopped):
         raise
-    except Exception as error:  # each by itself: a submission that makes judges fail costs no other its grade
+    except Exception as error:  # a submission that makes the judge fail must not cost the others their grades
         if len(chunk) > 1:
-            for one in left.values():
-                yield from _judged_together([one if isinstance(one, Reference) else one.submission], desk, judges, stop)
+            for given in left.values():
+                single = given if isinstance(given, Reference) else given.submission
+                yield from _judged_together([single], desk, judges, stop)
         elif isinstance(chunk[0], Reference):
             raise
         else:
             yield chunk[0], error
 
 
-def _why(error: BaseException) -> str:
-    said = printable(" ".join(str(error).split()))
-    return said if isinstance(error, NoNotebook) else f"could not be judged ({type(error).__name__}: {said})"
+def _reason(error: BaseException) -> str:
+    message = printable(" ".join(str(error).split()))
+    return message if isinstance(error, NoNotebook) else f"could not be judged ({type(error).__name__}: {message})"
 
 
 class _Progress:
-    """Counts the submissions of a batch, and estimates how long those that are left will take."""
+    """Counts the submissions of a batch, and estimates the time that is left."""
 
     def __init__(self, number: int, left: int, side_by_side: int) -> None:
         self.number, self.left, self.side_by_side = number, left, side_by_side
@@ -420,7 +416,7 @@ class _Progress:
     def line(self, submission: Submission, result: Grade | BaseException) -> str:
         """Return the line for one more submission.
 
-        The estimate takes those in work for half done; what an earlier run graded does not enter it.
+        The estimate counts submissions in work as half done, and leaves out grades of an earlier run.
         """
         self.done += 1
         self.left -= 1
@@ -436,25 +432,24 @@ class _Progress:
 
 
 def _close(grades: Sequence[Grade], refused: Sequence[Refused], table: Path, report: Callable[[str], None]) -> None:
-    """Say what a person must look at, and what came of the batch."""
+    """Report the submissions that a person must look at, and the outcome of the batch."""
     report("")
     lines = [
-        f"Not judged (?): {printable(one.student)}, {one.exercises}, {question.exercise}: "
+        f"Not judged (?): {printable(grade.student)}, {grade.exercises}, {question.exercise}: "
         + printable(" ".join(question.feedback.split())[-200:])
-        for one in sorted(grades, key=lambda grade: (grade.exercises, grade.student))
-        for question in one.questions
+        for grade in sorted(grades, key=lambda grade: (grade.exercises, grade.student))
+        for question in grade.questions
         if question.state == NOT_JUDGED
     ]
-    _say(lines, f"The questions' states stand in {table.parent}.", report)
-    _say([f"Not graded: {refusal}." for refusal in refused], "All are named above.", report)
-    noted = sum(bool(one.notes) for one in grades)
-    if noted:
+    _report_lines(lines, f"The questions' states stand in {table.parent}.", report)
+    _report_lines([f"Not graded: {refusal}." for refusal in refused], "All are named above.", report)
+    if noted := sum(bool(grade.notes) for grade in grades):
         report(f"Notes on {count(noted, 'submission')} stand in their grades.")
     report(f"{count(len(grades), 'submission')} graded, {count(len(refused), 'file')} not; grades in {table}")
 
 
-def _say(lines: Sequence[str], where: str, report: Callable[[str], None]) -> None:
-    for line in lines[:MOST_LINES]:
+def _report_lines(lines: Sequence[str], where: str, report: Callable[[str], None]) -> None:
+    for line in lines[:MAX_LINES]:
         report(line)
-    if len(lines) > MOST_LINES:
-        report(f"… and {len(lines) - MOST_LINES} more. {where}")
+    if len(lines) > MAX_LINES:
+        report(f"… and {len(lines) - MAX_LINES} more. {where}")

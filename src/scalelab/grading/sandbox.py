@@ -1,12 +1,12 @@
-"""The sandbox of one answer: what Linux itself offers to a process that must reach nothing, in calls to libc.
+"""The sandbox of one answer: Linux namespaces, mounts, limits and a filter of system calls, by calls to libc.
 
-bubblewrap does not serve here: it ends by executing a program, and an answer's process is forked and goes on in Python.
-Run as root, bubblewrap also leaves every capability in place unless it is told otherwise.
+bubblewrap cannot replace this: it executes a program, but an answer's process is a fork that continues in Python.
+As root, bubblewrap also keeps all capabilities by default.
 
-Two processes make a sandbox. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
+A sandbox has two processes. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
 (`separate`), takes a new root (`settle`), gives up every privilege (`give_up`), and forks the *answer's process*, which
-limits itself (`confine`) before it runs a line of the answer. When that is over, the init can clear the sandbox
-(`clear`) for another answer's process. When the init ends, Linux kills the whole namespace.
+limits itself (`confine`) before it runs a line of the answer. Afterwards, the init can clear the sandbox (`clear`) for
+another answer's process. When the init ends, Linux kills the whole namespace.
 
 As root, each sandbox has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
 """
@@ -37,9 +37,9 @@ USER = "student"
 SPARE_AS_MB = 2048
 """Address space beyond the memory limit: stacks and arenas of threads reserve far more than they use."""
 OWN_UIDS = 2_000_000_000
-"""As root, sandboxes have uids from here on, which no distribution gives to anyone."""
+"""The first uid of sandboxes that root starts; no distribution assigns these uids."""
 SLOTS = 256
-"""How many sandboxes of one fork server can live at once, each with a uid of its own."""
+"""Sandboxes of one fork server that can exist at once, each with a uid of its own."""
 INNER_UID = 1000
 
 _NEW_NAMESPACES = {
@@ -119,11 +119,11 @@ _TCP_BUFFERS = "4096 16384 65536"
 
 @dataclass(frozen=True)
 class Limits:
-    """What an answer may use.
+    """The resources of an answer.
 
-    `cpu_s` is CPU seconds of each process, `memory_mb` what it may allocate, `processes` how many processes and threads
-    the answer may have at once, `file_mb` the largest file,
-    `tmp_mb` all of /tmp, and again of /dev/shm, and `open_files` the open files of each process.
+    `cpu_s` is the CPU time of each process, `memory_mb` its memory, `processes` the number of processes and threads at
+    once, `file_mb` the largest file, `tmp_mb` the size of /tmp and also of /dev/shm, and `open_files` the open files of
+    each process.
     """
 
     cpu_s: int = 60
@@ -138,9 +138,9 @@ class Limits:
 class Sandbox:
     """One answer's sandbox.
 
-    `root` is an empty folder to build the new root on, `readable` the paths that the answer may read beside the
-    system's own, `filter` what `system_calls` returned, and `uid` the uid and gid as the answer sees them. Of the
-    folder `package` it may read `modules` alone.
+    `root` is an empty folder for the new root, `readable` the paths that the answer may read besides the system's own,
+    `filter` the result of `system_calls`, and `uid` the uid and gid inside the sandbox. In the folder `package` the
+    answer may read only `modules`.
     """
 
     root: Path
@@ -153,18 +153,18 @@ class Sandbox:
 
 
 def privileged() -> bool:
-    """Return whether this process is the system's own root, and so needs no user namespace."""
+    """Return whether this process is the system's own root, which needs no user namespace."""
     uids = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
     return os.geteuid() == 0 and uids == ["0", "0", "4294967295"] and bool(_effective() & 1 << _CAP_SYS_ADMIN)
 
 
 def uid_of(slot: int) -> int:
-    """Return the uid of the sandbox in a slot (below SLOTS) of the fork server that calls this."""
+    """Return the uid for a slot (below SLOTS) of the calling fork server."""
     return OWN_UIDS + os.getpid() * SLOTS + slot if privileged() else INNER_UID
 
 
 def check_readable(sandbox: Sandbox) -> None:
-    """Raise PermissionError if the answer may not read the Python or the package that it runs on."""
+    """Raise PermissionError if the answer cannot read its Python or this package."""
     shown = (sandbox.package / name for name in sandbox.modules)
     for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), *shown):
         if not os.access(path, os.R_OK):
@@ -172,7 +172,7 @@ def check_readable(sandbox: Sandbox) -> None:
 
 
 def advice() -> str:
-    """Return what this system's settings say about refused namespaces, as sentences, or ""."""
+    """Return sentences on the settings of this system that forbid namespaces, or ""."""
     found = [words for path, value, words in _SETTINGS if _setting(path) == value]
     if any(Path(path).exists() for path in _CONTAINERS):
         found.append(
@@ -189,12 +189,12 @@ def _setting(path: str) -> str:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever loses its own parent below this process."""
+    """Become the parent of descendants whose parent has ended."""
     _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_with_parent() -> None:
-    """Have this process killed when its parent ends, however that ends."""
+    """Make Linux kill this process when its parent ends."""
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
@@ -206,7 +206,7 @@ def system_calls() -> bytes:
     for name in DENIED:
         with suppress(OSError):  # not a system call of this machine
             filter.add_rule(refuse, name)
-    # Its flags are in memory, where no filter sees them; libraries fall back to clone.
+    # A filter cannot read clone3's flags, which are in memory; libraries fall back to clone.
     filter.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     for flag in _NEW_NAMESPACES.values():
         filter.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
@@ -230,13 +230,13 @@ def system_calls() -> bytes:
 
 
 def readable_paths() -> tuple[Path, ...]:
-    """Return what a process of this Python must be able to read: the Python, and its environment."""
+    """Return the folders of this Python and its environment."""
     return tuple({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()})
 
 
 @contextmanager
 def new_pid_namespace() -> Iterator[None]:
-    """Let a child that is forked in this block be process 1 of a new pid namespace. Takes the system's root."""
+    """In this block, a forked child becomes process 1 of a new pid namespace. Needs the system's root."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     try:
         _call("unshare", _NEW_NAMESPACES["pid"])
@@ -249,7 +249,7 @@ def new_pid_namespace() -> Iterator[None]:
 def separate(sandbox: Sandbox) -> None:
     """Leave the host's namespaces, and build the new root.
 
-    As process 1 of a new pid namespace, this process goes on as the sandbox's init; else its next child is that.
+    If this process is process 1 of a new pid namespace, it is the sandbox's init; else its next child is.
     """
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     flags = sum(_NEW_NAMESPACES[name] for name in _ALWAYS if name != "pid" or os.getpid() != 1)
@@ -292,12 +292,12 @@ def settle(sandbox: Sandbox) -> None:
 
 
 def limit(limits: Limits) -> None:
-    """Set this process's limits, which its children inherit; what it has allocated so far does not count."""
+    """Set this process's limits, which its children inherit; memory allocated so far does not count."""
     import resource  # noqa: PLC0415 - not on Windows
 
     pages, *_, data, _ = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split())
     page = resource.getpagesize()
-    for what, wanted in (
+    for resource_type, wanted in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_DATA, data * page + limits.memory_mb * 2**20),
@@ -307,14 +307,14 @@ def limit(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_MEMLOCK, 2**20),
     ):
-        _, hard = resource.getrlimit(what)
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        # One second more of CPU time, in which the first signal can still be answered.
-        resource.setrlimit(what, (most, most + 1 if what == resource.RLIMIT_CPU else most))
+        _, hard = resource.getrlimit(resource_type)
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        # The process is killed one second of CPU time after the first signal.
+        resource.setrlimit(resource_type, (soft, soft + 1 if resource_type == resource.RLIMIT_CPU else soft))
 
 
 def give_up(sandbox: Sandbox) -> None:
-    """Give up every privilege, for good."""
+    """Drop all privileges irrevocably."""
     for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1):
         _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
     _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -328,7 +328,7 @@ def give_up(sandbox: Sandbox) -> None:
 
 
 def confine(sandbox: Sandbox) -> None:
-    """Limit what this process may use, refuse it system calls, and let it see itself."""
+    """Limit this process's resources, filter its system calls, and make its own /proc entry readable."""
     limit(sandbox.limits)
     _call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
     program = ctypes.create_string_buffer(sandbox.filter, len(sandbox.filter))
@@ -337,9 +337,9 @@ def confine(sandbox: Sandbox) -> None:
 
 
 def clear() -> None:
-    """Be alone in the sandbox: as its process 1, end all others, and remove the files that they have left.
+    """As the sandbox's process 1, kill all others, and remove the files that they have left.
 
-    Raises OSError or RecursionError if some of them cannot be removed.
+    Raises OSError or RecursionError if a file cannot be removed.
     """
     with suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
@@ -372,8 +372,8 @@ def _build(sandbox: Sandbox) -> None:
     for path in (_inside(root, HOME), _inside(root, SHARED_MEMORY)):
         _mount("tmpfs", path, "tmpfs", no_escape, f"size={limits.tmp_mb}m,nr_inodes=16384,mode=700,{own}")
     shown = (*map(Path, _SYSTEM), *(Path("/etc", name) for name in _SHOWN_OF_ETC), *sandbox.readable)
-    # A folder comes before what lies in it, which it shows already.
-    for path in sorted(shown, key=lambda one: len(one.parts)):
+    # Folders first: paths inside them are then visible already.
+    for path in sorted(shown, key=lambda path: len(path.parts)):
         _show(root, path)
     _write_etc(root / "etc", sandbox.uid)
     for name in _DEVICES:
@@ -389,7 +389,7 @@ def _inside(root: Path, path: Path) -> Path:
 
 
 def _show(root: Path, path: Path) -> None:
-    """Make the host's `path` readable at the same place below `root`, unless something there shows it already."""
+    """Make the host's `path` readable at the same place below `root`, unless it is visible there already."""
     there = _inside(root, path)
     if not path.exists() or there.exists() or there.is_symlink():
         return
@@ -406,7 +406,7 @@ def _show(root: Path, path: Path) -> None:
 
 
 def _hide_all_but(root: Path, package: Path, modules: tuple[str, ...]) -> None:
-    """Let an answer read these modules of a package alone: the others could hold what it is asked for."""
+    """Hide a package except for these modules: the others could contain solutions."""
     there = _inside(root, package)
     if not there.exists():
         there.mkdir(parents=True)
@@ -468,7 +468,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _pyseccomp() -> Any:
-    return import_module("pyseccomp")  # which raises RuntimeError where libseccomp is missing
+    return import_module("pyseccomp")  # raises RuntimeError if libseccomp is missing
 
 
 @cache
@@ -482,7 +482,7 @@ def _syscall(name: str, *arguments: bytes | int) -> int:
 
 
 def _call(name: str, *arguments: object) -> int:
-    """Call a function of libc. Raises OSError, with the function's name, where it returns -1."""
+    """Call a function of libc. Raises OSError with the function's name if it returns -1."""
     wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     result: int = getattr(_libc(), name)(*wide)
     if result == -1:

@@ -1,10 +1,10 @@
-"""Fork the answers' processes: each warm, in a sandbox of its own, and ready before anyone asks.
+"""Fork processes for answers, in sandboxes that are ready before a client asks for them.
 
-One process imports what answers need and runs the sets' set-ups, once. It holds no thread, and never an answer, a check
-or a hidden input, which a fork could read. Over the server's unix socket a client gets a sandbox (`connect`). In it,
-the client starts a process for an answer, and then another (`Box.start`): before each one, everything that ran there is
-killed, and the files that it has left are removed. When the client closes its end, Linux ends the sandbox. The server
-ends with its owner, however that ends.
+The server imports the modules that answers need and runs the sets' set-ups, once. It has one thread. It never holds an
+answer, a check or a hidden input, because a fork could read it. A client gets a sandbox over the server's unix socket
+(`connect`), and starts one answer's process after the other in it (`Box.start`). Before each start, the previous
+processes are killed and their files removed. When the client closes its connection, Linux ends the sandbox. The server
+ends when its owner ends.
 """
 
 from __future__ import annotations
@@ -38,21 +38,27 @@ from scalelab.grading import sandbox
 from scalelab.grading.cgroups import bytes_of, held, join, known, usable
 
 ADDRESS = "SCALELAB_ANSWERS"
-"""The environment variable that says where a fork server listens."""
+"""The environment variable with the path of a fork server's socket."""
 SPARES = 2
-"""How many processes are ready before anyone asks."""
+"""Sandboxes that are ready before a client asks for one."""
 LIMITS = sandbox.Limits(cpu_s=60, memory_mb=512, processes=64)
-LONGEST_FOLDER = 70
-STOP_S = 10.0
-LINGER_S = 3.0
+MAX_FOLDER = 70  # characters; a socket's path can have about a hundred
+STOP_TIMEOUT_S = 10.0
+CHILDREN_TIMEOUT_S = 3.0
 """How long a server that ends waits for its processes to end."""
-WATCH_S = 0.25
-"""How often a sandbox's memory is added up, if no control group bounds it."""
+MEMORY_POLL_S = 0.25
+"""How often a sandbox's memory is added up, if no control group limits it."""
 CONTROL = 3
-"""The descriptor over which a sandbox's init is told what to start."""
+"""The descriptor on which a sandbox's init receives requests to start an answer's process."""
 MODULES = ("__init__.py", "errors.py", "_help.py", "checks", "answers")
-"""What an answer can import of this package."""
-WARM = ("IPython.core.inputtransformer2", "aiohttp.web", "aiohttp.test_utils", "numpy", "scalelab.answers.process_loop")
+"""The parts of this package that an answer can import."""
+WARM = (
+    "IPython.core.inputtransformer2",
+    "aiohttp.web",
+    "aiohttp.test_utils",
+    "numpy",
+    "scalelab.answers.process_loop",
+)
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 ENVIRONMENT = {
     **dict.fromkeys(ONE_THREAD, "1"),
@@ -72,18 +78,16 @@ ENVIRONMENT = {
 
 
 class NotStarted(ScalelabError):
-    """The fork server did not start, or can start no process; the message says why."""
+    """The fork server did not start, or cannot start a process; the message gives the reason."""
 
 
 @contextmanager
 def fork_server(setups: Mapping[str, Sequence[str]], *, boxed: bool) -> Iterator[dict[str, str]]:
-    """Start a fork server for the sets whose set-up cells `setups` holds; `boxed` sandboxes the answers' processes.
+    """Start a fork server for sets, given by their set-up cells; `boxed` sandboxes the answers' processes.
 
-    Yields what to add to the environment of the processes that call `connect`. At the end, nothing of it is left.
-    Raises NotStarted.
+    Yields the environment variables that processes need for `connect`. Raises NotStarted.
     """
-    # The path of a socket has room for about a hundred characters.
-    where = None if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
+    where = None if len(tempfile.gettempdir()) <= MAX_FOLDER else "/tmp"
     with tempfile.TemporaryDirectory(prefix="scalelab-", dir=where, ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         task = {"folder": str(folder), "setups": {slug: list(cells) for slug, cells in setups.items()}, "boxed": boxed}
@@ -112,16 +116,16 @@ def fork_server(setups: Mapping[str, Sequence[str]], *, boxed: bool) -> Iterator
                 with suppress(BrokenPipeError):
                     server.stdin.close()
                 try:
-                    server.wait(STOP_S)
+                    server.wait(STOP_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
                     server.kill()
-        until = time.monotonic() + LINGER_S  # sandboxes of a server that was killed are about to end
+        until = time.monotonic() + CHILDREN_TIMEOUT_S  # sandboxes of a server that was killed end soon
         while not known(folder.name).remove() and time.monotonic() < until:
             time.sleep(0.01)
 
 
 class Box:
-    """A sandbox, in which one answer's process runs at a time; `pid` is the parent of them all."""
+    """A sandbox in which one answer's process runs at a time; `pid` is that of their parent, the sandbox's init."""
 
     def __init__(self, control: socket.socket, pid: int, slug: str) -> None:
         self.pid = pid
@@ -129,7 +133,7 @@ class Box:
         self._slug = slug
 
     def start(self) -> socket.socket:
-        """End what runs in the sandbox; return the connection to a fresh process for an answer.
+        """End the processes in the sandbox; return the connection to a new answer's process.
 
         Raises NotStarted if the sandbox has ended.
         """
@@ -145,12 +149,12 @@ class Box:
         raise NotStarted("The sandbox has ended.")
 
     def close(self) -> None:
-        """End the sandbox, and all that runs in it."""
+        """End the sandbox and its processes."""
         self._control.close()
 
 
 def connect(address: str, slug: str) -> Box:
-    """Return a fresh sandbox for answers of a set. Raises NotStarted."""
+    """Return a new sandbox for answers of a set. Raises NotStarted."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(address)
@@ -165,7 +169,7 @@ def connect(address: str, slug: str) -> Box:
 
 @cache
 def sandbox_missing() -> str:
-    """Return "" if this system can sandbox answers, else why not; it is tried, once per process."""
+    """Return "" if this system can sandbox answers, else the reason; tries it once per process."""
     try:
         with fork_server({}, boxed=True):
             return ""
@@ -173,16 +177,16 @@ def sandbox_missing() -> str:
         return str(error)
 
 
-def _error(answer: bytes, last_words: IO[bytes]) -> str:
-    """Return why a server did not start, from its answer or, without one, the last line on stderr."""
-    if answer:
-        return str(json.loads(answer)["error"])
-    lines = last_words.read().decode("utf-8", "replace").split("\n")
+def _error(reply: bytes, stderr: IO[bytes]) -> str:
+    """Return the reason why a server did not start: from its reply, or else the last line on stderr."""
+    if reply:
+        return str(json.loads(reply)["error"])
+    lines = stderr.read().decode("utf-8", "replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "it ended without a word")
 
 
 class _Server:
-    """Keeps a few answers' processes ready, and hands them out. Raises OSError or RuntimeError if none can be made."""
+    """Keeps sandboxes ready and gives them to clients. Raises OSError or RuntimeError if it cannot make one."""
 
     def __init__(self, folder: Path, setups: Mapping[str, Sequence[str]], *, boxed: bool, owner: int) -> None:
         self.modules = {slug: answer_process.run_setup(cells) for slug, cells in setups.items()}
@@ -195,21 +199,21 @@ class _Server:
         self.package = Path(scalelab.__file__).resolve().parent
         self.cgroups = usable(folder.name) if boxed else known("")
         self.slot = 0
-        self.tried = False
-        self.spares: deque[tuple[socket.socket, int]] = deque()  # controls and inits of sandboxes
+        self.tested = False
+        self.spares: deque[tuple[socket.socket, int]] = deque()  # each sandbox's control and init
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "answers"))
         self.listener.listen(64)
         self.owner = os.pidfd_open(owner)
         if os.getppid() != owner:
             raise ProcessLookupError("the owner has ended")
-        self.spares.append(self._make())  # which shows whether it can be done
-        self.tried = True
+        self.spares.append(self._make())  # raises if sandboxes do not work here
+        self.tested = True
 
     def serve(self) -> None:
-        """Serve clients until the owner has ended, or closed the server's stdin."""
+        """Serve clients until the owner has ended, or has closed the server's stdin."""
         while True:
-            with suppress(OSError, RuntimeError):  # the next client is told
+            with suppress(OSError, RuntimeError):  # `_hand_out` tries again, and reports the error
                 while len(self.spares) < SPARES:
                     self.spares.append(self._make())
             ready, _, _ = select.select([self.listener, sys.stdin, self.owner], [], [], 1.0)
@@ -219,11 +223,11 @@ class _Server:
             if self.listener in ready:
                 with suppress(OSError):  # the client is gone
                     self._hand_out(self.listener.accept()[0])
-        self.spares.clear()  # closes their controls, which ends them
-        for process in psutil.Process().children(recursive=True):  # without a sandbox, answers may have left some
+        self.spares.clear()  # closes their controls, so they end
+        for process in psutil.Process().children(recursive=True):  # unsandboxed answers may have left some
             with suppress(psutil.Error):
                 process.kill()
-        until = time.monotonic() + LINGER_S
+        until = time.monotonic() + CHILDREN_TIMEOUT_S
         while self._reap() and time.monotonic() < until:
             time.sleep(0.01)
         self.cgroups.remove()
@@ -240,7 +244,7 @@ class _Server:
                 socket.send_fds(client, [json.dumps({"pid": pid}).encode()], [control.fileno()])
 
     def _reap(self) -> bool:
-        """Return whether any process is left, after those that have ended."""
+        """Remove processes that have ended; return whether any others are left."""
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -271,21 +275,21 @@ class _Server:
         return ours, int(reply["init"])
 
     def _separate(self, box: sandbox.Sandbox, groups: tuple[Path, ...], control: int, report: int) -> NoReturn:
-        """In a fork: leave the host's namespaces, and be the sandbox's init, or fork it, report its id, and end."""
+        """In a fork: leave the host's namespaces. Then run the sandbox's init, or fork it, report its id, and end."""
         with _reporting(report):
             os.setsid()
             report = _keep_only(control, report)
-            with _reporting(report):  # it has another number now
+            with _reporting(report):  # the descriptor has changed
                 join(groups)
                 if self.boxed:
                     sandbox.separate(box)
                 if os.getpid() == 1 or not self.boxed or (init := os.fork()) == 0:
                     self._init(box, report)
-                _say(report, {"init": init})
+                _send(report, {"init": init})
         os._exit(0)
 
     def _init(self, box: sandbox.Sandbox, report: int) -> NoReturn:
-        """Be the sandbox's process 1: fork one answer's process at a time, until the client closes the control."""
+        """Run the sandbox's process 1: fork one answer's process at a time, until the client closes the control."""
         with _reporting(report):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
@@ -293,11 +297,11 @@ class _Server:
                 sandbox.settle(box)
                 sandbox.give_up(box)
                 sandbox.check_readable(box)
-                if not self.tried:
-                    self._try(box, report)
-            _say(report, {"ready": True})
+                if not self.tested:
+                    self._test(box, report)
+            _send(report, {"ready": True})
             os.close(report)
-            most = None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS)
+            max_bytes = None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS)
             control = socket.socket(fileno=CONTROL)
             while True:
                 slug, connections, _, _ = socket.recv_fds(control, 200, 1)
@@ -308,7 +312,7 @@ class _Server:
                     control.close()
                     self._answer(box, slug.decode(), connections[0])
                 control.sendall(b"+")
-                _attend(answer, connections[0], most)
+                _wait(answer, connections[0], max_bytes)
                 if self.boxed:
                     sandbox.clear()
                 else:
@@ -318,18 +322,18 @@ class _Server:
                 os.close(connections[0])
         os._exit(1)
 
-    def _try(self, box: sandbox.Sandbox, report: int) -> None:
-        """Find out whether an answer's process can be confined here."""
-        trial = os.fork()
-        if trial == 0:
+    def _test(self, box: sandbox.Sandbox, report: int) -> None:
+        """Test whether an answer's process can be confined here; if not, report the error and end."""
+        child = os.fork()
+        if child == 0:
             with _reporting(report):
                 sandbox.confine(box)
             os._exit(0)
-        if os.waitpid(trial, 0)[1]:
+        if os.waitpid(child, 0)[1]:
             os._exit(1)
 
     def _answer(self, box: sandbox.Sandbox, slug: str, connection: int) -> NoReturn:
-        """Be the answer's process, without any privilege, with one line to the check that uses it."""
+        """Run the answer's process, without privileges, connected only to its check."""
         with suppress(BaseException):
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGCHLD):
@@ -338,62 +342,62 @@ class _Server:
             if self.boxed:
                 sandbox.confine(box)
             if numpy_random := sys.modules.get("numpy.random"):
-                numpy_random.seed()  # each fork would draw the same numbers
+                numpy_random.seed()  # else each fork would draw the same numbers
             module = self.modules.get(slug) or answer_process.run_setup([])
             self.modules.clear()
             answer_process.main(Channel(socket.socket(fileno=connection)), module)
         os._exit(1)
 
 
-def _attend(answer: int, connection: int, most: int | None) -> None:
-    """Wait until the process `answer` ends, or its client wants it to, or all hold more than `most` bytes together."""
+def _wait(answer: int, connection: int, max_bytes: int | None) -> None:
+    """Wait until the process `answer` ends, its client ends it, or the sandbox holds more than `max_bytes`."""
     poll = select.poll()
     watch = os.pidfd_open(answer)
     poll.register(watch, select.POLLIN)
     poll.register(connection, select.POLLRDHUP)
     poll.register(CONTROL, select.POLLIN)
-    while not poll.poll(None if most is None else WATCH_S * 1000):
-        if most is not None and held() > most:
+    while not poll.poll(None if max_bytes is None else MEMORY_POLL_S * 1000):
+        if max_bytes is not None and held() > max_bytes:
             break
     os.close(watch)
 
 
-def _say(report: int, words: dict[str, Any]) -> None:
-    os.write(report, json.dumps(words).encode() + b"\n")
+def _send(report: int, message: dict[str, Any]) -> None:
+    os.write(report, json.dumps(message).encode() + b"\n")
 
 
 def _keep_only(control: int, report: int) -> int:
-    """Close every descriptor but these two; return the new number of `report`. The first three lead nowhere."""
+    """Close all descriptors but these two, and open 0 to 2 on /dev/null; return the new number of `report`."""
     report = os.dup2(report, 100)
     os.dup2(control, CONTROL)
     os.closerange(CONTROL + 1, report)
     os.closerange(report + 1, os.sysconf("SC_OPEN_MAX"))
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
-        os.dup2(nowhere, number)
-    os.close(nowhere)
+        os.dup2(null, number)
+    os.close(null)
     return report
 
 
 @contextmanager
 def _reporting(report: int) -> Iterator[None]:
-    """Report why this process failed, and end it: no fork may go back into the server's loop."""
+    """Report an error, and end this process: a fork must never return into the server's loop."""
     try:
         yield
     except BaseException as error:
         with suppress(BaseException):
-            _say(report, {"error": f"{type(error).__name__}: {error}"})
+            _send(report, {"error": f"{type(error).__name__}: {error}"})
         os._exit(1)
 
 
 def main() -> None:
-    """Be the server."""
+    """Run the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for name in WARM:
         import_module(name)
     if not (line := sys.stdin.readline()):
-        return  # whoever wanted it is gone
+        return  # the owner has ended
     task = json.loads(line)
     sandbox.adopt_orphans()
     try:

@@ -1,4 +1,4 @@
-"""Judge submissions, several in one session of nbval, and return a result for each question."""
+"""Judge several submissions in one session of nbval, and return a result for each question."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ RAISED_AGAIN = (
     "Does it depend on a file, on chance, or on the time?"
 )
 HIDDEN_ENDED = "The process of your answer ended in the middle of its hidden check."
-"""Why it did could tell what the hidden check has asked."""
+"""The reason is left out: it could reveal the hidden check's inputs."""
 NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
 JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
 
 
 class NoSandbox(ScalelabError):
-    """This system cannot sandbox answers, and nobody has said that they may run without."""
+    """This system cannot sandbox answers, and `--no-sandbox` was not given."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges answers: `environment` leads to their fork server, `cpu_s` is an answer's processor time per check."""
+    """Judges answers: `environment` names their fork server, `cpu_s` limits an answer's processor time per check."""
 
     environment: Mapping[str, str]
     cpu_s: float
@@ -50,7 +50,7 @@ class Judge:
     ) -> Iterator[tuple[int, dict[str, Result]]]:
         """Yield each submission's number and its results by exercise, as soon as they are complete.
 
-        A submission is a mapping from exercises to the sources of their answers. Raises Stopped soon after `stop`.
+        A submission maps exercises to the sources of their answers. Raises Stopped soon after `stop` is set.
         """
         due = [
             check
@@ -73,29 +73,29 @@ class Judge:
     def _records(
         self, reference: Reference, due: Sequence[Check], stop: threading.Event
     ) -> Iterator[tuple[Check, Record | str]]:
-        """Yield what became of each check, in order: a record, or why it could not be judged.
+        """Yield each check in order, with its record, or with the reason why it could not be judged.
 
-        If a session ends early, another one goes on with the check that was in hand.
+        If a session ends early, the next one continues with the check that was running.
         """
         waiting = deque(due)
-        suspect = ""  # the check that was in hand when a session ended early, or failed: it runs again, alone
+        suspect = ""  # the check that was running when a session ended early, or failed: it runs again, alone
         while waiting:
             alone = waiting[0].key == suspect
-            last_words: list[str] = []
+            last_lines: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
-            for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_words=last_words):
+            for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
                 if not alone and "loaded" in record.details and _failure(record):
                     break
                 yield waiting.popleft(), replace(record, alone=alone)
             if alone and waiting and waiting[0].key == suspect:
-                yield waiting.popleft(), "\n".join(last_words) or "The session of nbval ended without a word."
+                yield waiting.popleft(), "\n".join(last_lines) or "The session of nbval ended without a word."
             suspect = waiting[0].key if waiting and not alone else ""
 
 
 @contextmanager
 def judging(references: Iterable[Reference], *, sandbox: bool, cpu_s: float) -> Iterator[Judge]:
-    """Yield a judge of answers to these references. Raises NoSandbox if `sandbox` is asked for and not to be had."""
-    setups = {one.slug: [text_of(cell["source"]) for cell in one.setup] for one in references}
+    """Yield a judge of answers to these references. Raises NoSandbox if `sandbox` is set and does not work here."""
+    setups = {reference.slug: [text_of(cell["source"]) for cell in reference.setup] for reference in references}
     try:
         server = fork_server(setups, boxed=sandbox)
         environment = server.__enter__()
@@ -115,13 +115,13 @@ def judging(references: Iterable[Reference], *, sandbox: bool, cpu_s: float) -> 
 
 
 def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> Result:
-    both = [records[f"{number}-{exercise}-{role}"] for role in (VISIBLE, HIDDEN)]
-    for record in both:
+    pair = [records[f"{number}-{exercise}-{role}"] for role in (VISIBLE, HIDDEN)]
+    for record in pair:
         if isinstance(record, str):
             return Result(NOT_JUDGED, record)
         if failure := _failure(record):
             return Result(NOT_JUDGED, failure)
-    visible, hidden = (record for record in both if isinstance(record, Record))
+    visible, hidden = (record for record in pair if isinstance(record, Record))
     state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
     if state == FAILED and "verdict" not in visible.details:
         reason = NO_VERDICT
@@ -141,7 +141,7 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
 
 
 def _failure(record: Record) -> str:
-    """Return how judging failed, by no fault of the answer, or "": as when a busy machine makes nbval wait too long."""
+    """Return the reason if judging failed through no fault of the answer (such as nbval's timeout), else ""."""
     details = record.details
     if details.keys() & {"raised", "ended"}:
         return ""
@@ -154,7 +154,7 @@ def _failure(record: Record) -> str:
 
 
 def _early(record: Record) -> tuple[str, str] | None:
-    """Return the state and the reason if an answer did not live until its check was over."""
+    """Return the state and the reason if an answer ended before its check was over."""
     details = record.details
     if "raised" in details:
         return RAISED, str(details["raised"])
@@ -162,7 +162,8 @@ def _early(record: Record) -> tuple[str, str] | None:
     if "ended" in details:
         return _ended(details["ended"]), str(details["reason"])
     if verdict is not None and verdict.ended:
-        return _ended(verdict.ended), next((one.words for one in reversed(verdict.expectations) if not one.held), "")
+        unmet = [expectation.words for expectation in verdict.expectations if not expectation.held]
+        return _ended(verdict.ended), unmet[-1] if unmet else ""
     return None
 
 
@@ -180,7 +181,7 @@ def _verdict(details: Mapping[str, Any]) -> Verdict | None:
 
 
 def sandbox_finding() -> Finding:
-    """Return for `scalelab doctor` how answers are graded here: in a sandbox, which is tried, or how else."""
+    """Return the finding of `scalelab doctor` on the sandbox, which is tried, and on containers."""
     import sys  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Assemble what nbval runs: the set-up, then a cell per check, which brings its answer and compares what it prints."""
+"""Assemble the notebook that nbval runs: the set-up, then a cell per check, which first runs the check's answer."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def checks_of(reference: Reference, answers: Mapping[str, str], prefix: str = ""
 
 
 def assembled(reference: Reference, checks: Sequence[Check], *, for_people: bool = False) -> Notebook:
-    """Return the notebook in which these answers meet their checks.
+    """Return the notebook that checks these answers.
 
-    The text of an answer stands in it as one literal: no cell of the notebook is a student's. `for_people` shows each
-    answer above its checks as well.
+    Each answer's source is a string literal in it, never a cell. `for_people` also shows each answer above its checks.
     """
     cells: list[Cell] = [_code(SET_UP, _set_up_source(reference), [])]
     for check in checks:
@@ -59,22 +58,22 @@ def _set_up_source(reference: Reference) -> str:
 
 
 def _source(check: Check) -> str:
-    """Return the check's cell: one line that brings the answer, what the hidden check takes over, and the check."""
+    """Return the check's cell: a line that runs the answer, the visible check's code for a hidden check, the check."""
     question = check.question
     visible, own = (text_of(question.check(role)["source"]) for role in ("check", check.role))
     names = sorted(wanted(question.solution, visible, text_of(question.hidden["source"])))
-    # On one line, so that no line of an answer looks like one of nbval's or IPython's own words. An answer may define
-    # `trusted`, so each cell imports it anew.
+    # On one line, because nbval and IPython give some lines a special meaning. An answer may define `trusted`, so each
+    # cell imports it again.
     turns = "" if "interleave" in visible + own else ", takes_turns=False"
-    brings = f"{IMPORT}; trusted.answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a}{turns})"
-    return "\n".join([brings, *([_given(visible)] if check.role == HIDDEN else []), own])
+    first_line = f"{IMPORT}; trusted.answer({question.exercise!a}, {names!a}, {check.source!a}, {check.key!a}{turns})"
+    return "\n".join([first_line, *([_given(visible)] if check.role == HIDDEN else []), own])
 
 
 @lru_cache(maxsize=256)  # it parses the checks, which are the same for every submission
 def _given(check: str) -> str:
-    """Return what a visible check defines before its verdict begins: its hidden check may use that.
+    """Return the code of a visible check that its hidden check may use: everything before its verdict.
 
-    Of a check without a verdict it is what the check imports and defines.
+    If it has no verdict, these are its imports and definitions.
     """
     body = ast.parse(check).body
     verdict = next((place for place, node in enumerate(body) if isinstance(node, ast.With)), None)

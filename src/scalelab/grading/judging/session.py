@@ -1,4 +1,4 @@
-"""Run pytest with nbval over one assembled notebook, in processes of their own, and report each check as it ends."""
+"""Run pytest with nbval on an assembled notebook, in separate processes, and report each check as soon as it ends."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from scalelab.grading.judging import PREFIX, trusted
 from scalelab.grading.judging.notebook import SET_UP
 
 CELL_TIMEOUT_S = 900
-"""nbval's own limit, in real seconds: a check ends long before, by the processor time that it and its answer use."""
+"""nbval's own limit, in real seconds. The limits on processor time end a check long before."""
 SILENCE_S = CELL_TIMEOUT_S + 60
 POLL_S = 0.5
 KERNEL_START_S = 120
 KEPT_LINES = 20
 KERNEL_CONFIG = "c.HistoryManager.enabled = False\n"
-"""IPython's own configuration of the kernel, a file of Python."""
+"""The kernel's configuration file."""
 NOT_NEEDED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "nose", "pastebin", "setuponly"),
     *("recwarn", "setupplan", "stepwise", "subtests", "threadexception", "tmpdir", "unittest", "unraisableexception"),
     "warnings",
 )
-"""Plugins of pytest that a session has no use for."""
+"""Plugins of pytest that a session does not use."""
 OPTIONS = (
     *(word for name in NOT_NEEDED for word in ("-p", f"no:{name}")),
     *("-p", "scalelab.grading.judging.plugin", "-p", "nbval.plugin", "--noconftest"),
@@ -48,9 +48,9 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """What became of the check `key`: whether nbval passed it, and what the kernel recorded of it.
+    """The result of the check `key`: whether it passed in nbval, and the details that the kernel has recorded.
 
-    `alone`: it ran in a session of its own, because an earlier session ended in it.
+    `alone`: it ran in a session of its own, because an earlier session ended during it.
     """
 
     key: str
@@ -61,11 +61,12 @@ class Record:
 
 
 def run(
-    notebook: Notebook, environment: Mapping[str, str], *, cpu_s: float, stop: threading.Event, last_words: list[str]
+    notebook: Notebook, environment: Mapping[str, str], *, cpu_s: float, stop: threading.Event, last_lines: list[str]
 ) -> Iterator[Record]:
-    """Yield a record of each check that ran, until the session ends, falls silent, or `stop` is set (raises Stopped).
+    """Yield a record of each check that ran, until the session ends or prints nothing for SILENCE_S seconds.
 
-    `cpu_s` is the processor time that an answer has for a check; `last_words` collects what pytest printed.
+    `cpu_s` is an answer's processor time per check; `last_lines` collects the output of pytest. Raises Stopped if
+    `stop` is set.
     """
     with family() as own:
         file, records = own.folder / "checks.ipynb", own.folder / "records"
@@ -88,12 +89,12 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us: we end what runs
+            start_new_session=True,  # Ctrl-C must not reach it: the grader ends it in order
         )
         assert process.stdout is not None
         try:
             with records.open(encoding="utf-8") as recorded:
-                yield from _records(process, recorded, stop, last_words)
+                yield from _records(process, recorded, stop, last_lines)
         finally:
             process.kill()
             own.end()
@@ -104,36 +105,36 @@ def run(
 
 
 def _records(
-    process: subprocess.Popen[bytes], recorded: IO[str], stop: threading.Event, last_words: list[str]
+    process: subprocess.Popen[bytes], recorded: IO[str], stop: threading.Event, last_lines: list[str]
 ) -> Iterator[Record]:
     details: dict[str, dict[str, Any]] = {}
     for line in _lines(process, stop):
         if not line.startswith(PREFIX):
-            last_words[:] = [*last_words, line][-KEPT_LINES:]
+            last_lines[:] = [*last_lines, line][-KEPT_LINES:]
             continue
-        words = json.loads(line.removeprefix(PREFIX))
-        if not words.get("ran") or words["cell"] == SET_UP:
+        event = json.loads(line.removeprefix(PREFIX))
+        if not event.get("ran") or event["cell"] == SET_UP:
             continue
         for record in map(json.loads, recorded):
             details.setdefault(record["key"], {}).update(record)
-        key = words["cell"]
-        yield Record(key, words["passed"], words["seconds"], details.pop(key, {}))
+        key = event["cell"]
+        yield Record(key, event["passed"], event["seconds"], details.pop(key, {}))
 
 
 def _lines(process: subprocess.Popen[bytes], stop: threading.Event) -> Iterator[str]:
-    """Yield the lines that a process prints until it ends, is silent for SILENCE_S seconds, or `stop` is set."""
+    """Yield a process's lines until it ends, prints nothing for SILENCE_S seconds, or `stop` is set."""
     assert process.stdout is not None
     lines: Queue[str | None] = Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    heard = time.monotonic()
-    while time.monotonic() - heard < SILENCE_S and not stop.is_set():
+    last_line_at = time.monotonic()
+    while time.monotonic() - last_line_at < SILENCE_S and not stop.is_set():
         try:
             line = lines.get(timeout=POLL_S)
         except Empty:
             continue
         if line is None:
             return
-        heard = time.monotonic()
+        last_line_at = time.monotonic()
         yield line
 
 

@@ -1,11 +1,11 @@
-"""What the notebooks that nbval runs import: the set-up, and an answer in a process of its own before each check.
+"""The module that nbval's notebooks import: it runs the set-up, and before each check an answer's process.
 
     trusted.set_up("08_asyncio", "import asyncio\\n…", …)                   # a cell that runs the set-up's cells
 
     trusted.answer("ordered", ["values"], "async def values(urls):\\n…")    # the first line of each other cell
     …                                                                      # the check, which calls `values`
 
-No code of an answer runs in this process. Each check has a fresh namespace: what an earlier one has bound is gone.
+No code of an answer runs in this process. Each check begins with the set-up's names, without those of earlier checks.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from scalelab.grading.judging import fork_server
 from scalelab.grading.judging.results import TIMED_OUT
 
 RECORDS = "SCALELAB_VERDICTS"
-"""The environment variable that names the file to which verdicts are written, a line of JSON each."""
+"""The environment variable with the path of the file for verdicts, a line of JSON each."""
 CPU_S = "SCALELAB_CPU_S"
-"""The environment variable that says how many seconds of processor time an answer has for each check."""
+"""The environment variable with an answer's processor time per check, in seconds."""
 DEFAULT_CPU_S = 10.0
 CHECK_CPU_S = 60.0
-"""Processor time of this process for one check: an answer that makes it work longer has sent too much."""
+"""Processor time of this process for one check; an answer that makes it work longer has sent too much."""
 
 
 class _Notebook:
@@ -45,12 +45,12 @@ class _Notebook:
     def __init__(self) -> None:
         self.slug = ""
         self.cells: list[Any] = []  # the set-up's, compiled
-        self.own: dict[str, Any] = {}  # what was there before the set-up
+        self.initial: dict[str, Any] = {}  # the namespace before the set-up
         self.answer: Answer | None = None
         self.key = self.question = ""
-        self.student = ""  # whose answers are judged
-        self.boxes: dict[str, fork_server.Box] = {}  # that student's sandboxes, by the role of the check
-        self.hopeless: dict[str, checks.AnswerEnded] = {}  # why an answer has no other check to come, by question
+        self.student = ""
+        self.boxes: dict[str, fork_server.Box] = {}  # the sandboxes of `student`, by the role of the check
+        self.ended: dict[str, checks.AnswerEnded] = {}  # by question: answers whose next check does not run, either
         self.resources = ExitStack()
 
 
@@ -58,33 +58,33 @@ _notebook = _Notebook()
 
 
 def set_up(slug: str, *cells: str) -> None:
-    """Run the set-up cells of a set in the notebook that calls this, now and before each answer."""
+    """Run the set-up cells of a set in the calling notebook, now and before each answer."""
     namespace = sys._getframe(1).f_globals
     _notebook.slug, _notebook.cells = slug, []
     for number, cell in enumerate(cells, start=1):
         file = f"<set-up {number}>"
         linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
         _notebook.cells.append(compile(cell, file, "exec"))
-    if fork_server.ADDRESS not in os.environ:  # somebody runs this notebook by hand
+    if fork_server.ADDRESS not in os.environ:  # a person runs this notebook
         os.environ |= _notebook.resources.enter_context(fork_server.fork_server({slug: cells}, boxed=True))
         atexit.register(_notebook.resources.close)
-    # A name that begins with _ is IPython's own: it changes from cell to cell.
-    _notebook.own = {name: value for name, value in namespace.items() if name[:1] != "_"}
+    # IPython's own names begin with _, and change from cell to cell.
+    _notebook.initial = {name: value for name, value in namespace.items() if name[:1] != "_"}
     _run_set_up(namespace)
 
 
 def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, takes_turns: bool = True) -> None:
-    """Run an answer in a process of its own, and bind what its checks use of it (`names`) in this notebook.
+    """Run an answer in a process of its own, and bind the names that its checks use in this notebook.
 
-    `key` names the check that follows, in the records; `takes_turns` says whether it deals turns to threads. An answer
-    that raises is recorded, and raised here.
+    `key` is the key of the check that follows, in the records; `takes_turns`: whether that check deals turns to
+    threads. An error of the answer's cell is recorded, and raised here.
     """
     namespace = sys._getframe(1).f_globals
     if _notebook.answer is not None:
         _notebook.answer.close()
     for name in [name for name in namespace if name[:1] != "_"]:
         del namespace[name]
-    namespace.update(_notebook.own)
+    namespace.update(_notebook.initial)
     set_up_names = _run_set_up(namespace)
     _notebook.key, _notebook.question = key or exercise, key.rpartition("-")[0] or exercise
     student, _, role = key.rpartition(f"{exercise}-")
@@ -94,11 +94,11 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     _side.current = RemoteSide(_notebook.answer)
     _limit_cpu()
     try:
-        if _notebook.question in _notebook.hopeless:
-            raise _notebook.hopeless[_notebook.question]
+        if _notebook.question in _notebook.ended:
+            raise _notebook.ended[_notebook.question]
         namespace.update(_notebook.answer.begin(source, names, takes_turns=takes_turns))
     except checks.AnswerEnded as error:
-        _notebook.hopeless[_notebook.question] = error
+        _notebook.ended[_notebook.question] = error
         _record({"ended": error.state, "reason": str(error)})
         raise
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
 
 
 def _start(student: str, role: str) -> tuple[socket.socket, int]:
-    """Return a connection to a fresh process for a student's answer, and the id of that one's parent.
+    """Return a connection to a new process for a student's answer, and the id of the sandbox's init.
 
     Visible and hidden checks have a sandbox each: what a hidden check has asked must not reach a page.
     """
@@ -135,7 +135,7 @@ def _run_set_up(namespace: dict[str, Any]) -> set[str]:
 
 
 def _limit_cpu() -> None:
-    """Give the next check CHECK_CPU_S seconds of this process."""
+    """Limit the next check to CHECK_CPU_S seconds of this process."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, _out_of_cpu)
         signal.setitimer(signal.ITIMER_PROF, CHECK_CPU_S)
@@ -146,20 +146,20 @@ def _out_of_cpu(number: int, frame: FrameType | None) -> None:
         _notebook.answer.fail("it keeps its check at work")
 
 
-def _record(words: dict[str, Any]) -> None:
+def _record(details: dict[str, Any]) -> None:
     if RECORDS in os.environ:
         with open(os.environ[RECORDS], "a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": _notebook.key, **words}) + "\n")
+            file.write(json.dumps({"key": _notebook.key, **details}) + "\n")
 
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
     if verdict.ended == TIMED_OUT:
-        _notebook.hopeless[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
+        _notebook.ended[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 
 
 def _printed() -> str:
-    """Return what the answer has printed, if its process is still there."""
+    """Return the answer's output; "" if its process has ended."""
     with suppress(checks.AnswerEnded):
         return _notebook.answer.printed() if _notebook.answer is not None else ""
     return ""
