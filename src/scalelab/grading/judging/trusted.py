@@ -80,6 +80,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     threads. An error of the answer's cell is recorded, and raised here.
     """
     namespace = sys._getframe(1).f_globals
+    _limit_cpu(0)
     if _notebook.answer is not None:
         _notebook.answer.close()
     for name in [name for name in namespace if name[:1] != "_"]:
@@ -92,7 +93,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
     _side.current = RemoteSide(_notebook.answer)
-    _limit_cpu()
+    _limit_cpu(CHECK_CPU_S)
     try:
         if _notebook.question in _notebook.ended:
             raise _notebook.ended[_notebook.question]
@@ -134,11 +135,11 @@ def _run_set_up(namespace: dict[str, Any]) -> set[str]:
     return set(namespace) - before
 
 
-def _limit_cpu() -> None:
-    """Limit the next check to CHECK_CPU_S seconds of this process."""
+def _limit_cpu(seconds: float) -> None:
+    """Limit a check to so many seconds of this process; 0 is no limit."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, _out_of_cpu)
-        signal.setitimer(signal.ITIMER_PROF, CHECK_CPU_S)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _out_of_cpu(number: int, frame: FrameType | None) -> None:
