@@ -1,15 +1,17 @@
-"""The checks of 01 do not depend on their seeds: each wrong answer fails with others as well."""
+"""The exercises of chapter 01: other right answers pass, other wrong ones fail, and no verdict hangs on a seed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from remote_answer import judged, local
 
 from scalelab import checks
 from scalelab.course.exercises import Exercise, Wrong, read_set
+from scalelab.grading.judging.notebook import _given
 
 SET = read_set(Path(__file__).parents[2] / "solutions" / "01_measuring.md")
 SEEDED = [exercise for exercise in SET.exercises if exercise.id in ("open_loop", "compared")]
@@ -35,3 +37,155 @@ def test_a_wrong_answer_fails_with_other_seeds(exercise: Exercise, wrong: Wrong,
     assert not judged(local, SET.setup, wrong.source, [], shifted(exercise.check, by)).passed
     ideas = [one.idea for verdict in checks.verdicts for one in verdict.expectations]
     assert wrong.name in ideas
+
+
+def reference(name: str) -> str:
+    """Return an exercise's own solution."""
+    return next(exercise.solution for exercise in SET.exercises if exercise.id == name)
+
+
+def changed(name: str, *changes: tuple[str, str]) -> str:
+    """Return an exercise's own solution with some of its text replaced."""
+    source = reference(name)
+    for old, new in changes:
+        assert old in source
+        source = source.replace(old, new)
+    return source
+
+
+STARTS = """    starts = [0.0]
+    while len(starts) < requests:
+        starts.append(len(starts) / rate if seed is None else starts[-1] + draw.expovariate(rate))
+"""
+
+RIGHT = {
+    "load_test": {
+        "starts added up": """
+async def load_test(send, rate, requests, warm_up):
+    begin, gap, due, tasks = time.perf_counter(), 1 / rate, 0.0, []
+
+    async def one(i, due):
+        try:
+            await send(i)
+        except Exception:
+            return due, math.inf
+        return due, time.perf_counter() - (begin + due)
+
+    for i in range(requests):
+        await asyncio.sleep(max(0, begin + due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(i, due)))
+        due += gap
+    latencies = [latency for due, latency in await asyncio.gather(*tasks) if due >= warm_up]
+    return {
+        "measured": len(latencies),
+        "failed": latencies.count(math.inf),
+        "p50": nearest_rank(latencies, 50),
+        "p99": nearest_rank(latencies, 99),
+    }
+""",
+    },
+    "open_loop": {
+        "all gaps first, taken from the end": changed(
+            "open_loop",
+            (
+                STARTS,
+                """    gaps = [1 / rate if seed is None else draw.expovariate(rate) for _ in range(requests - 1)]
+    starts = [0.0]
+    while gaps:
+        starts.append(starts[-1] + gaps.pop())
+""",
+            ),
+        ),
+    },
+}
+
+WRONG = {
+    "percentiles": {
+        "leaves out equal values": """
+def percentile(sample, p):
+    ordered = sorted(set(sample))
+    return ordered[math.ceil(p * len(ordered) / 100) - 1]
+
+
+fooled = [10] * 9 + [110]
+""",
+    },
+    "open_loop": {
+        "a gap before request 0": changed(
+            "open_loop", ("starts = [0.0]", "starts = [0.0 if seed is None else draw.expovariate(rate)]")
+        ),
+    },
+    "compared": {
+        "the floor's high only": changed("compared", ("max(floor[2], 1 / floor[0])", "floor[2]")),
+        "faster below 1": changed("compared", ("ratio[2] < 1 / reach", "ratio[2] < 1")),
+    },
+    "load_test": {
+        "the largest for a p99": changed("load_test", ("nearest_rank(latencies, 99)", "max(latencies)")),
+        "a p99 over all": changed("load_test", ("nearest_rank(latencies, 99)", "nearest_rank(found, 99)")),
+        "sleeps for a gap": """
+async def load_test(send, rate, requests, warm_up):
+    begin, tasks = time.perf_counter(), []
+
+    async def one(i):
+        try:
+            await send(i)
+        except Exception:
+            return math.inf
+        return time.perf_counter() - begin - i / rate
+
+    for i in range(requests):
+        tasks.append(asyncio.create_task(one(i)))
+        await asyncio.sleep(1 / rate)
+    found = await asyncio.gather(*tasks)
+    latencies = [latency for i, latency in enumerate(found) if i / rate >= warm_up]
+    return {
+        "measured": len(latencies),
+        "failed": latencies.count(math.inf),
+        "p50": nearest_rank(latencies, 50),
+        "p99": nearest_rank(latencies, 99),
+    }
+""",
+    },
+}
+
+
+def cases(answers: dict[str, dict[str, str]]) -> list[Any]:
+    """Return an exercise's id and an answer to it, for each of the answers."""
+    return [
+        pytest.param(name, answer, id=f"{name}: {kind}")
+        for name, kinds in answers.items()
+        for kind, answer in kinds.items()
+    ]
+
+
+def failed(name: str, answer: str) -> list[str]:
+    """Return which of an exercise's two checks the answer fails, and what they print."""
+    exercise = next(exercise for exercise in SET.exercises if exercise.id == name)
+    hidden = f"{_given(exercise.check)}\n{exercise.hidden}"
+    judgements = [judged(local, SET.setup, answer, [], check) for check in (exercise.check, hidden)]
+    return [judgement.printed + judgement.error for judgement in judgements if not judgement.passed]
+
+
+@pytest.mark.parametrize(("name", "answer"), cases(RIGHT))
+def test_other_right_answers_pass(name: str, answer: str) -> None:
+    assert not failed(name, answer)
+
+
+@pytest.mark.parametrize(("name", "answer"), cases(WRONG))
+def test_other_wrong_answers_fail(name: str, answer: str) -> None:
+    found = failed(name, answer)
+    assert found
+    assert all("✗" in printed for printed in found)
+
+
+def test_a_request_that_is_late_by_little_is_shown_with_its_lateness() -> None:
+    late = changed(
+        "load_test", ("max(0, intended - time.perf_counter())", "max(0, intended - time.perf_counter()) + 4e-6 * i")
+    )
+    assert "request 54 after 2.160216 s, meant for 2.16 s" in " ".join(failed("load_test", late)[0].split())
+
+
+def test_a_rate_that_is_too_high_is_not_called_a_burst() -> None:
+    fast = changed("open_loop", ("len(starts) / rate if", "len(starts) / rate / 2 if"))
+    assert "a burst" not in failed("open_loop", fast)[0]
+    assert "a burst" in failed("open_loop", changed("open_loop", ("len(starts) / rate if", "0.0 if")))[0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
 from typing import Any
 
 import pytest
 
+from scalelab.checks import CheckFailed
 from scalelab.course.exercises import ExerciseSet, read_set
 from scalelab.course.find import Course
 
@@ -20,7 +22,9 @@ def run_cells(exercises: ExerciseSet, name: str, answer: str) -> dict[str, Any]:
     exercise = next(exercise for exercise in exercises.exercises if exercise.id == name)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, source in enumerate((*exercises.setup, answer, exercise.check, exercise.hidden)):
-        exec(compile(source, f"<06 {name}, cell {number}>", "exec"), namespace)
+        file = f"<06 {name}, cell {number}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # for checks.source
+        exec(compile(source, file, "exec"), namespace)
     return namespace
 
 
@@ -325,6 +329,15 @@ async def report(rows, value):
             await asyncio.sleep(0)
     return total
 """,
+        "a turn after rows 0, 20, 40, …": """
+async def report(rows, value):
+    total = 0
+    for n, row in enumerate(rows):
+        total += value(row)
+        if n % 20 == 0:
+            await asyncio.sleep(0)
+    return total
+""",
     },
     "service": {
         "a condition and a deque": """
@@ -466,6 +479,198 @@ class Service:
 )
 def test_other_right_answers_pass(exercises: ExerciseSet, name: str, answer: str) -> None:
     run_cells(exercises, name, answer)
+
+
+WRONG = {
+    "tickets": {
+        "refuses 0 only": """
+class Tickets:
+    def __init__(self, counter):
+        self.counter = counter
+        self.lock = threading.Lock()
+
+    def take(self, count):
+        if count == 0:
+            raise ValueError(count)
+        with self.lock:
+            first = self.counter.next
+            self.counter.next = first + count
+        return range(first, first + count)
+""",
+    },
+    "batches": {
+        "locks the givers only": """
+import contextlib
+
+
+def move(batch):
+    change = {}
+    for giver, taker, amount in batch:
+        change[giver] = change.get(giver, 0) - amount
+        change[taker] = change.get(taker, 0) + amount
+    with contextlib.ExitStack() as stack:
+        for account in sorted({giver for giver, _, _ in batch}, key=lambda account: account.number):
+            stack.enter_context(account.lock)
+        if any(account.balance + difference < 0 for account, difference in change.items()):
+            return False
+        for account, difference in change.items():
+            account.balance += difference
+        return True
+""",
+        "looks before each move": """
+import contextlib
+
+
+def move(batch):
+    accounts = {account for giver, taker, amount in batch for account in (giver, taker)}
+    with contextlib.ExitStack() as stack:
+        for account in sorted(accounts, key=lambda account: account.number):
+            stack.enter_context(account.lock)
+        before = {account: account.balance for account in accounts}
+        for giver, taker, amount in batch:
+            if giver.balance < amount:
+                for account, balance in before.items():
+                    account.balance = balance
+                return False
+            giver.balance -= amount
+            taker.balance += amount
+        return True
+""",
+    },
+    "thread_map": {
+        "the first error in time": """
+def thread_map(function, items, most):
+    with ThreadPoolExecutor(most) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        for future in as_completed(futures):
+            future.result()
+    return [future.result() for future in futures]
+""",
+    },
+    "report": {
+        "a pause of 0.1 ms": """
+async def report(rows, value):
+    total = 0
+    for number, row in enumerate(rows, start=1):
+        total += value(row)
+        if number % 50 == 0:
+            await asyncio.sleep(1e-4)
+    return total
+""",
+    },
+    "service": {
+        "closes without the lock": """
+class Service:
+    def __init__(self, handle, workers):
+        self.handle = handle
+        self.jobs = queue.Queue()
+        self.lock = threading.Lock()
+        self.closing = False
+        self.handled = 0
+        self.failed = []
+        self.threads = [threading.Thread(target=self.work) for _ in range(workers)]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, job):
+        with self.lock:
+            if self.closing:
+                raise RuntimeError("the service is closed")
+            self.jobs.put(job)
+
+    def work(self):
+        while (job := self.jobs.get()) is not None:
+            try:
+                self.handle(job)
+            except Exception as error:
+                self.failed.append((job, error))
+            else:
+                with self.lock:
+                    self.handled += 1
+
+    def close(self):
+        if not self.closing:
+            self.closing = True
+            for _ in self.threads:
+                self.jobs.put(None)
+        for thread in self.threads:
+            thread.join()
+""",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        pytest.param(name, answer, id=f"{name}: {kind}")
+        for name, kinds in WRONG.items()
+        for kind, answer in kinds.items()
+    ],
+)
+def test_other_wrong_answers_fail(exercises: ExerciseSet, name: str, answer: str) -> None:
+    with pytest.raises(CheckFailed):
+        run_cells(exercises, name, answer)
+
+
+SAID = [
+    pytest.param(
+        "tickets",
+        """
+class Tickets:
+    def __init__(self, counter):
+        self.counter = counter
+        self.lock = threading.Lock()
+
+    def take(self, count):
+        if count < 1:
+            raise ValueError(count)
+        with self.lock:
+            first = self.counter.next
+        self.counter.next = first + count
+        return range(first, first + count)
+""",
+        "not under one and the same lock",
+        id="tickets: locks the read",
+    ),
+    pytest.param(
+        "thread_map",
+        """
+def thread_map(function, items, most):
+    with ThreadPoolExecutor(most) as pool:
+        futures = [pool.submit(function, item) for item in items]
+    errors = [future.exception() for future in futures if future.exception()]
+    if errors:
+        raise errors[-1]
+    return [future.result() for future in futures]
+""",
+        "not the first in the order of the items",
+        id="thread_map: the last error",
+    ),
+    pytest.param(
+        "report",
+        """
+async def report(rows, value):
+    total = 0
+    for number, row in enumerate(rows, start=1):
+        total += value(row)
+        if number % 250 == 0:
+            await asyncio.sleep(0)
+    return total
+""",
+        "the parts are too long",
+        id="report: a turn after 250 rows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "words"), SAID)
+def test_a_wrong_answer_is_told_what_is_true_of_it(
+    exercises: ExerciseSet, capsys: pytest.CaptureFixture[str], name: str, answer: str, words: str
+) -> None:
+    with pytest.raises(CheckFailed):
+        run_cells(exercises, name, answer)
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_there_is_another_right_answer_to_every_exercise(exercises: ExerciseSet) -> None:
