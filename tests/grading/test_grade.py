@@ -261,7 +261,8 @@ def test_nothing_that_a_submission_says_of_itself_is_believed(graded: Class) -> 
 
 
 def test_what_an_answer_does_besides_does_not_matter(graded: Class) -> None:
-    assert points(graded.grade_of("odd")) == POINTS
+    grade = graded.grade_of("odd")
+    assert points(grade) == POINTS, [(one.state, one.feedback, one.reason) for one in grade.questions]
 
 
 def still_running() -> list[psutil.Process]:
