@@ -89,7 +89,7 @@ COUNT_STROKES = """async () => {
     times.push(performance.now() - before);
     frames++;
   });
-  await new Promise((done) => setTimeout(done, 1500));
+  while (frames < 30) await new Promise((done) => setTimeout(done, 50));
   const seconds = (performance.now() - began) / 1000;
   return { fps: frames / seconds, strokes: strokes / frames, ms: times.sort((a, b) => a - b)[times.length >> 1] };
 }"""

@@ -238,7 +238,12 @@ class Answer:
                 raise ProtocolError("it cannot call that")
             return value  # type: ignore[no-any-return]
         function = getattr(type(value), checked_text(method), None)
-        is_public = method in LOCK_METHODS if is_lock(value) else is_set_ups(value) and method[:1] != "_"
+        if is_lock(value):
+            is_public = method in LOCK_METHODS
+        elif is_set_ups(value):
+            is_public = method[:1] != "_"
+        else:
+            is_public = method in getattr(type(value), "answers_may_call", ())
         if not is_public or not isinstance(function, FunctionType):
             raise ProtocolError("it has no such method")
         return MethodType(function, value)

@@ -80,6 +80,8 @@ class Server:
         server.page("/item/3").json     # {"path": "/item/3", "value": 1172}
     """
 
+    answers_may_call = ("url", "urls")
+
     def __init__(
         self,
         pages: Mapping[str, Page | dict[str, Any] | list[Any]] | None = None,

@@ -21,7 +21,7 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -336,8 +336,13 @@ def confine(sandbox: Sandbox) -> None:
     _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
 
 
-def clear() -> None:
-    """As the sandbox's process 1, kill all others, and remove the files that they have left.
+def contents() -> frozenset[Path]:
+    """Return what is in the folders that an answer can write in: before it starts, what it may read lies there at most."""
+    return frozenset(path for folder in (HOME, SHARED_MEMORY) for path in folder.iterdir())
+
+
+def clear(kept: frozenset[Path]) -> None:
+    """As the sandbox's process 1, kill all others, and remove the files that they have left, except for `kept`.
 
     Raises OSError or RecursionError if a file cannot be removed.
     """
@@ -348,14 +353,14 @@ def clear() -> None:
             os.wait()
     for folder in (HOME, SHARED_MEMORY):
         folder.chmod(0o700)
-        _empty(folder)
+        _remove(set(folder.iterdir()) - kept)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o700)
-            _empty(path)
+            _remove(path.iterdir())
             path.rmdir()
         else:
             path.unlink()

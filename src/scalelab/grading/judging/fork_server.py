@@ -302,6 +302,7 @@ class _Server:
             _send(report, {"ready": True})
             os.close(report)
             max_bytes = None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS)
+            kept = sandbox.contents() if self.boxed else frozenset()
             control = socket.socket(fileno=CONTROL)
             while True:
                 slug, connections, _, _ = socket.recv_fds(control, 200, 1)
@@ -314,7 +315,7 @@ class _Server:
                 control.sendall(b"+")
                 _wait(answer, connections[0], max_bytes)
                 if self.boxed:
-                    sandbox.clear()
+                    sandbox.clear(kept)
                 else:
                     with suppress(ProcessLookupError):
                         os.killpg(answer, signal.SIGKILL)
