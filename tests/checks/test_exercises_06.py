@@ -28,6 +28,15 @@ def run_cells(exercises: ExerciseSet, name: str, answer: str) -> dict[str, Any]:
     return namespace
 
 
+def cases(answers: dict[str, dict[str, str]]) -> list[Any]:
+    """Return the parameters of a test: answers of several kinds, by exercise."""
+    return [
+        pytest.param(name, answer, id=f"{name}: {kind}")
+        for name, kinds in answers.items()
+        for kind, answer in kinds.items()
+    ]
+
+
 RIGHT = {
     "schedule": {
         "lists and floats": """
@@ -469,14 +478,7 @@ class Service:
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        pytest.param(name, answer, id=f"{name}: {kind}")
-        for name, kinds in RIGHT.items()
-        for kind, answer in kinds.items()
-    ],
-)
+@pytest.mark.parametrize(("name", "answer"), cases(RIGHT))
 def test_other_right_answers_pass(exercises: ExerciseSet, name: str, answer: str) -> None:
     run_cells(exercises, name, answer)
 
@@ -600,14 +602,7 @@ class Service:
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        pytest.param(name, answer, id=f"{name}: {kind}")
-        for name, kinds in WRONG.items()
-        for kind, answer in kinds.items()
-    ],
-)
+@pytest.mark.parametrize(("name", "answer"), cases(WRONG))
 def test_other_wrong_answers_fail(exercises: ExerciseSet, name: str, answer: str) -> None:
     with pytest.raises(CheckFailed):
         run_cells(exercises, name, answer)
