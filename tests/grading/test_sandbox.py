@@ -472,6 +472,25 @@ def test_an_answer_finds_nothing_of_the_one_before_it(start):
         box.start()
 
 
+def test_a_mount_below_tmp_is_kept(tmp_path, monkeypatch):
+    """Such as that of a course which lies there: it cannot be removed."""
+    home, shared = tmp_path / "home", tmp_path / "shm"
+    (home / "course").mkdir(parents=True)
+    shared.mkdir()
+    monkeypatch.setattr(sandbox, "HOME", home)
+    monkeypatch.setattr(sandbox, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    monkeypatch.setattr(os, "wait", lambda: (_ for _ in ()).throw(ChildProcessError))
+    kept = sandbox.contents()
+    (home / "course" / "source.py").touch()
+    (home / "left").mkdir()
+    (home / "left" / "file").touch()
+    (shared / "segment").touch()
+    sandbox.clear(kept)
+    assert sandbox.contents() == kept == {home / "course"}
+    assert (home / "course" / "source.py").exists()
+
+
 def test_a_sandbox_that_cannot_be_cleared_ends(start):
     box = start()
     box.run("""

@@ -257,9 +257,9 @@ class Answer:
         return result
 
     def read(self, given: Any, name: Any) -> Any:
-        """Return a public attribute of an object of the set-up's or the check's. Raises AttributeError, ProtocolError.
+        """Return a public attribute of a given object. Raises AttributeError, ProtocolError.
 
-        Attributes of other objects lead into this process.
+        The set-up or the check must define the object's class: attributes of other objects lead into this process.
         """
         value = self.object(given)
         opaque = callable(value) or is_lock(value) or not is_set_ups(value)
@@ -480,7 +480,7 @@ class SharedList(list[Any]):
 
 
 def is_set_ups(value: Any) -> bool:
-    """Whether a value's class is one of the set-up's or the check's."""
+    """Whether the set-up or the check defines the value's class."""
     return type(value).__module__ == "__main__"
 
 

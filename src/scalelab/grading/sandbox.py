@@ -337,7 +337,7 @@ def confine(sandbox: Sandbox) -> None:
 
 
 def contents() -> frozenset[Path]:
-    """Return what is in the folders that an answer can write in. Before it starts, that is what it may only read."""
+    """Return the paths in the folders that an answer can write in. Before it starts, all of them are read-only mounts."""
     return frozenset(path for folder in (HOME, SHARED_MEMORY) for path in folder.iterdir())
 
 

@@ -113,7 +113,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
 def _start(student: str, role: str) -> tuple[socket.socket, int]:
     """Return a connection to a new process for a student's answer, and the id of the sandbox's init.
 
-    Visible and hidden checks have a sandbox each: what a hidden check has asked must not reach a page.
+    Visible and hidden checks have a sandbox each: the inputs of a hidden check must not reach a page.
     """
     if student != _notebook.student:
         for box in _notebook.boxes.values():
