@@ -337,7 +337,7 @@ def confine(sandbox: Sandbox) -> None:
 
 
 def contents() -> frozenset[Path]:
-    """Return the paths in the folders that an answer can write in. Before it starts, all of them are read-only mounts."""
+    """Return the paths in the writable folders. Before an answer starts, all of them are read-only mounts."""
     return frozenset(path for folder in (HOME, SHARED_MEMORY) for path in folder.iterdir())
 
 
