@@ -40,6 +40,7 @@ def started(address: str, slug: str) -> tuple[socket.socket, int]:
     if (box := _boxes.get((address, slug))) is not None:
         with contextlib.suppress(NotStarted):
             return box.start(), box.pid
+        box.close()
     box = _boxes[address, slug] = connect(address, slug)
     return box.start(), box.pid
 

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalelab import checks
-from scalelab.checks import _run
+from scalelab.checks import _run, _world
 
 unhurried = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 SECONDS = st.integers(0, 5_000).map(lambda milliseconds: milliseconds / 1_000)
@@ -443,6 +443,30 @@ class TestEndings:
         assert isinstance(run.error, checks.Stuck)
 
     @pytest.mark.usefixtures("impatient")
+    def test_an_interruption_while_an_earlier_one_is_recorded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(attempt: Any, error: BaseException) -> None:
+            for _ in range(20):
+                sleep(0.01)  # in real time
+            failed(attempt, error)
+
+        def make(attempt: Any) -> Any:
+            loops.append(made(attempt))
+            return loops[-1]
+
+        loops: list[asyncio.AbstractEventLoop] = []
+        failed, made, sleep = _run.Attempt._fail, _run.Attempt._make_loop, time.sleep
+        monkeypatch.setattr(_run.Attempt, "_fail", fail)
+        monkeypatch.setattr(_run.Attempt, "_make_loop", make)
+
+        async def answer() -> None:
+            while True:
+                pass
+
+        run = checks.run(answer, may_raise=checks.Stuck)
+        assert isinstance(run.error, checks.Stuck)
+        assert [loop.is_closed() for loop in loops] == [True]
+
+    @pytest.mark.usefixtures("impatient")
     def test_a_thread_that_does_not_come_back(self) -> None:
         over = threading.Event()
         run = checks.run(lambda: asyncio.to_thread(over.wait), may_raise=checks.Stuck)
@@ -461,6 +485,18 @@ class TestEndings:
         run = checks.run(answer, may_raise=checks.Stuck)
         assert isinstance(run.error, checks.Stuck)
         lock.release()
+
+    def test_a_thread_that_the_system_does_not_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async def answer() -> None:
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(time.sleep, [1, 2, 3]))
+
+        monkeypatch.setattr(_world._Real, "start", start)
+        run = checks.run(answer, may_raise=RuntimeError)
+        assert "can't start new thread" in str(run.error)
 
     def test_a_pool_that_waits_for_itself(self) -> None:
         async def answer() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 POLL_S = 0.25
-MAX_ASLEEP_S = 5.0
+MAX_ASLEEP_S = 10.0
 """How long an answer may sleep before its next message; waits in a check take virtual time, so this is long."""
 MAX_ASLEEP_IN_ALL_S = 30.0
 TALKING = 0.25

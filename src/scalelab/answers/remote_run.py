@@ -290,8 +290,9 @@ class RemoteAttempt(_run.Attempt):
         over.wait()  # the answer's monitor ends an answer that takes too long
 
     def _interrupt(self, over: threading.Event, thread: threading.Thread, reason: ScalelabError) -> None:
-        self.remote.close()
-        super()._interrupt(over, thread, reason)
+        self.remote.close()  # which wakes a thread that waits for a message
+        if not over.wait(_run.LET_GO):
+            super()._interrupt(over, thread, reason)
 
     def _tidy_up(self, runner: asyncio.Runner) -> None:
         self.world.end()

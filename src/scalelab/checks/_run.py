@@ -296,18 +296,33 @@ class Attempt:
             loop = runner.get_loop()
             assert isinstance(loop, Loop)
             try:
-                self.world.begin(loop)
-                runner.run(self._call())
-            except BaseException as error:  # the loop itself has come to an end
-                if self._stock is None:
-                    self._fail(error)
-            self._close_door()
+                self._run_in(runner, loop)
+            except Ended as error:
+                self._end_run(error)
             self._stock = self._stock or self._look_back(loop)
             self._tidy_up(runner)
         except BaseException as error:
             self._crash = error
         finally:
             over.set()
+
+    def _run_in(self, runner: asyncio.Runner, loop: Loop) -> None:
+        try:
+            self.world.begin(loop)
+            runner.run(self._call())
+        except BaseException as error:  # the loop itself has come to an end
+            self._end_run(error)
+        else:
+            self._end_run(None)
+
+    def _end_run(self, error: BaseException | None) -> None:
+        """Prevent interruptions, of which one can come at any step until then; record what has ended the loop."""
+        try:
+            self._close_door()
+        except Ended as late:
+            return self._end_run(error or late)
+        if error is not None and self._stock is None:
+            self._fail(error)
 
     def _close_door(self) -> None:
         """Prevent interruptions from here on, also one that is on its way."""

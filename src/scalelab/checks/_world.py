@@ -227,7 +227,12 @@ class World:
         self.progress += 1
         self._running = thread
         self._yielded.clear()
-        thread.go_on()
+        try:
+            thread.go_on()
+        except RuntimeError as error:  # the system starts no more threads
+            if thread.future.set_running_or_notify_cancel():
+                thread.future.set_exception(error)
+            self.left(thread)
         self._yielded.wait(POLL)
 
     def elsewhere(self, change: int) -> None:
