@@ -349,6 +349,28 @@ async def report(rows, value):
 """,
     },
     "service": {
+        "an executor": """
+class Service:
+    def __init__(self, handle, workers):
+        self.handle, self.handled, self.failed = handle, 0, []
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(workers)
+
+    def submit(self, job):
+        self.pool.submit(self.work, job)
+
+    def work(self, job):
+        try:
+            self.handle(job)
+        except Exception as error:
+            self.failed.append((job, error))
+        else:
+            with self.lock:
+                self.handled += 1
+
+    def close(self):
+        self.pool.shutdown()
+""",
         "a condition and a deque": """
 from collections import deque
 

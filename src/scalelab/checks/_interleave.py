@@ -814,7 +814,7 @@ def _is_full(cell: CellType) -> bool:
 class _Substitute:
     """Replaces real locks that objects of the namespace hold already."""
 
-    LIBRARY = ("threading", "queue", "_queue")
+    LIBRARY = ("threading", "queue", "_queue", "concurrent.futures.thread")
 
     def __init__(self, world: Turns, stack: contextlib.ExitStack) -> None:
         self.world = world
