@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbval.plugin import find_comment_markers
 
+from scalelab.answers.monitor import WAITS
 from scalelab.checks import AnswerEnded, CheckFailed, Expectation, Verdict, _side
 from scalelab.course.notebooks import text_of, written
 from scalelab.grading.judging import fork_server, session, trusted
@@ -407,6 +408,7 @@ FAILS: dict[str, Any] = {
     "verdict": Verdict("add", (Expectation("all is well", False, "It is not."),)).as_data(),
 }
 FAILS_ENDED = {"loaded": True, "verdict": {**FAILS["verdict"], "ended": ENDED}}
+WAITING = {"ended": TIMED_OUT, "reason": WAITS}
 DIES = "the session dies"
 Judged = Callable[..., tuple[dict[str, Result], list[list[str]]]]
 
@@ -463,6 +465,20 @@ class TestJudge:
         assert states(found) == {"add": NOT_JUDGED, "mend": PASSED}
         assert found["add"].reason == "pytest's last words"
         assert len(ran) == 3
+
+    def test_an_answer_that_waits_without_end_is_judged_again_alone(self, judged: Judged) -> None:
+        found, ran = judged(add_check=[(False, WAITING)])
+        assert states(found) == dict.fromkeys(ANSWERS, PASSED)
+        assert [found["add"].note, found["mend"].note] == [JUDGED_AGAIN, ""]
+        assert ran[:2] == [["0-add-check"], ["0-add-check"]]
+
+    @pytest.mark.parametrize("role", ["check", "hidden"])
+    def test_an_answer_that_waits_both_times_does_not_run_again(self, judged: Judged, role: str) -> None:
+        found, ran = judged(**{f"add_{role}": [(False, WAITING)] * 2})
+        assert states(found) == {"add": TIMED_OUT, "mend": PASSED}
+        assert found["add"].reason == WAITS
+        assert ran[-1] == ["0-mend-check", "0-mend-hidden"]
+        assert sum(keys.count("0-add-hidden") for keys in ran) == {"check": 0, "hidden": 2}[role]
 
     def test_two_sessions_that_ended_in_different_checks(self, judged: Judged) -> None:
         found, _ = judged(add_check=[DIES], mend_hidden=[DIES])

@@ -25,6 +25,7 @@ UNKNOWN = 0.1
 """Share of the time that counts as asleep if the processes may be waiting for a disk or a processor."""
 ASLEEP = set("STtZXxPI")
 """States of Linux's threads that cannot run now, without D: those wait for a disk, or for a child."""
+WAITS = "Your answer waits for something that never comes."
 PROCESS_S = 0.05
 """Processor time charged for each process that an answer starts: short ones can end between two measurements."""
 
@@ -78,7 +79,7 @@ class Monitor:
             self._asleep_s += asleep_s
             self._asleep_in_all_s += asleep_s
         if self._asleep_s > MAX_ASLEEP_S or self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:
-            raise OutOfTime("Your answer waits for something that never comes.")
+            raise OutOfTime(WAITS)
 
     def _measured(self) -> tuple[float, set[str]]:
         """Return the processor time used until now, and the states of all threads."""

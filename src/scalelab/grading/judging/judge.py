@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from scalelab.answers.monitor import WAITS
 from scalelab.checks import Verdict
 from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
@@ -31,7 +32,7 @@ RAISED_AGAIN = (
 HIDDEN_ENDED = "The process of your answer ended in the middle of its hidden check."
 """The reason is left out: it could reveal the hidden check's inputs."""
 NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
-JUDGED_AGAIN = "Judged again, alone, because its first judge failed."
+JUDGED_AGAIN = "Judged twice, the second time alone: at first the grader failed, or the answer waited without end."
 
 
 class NoSandbox(ScalelabError):
@@ -75,7 +76,8 @@ class Judge:
     ) -> Iterator[tuple[Check, Record | str]]:
         """Yield each check in order, with its record, or with the reason why it could not be judged.
 
-        If a session ends early, the next one continues with the check that was running.
+        If a session ends early, the next one continues with the check that was running. So does it after an answer
+        that waits without end: a fault of the system can be the reason.
         """
         waiting = deque(due)
         suspect = ""  # the check that was running when a session ended early, or failed: it runs again, alone
@@ -84,9 +86,14 @@ class Judge:
             last_lines: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
             for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
-                if not alone and "loaded" in record.details and _failure(record):
+                waits = WAITS in (_early(record) or ("", ""))[1]
+                if not alone and (waits or ("loaded" in record.details and _failure(record))):
                     break
-                yield waiting.popleft(), replace(record, alone=alone)
+                check = waiting.popleft()
+                yield check, replace(record, alone=alone)
+                if waits and waiting and waiting[0].key == check.key.removesuffix(VISIBLE) + HIDDEN:
+                    hidden = waiting.popleft()
+                    yield hidden, Record(hidden.key, False, 0.0, {"ended": TIMED_OUT, "reason": WAITS})
             if alone and waiting and waiting[0].key == suspect:
                 yield waiting.popleft(), "\n".join(last_lines) or "The session of nbval ended without a word."
             suspect = waiting[0].key if waiting and not alone else ""
