@@ -92,8 +92,10 @@ def test_a_process_that_computes_without_an_end_is_ended(start: Start, code: str
         "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
         "import time\nwhile True: time.sleep(0.05)",
         "import os, time\nif os.fork(): time.sleep(1000)\nif not os.fork(): exec('while True: pass')",
+        # clone with CLONE_VFORK: while the child sleeps, its parent is in state D.
+        "import ctypes, time\nctypes.CDLL(None).syscall(56, 0x4000 | 17, 0, 0, 0, 0, 0)\ntime.sleep(1000)",
     ],
-    ids=["sleeps", "waits", "stopped", "looks now and then", "leaves a child behind"],
+    ids=["sleeps", "waits", "stopped", "looks now and then", "leaves a child behind", "waits for its child"],
 )
 def test_a_process_that_sleeps_without_an_end_is_ended(
     start: Start, code: str, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +126,9 @@ class Processes:
     @property
     def pid(self) -> int:
         return self.polls if self.new else 7
+
+    def ppid(self) -> int:
+        return 1
 
     def create_time(self) -> float:
         return 1.0

@@ -71,31 +71,39 @@ class Monitor:
     def _look(self, share: float) -> None:
         """Raise OutOfTime if the time is used up; of POLL_S seconds, `share` counts if the processes sleep."""
         self._looked_at = monotonic()
-        before, self._used_s, states = self._used_s, *self._measured()
+        before, self._used_s, runs, states = self._used_s, *self._measured()
         if self._used_s > self.cpu_s:
             raise OutOfTime(f"Your answer computed for {self.cpu_s:g} s of processor time and did not finish.")
-        if self._used_s - before < POLL_S / 10 and "R" not in states:
+        if self._used_s - before < POLL_S / 10 and not runs:
             asleep_s = POLL_S * share * (1.0 if states <= ASLEEP else UNKNOWN)
             self._asleep_s += asleep_s
             self._asleep_in_all_s += asleep_s
         if self._asleep_s > MAX_ASLEEP_S or self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:
             raise OutOfTime(WAITS)
 
-    def _measured(self) -> tuple[float, set[str]]:
-        """Return the processor time used until now, and the states of all threads."""
-        if self._before_s is None:
-            return 0.0, {state for process in _tree(self.pid) for state in _states(process.pid)}
-        own_before_s, with_children_s = self._before_s[0], -self._before_s[1]
-        states: set[str] = set()
+    def _measured(self) -> tuple[float, bool, set[str]]:
+        """Return the processor time used until now, whether a thread can run, and the states of threads.
+
+        The states are those of processes without a child: a parent that waits for its child can look like one that
+        waits for a disk.
+        """
+        states: dict[int, set[str]] = {}  # of the threads of each process, by its id
+        parents, with_children_s = set(), 0.0
         for process in _tree(self.pid):
             with suppress(psutil.Error):
                 times = process.cpu_times()
-                self._own_s[process.pid, process.create_time()] = _own_s(times)
+                if self._before_s is not None:
+                    self._own_s[process.pid, process.create_time()] = _own_s(times)
                 with_children_s += _with_children_s(times)
-                states.update(_states(process.pid))
+                parents.add(process.ppid())
+                states[process.pid] = set(_states(process.pid))
+        runs = any("R" in seen for seen in states.values())
+        of_leaves = set().union(*(seen for pid, seen in states.items() if pid not in parents))
+        if self._before_s is None:
+            return 0.0, runs, of_leaves
         # The sum would count children twice: their times are added to their parent's after it has waited for them.
-        seen_s = sum(self._own_s.values()) - own_before_s + PROCESS_S * (len(self._own_s) - 1)
-        return max(self._used_s, with_children_s, seen_s), states
+        seen_s = sum(self._own_s.values()) - self._before_s[0] + PROCESS_S * (len(self._own_s) - 1)
+        return max(self._used_s, with_children_s - self._before_s[1], seen_s), runs, of_leaves
 
 
 def _own_s(times: Any) -> float:
