@@ -126,6 +126,7 @@ def _states(pid: int) -> Iterator[str]:
     if sys.platform != "linux":
         yield "?"
         return
-    with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # the process has just ended
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            with suppress(OSError):  # the thread has
+                yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
