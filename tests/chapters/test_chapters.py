@@ -21,6 +21,7 @@ from scalelab.course.find import Chapter, Course, chapters, find_course
 from scalelab.course.progress import Progress
 
 CHAPTERS = chapters(find_course(Path(__file__).parent))
+RUNS = 3
 CLOSING = ["Why yours may differ", "Checkpoint", "Sources"]
 MEASURED = """
 [a claim's measured value, which differs from run to run]
@@ -71,6 +72,21 @@ def nbval(notebook: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def failing(notebook: Path, cells: int, *options: str) -> list[set[int]]:
+    """Run a notebook of so many cells RUNS times, or until every cell has passed once.
+
+    Return the numbers of the cells that had not passed yet, after each run.
+    """
+    after: list[set[int]] = []
+    while len(after) < RUNS and (not after or after[-1]):
+        judged = nbval(notebook, *options)
+        failed = {int(number) for number in re.findall(r"FAILED \S+::Cell (\d+)", judged.stdout)}
+        assert len(failed) == cells or f"{cells - len(failed)} passed" in judged.stdout, judged.stdout[-6000:]
+        print(judged.stdout[-6000:])
+        after.append(after[-1] & failed if after else failed)
+    return after
+
+
 def test_a_chapter_has_three_to_five_experiments_each_whole(executed: NotebookNode) -> None:
     experiments = {name: cells for name, cells in sections(executed).items() if name.startswith("Experiment")}
     assert 3 <= len(experiments) <= 5
@@ -113,6 +129,7 @@ def test_nbval_finds_every_claim_true_again(
 ) -> None:
     """nbval runs the whole chapter again, and holds each claim's line against the stored one.
 
+    Each cell has RUNS runs: other work on the machine must not turn a measurement into a failure.
     A chapter whose every claim the build has held against a measurement a moment ago is not measured a second time,
     but for the quickest: so a test run takes as long whatever was kept from earlier ones.
     """
@@ -127,12 +144,11 @@ def test_nbval_finds_every_claim_true_again(
     nbformat.write(executed, notebook)
     measured.write_text(MEASURED, encoding="utf-8")
     options = ("--nbval-cell-timeout=300", f"--nbval-sanitize-with={measured}")
-    judged = nbval(notebook, *options)
-    if "ClaimFailed" in judged.stdout:  # as in the build, a claim has two runs
-        tell(f"{chapter.slug}: a claim did not hold when nbval first ran it")
-        judged = nbval(notebook, *options)
-    assert judged.returncode == 0, judged.stdout[-6000:]
-    assert f"{sum(cell.cell_type == 'code' for cell in executed.cells)} passed" in judged.stdout
+    cells = sum(cell.cell_type == "code" for cell in executed.cells)
+    *earlier, failed = failing(notebook, cells, *options)
+    if earlier:
+        tell(f"{chapter.slug}: cells {earlier} failed in the first runs of nbval")
+    assert not failed
     tell(f"{chapter.slug}: nbval found every claim true again")
 
 
@@ -144,11 +160,24 @@ def due(course: Course, chapter: Chapter) -> bool:
 
 
 def test_nbval_would_see_a_claim_that_no_longer_holds(tmp_path: Path) -> None:
-    """The test above can fail: a claim whose bound breaks in the second run is a failure there."""
+    """The test above can fail: a claim whose bound breaks in every run is a failure there."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell('from scalelab import claim\nclaim("it grows", 1, at_least=2)')]
     path = tmp_path / "broken.ipynb"
     nbformat.write(notebook, path)
-    judged = nbval(path)
-    assert judged.returncode == 1
-    assert "This claim does not hold here: it grows" in judged.stdout
+    assert failing(path, 1) == [{0}] * RUNS
+    assert "This claim does not hold here: it grows" in nbval(path).stdout
+
+
+def test_a_claim_that_holds_in_one_of_several_runs_is_true(tmp_path: Path) -> None:
+    count = "import pathlib\nruns = pathlib.Path('runs')\nruns.mkdir(exist_ok=True)"
+    sources = [
+        f"{count}\n(runs / str(len([*runs.iterdir()]))).touch()",
+        "assert len([*runs.iterdir()]) == 2",
+        "assert len([*runs.iterdir()]) == 1",
+    ]
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    path = tmp_path / "unsteady.ipynb"
+    nbformat.write(notebook, path)
+    assert failing(path, 3) == [{1}, set()]
