@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scalelab.course.answers import LARGEST_ANSWER, Answer
 from scalelab.course.find import Course
 from scalelab.course.handed_in import Cell, read
-from scalelab.grading.answers import answers, digest_of_answers, marks
+from scalelab.grading.answers import answers, digest_of_answers, from_other_cells, marks
 from scalelab.grading.merge import Reference, read_reference
 from scalelab.grading.submissions import recognise
 from tiny import FOLDER, cell, load
@@ -325,3 +325,19 @@ def test_sets_can_be_told_apart(references: dict[str, Reference]) -> None:
     own = [marks(reference) for reference in references.values()]
     shared = {mark for one in own for mark in one if sum(mark in other for other in own) > 1}
     assert all(len(one - shared) > len(one) / 2 for one in own)
+
+
+def test_names_from_other_cells_are_named_with_their_place(tiny: Reference) -> None:
+    answer = "def add(a, b):\n    return plus(a, limit(b)) + step + sum([asyncio, b])"
+    cells = [
+        code("import asyncio\nstep = 1", "setup-1"),
+        code("def last(x):\n    return x\n\ndef limit(x):\n    return x", "last"),
+        code("def plus(a, b):\n    return a + b", ""),
+        code("unused = 1", ""),
+        code(answer),
+    ]
+    assert from_other_cells(tiny, cells, Answer(answer)) == [
+        "`limit` stands in another of the course's cells: define it in this answer, too. Each is graded alone.",
+        "`plus` stands in a cell of your own: move it into the answer. Answers alone are graded.",
+        "`step` stands in another of the course's cells: define it in this answer, too. Each is graded alone.",
+    ]

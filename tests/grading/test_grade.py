@@ -415,9 +415,9 @@ def test_bad_input_is_said(template: Course, tmp_path: Path) -> None:
         attempt(some, tmp_path / "file")
     with pytest.raises(BadInput, match="is a file; expected a folder for the grades"):
         attempt(some, tmp_path / "file" / "below")
-    with pytest.raises(BadInput, match="at least one job"):
+    with pytest.raises(BadInput, match="The number of jobs is 0; expected at least 1"):
         attempt(some, tmp_path / "out", jobs=0)
-    with pytest.raises(BadInput, match="seconds above 0"):
+    with pytest.raises(BadInput, match="expected more than 0 s"):
         attempt(some, tmp_path / "out", timeout=0)
     assert not (tmp_path / "out").exists()
 

@@ -144,7 +144,7 @@ def test_what_cannot_be_handed_in_is_named(
     cut_off = tmp_path / "cut_off.ipynb"
     cut_off.write_text('{"cells": [', encoding="utf-8")
     for path, words in (
-        (other, "other.ipynb holds no exercise, which this course does not have"),
+        (other, "other.ipynb holds no exercise of this course; expected one of"),
         (cut_off, "cut_off.ipynb is no notebook: its text is no JSON"),
         (tmp_path / "none.ipynb", "does not exist; name a notebook of your workspace"),
     ):

@@ -96,9 +96,9 @@ NO_NOTEBOOKS = {
     "odd cells.ipynb": (notebook(cells=[1, None, {}, {"cell_type": []}]), "is a notebook without cells"),
     "unknown.ipynb": (
         notebook("x", exercises="99_x"),
-        "is for the exercise set '99_x', which this course does not have",
+        "is for the unknown exercise set '99_x'; expected one of",
     ),
-    "other.ipynb": (notebook("x", exercises=None), "holds no exercise, which this course does not have"),
+    "other.ipynb": (notebook("x", exercises=None), "holds no exercise of this course; expected one of"),
     "either.ipynb": (notebook("mend", exercises=None), "fits 01_tiny and 02_more alike"),
 }
 

@@ -49,19 +49,17 @@ def digest_of_answers(given: Mapping[str, Answer]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def from_own_cells(reference: Reference, cells: Sequence[Cell], answer: Answer) -> list[str]:
-    """Return a sentence for each name that an answer uses and a cell of the student's own defines: it runs without."""
+def from_other_cells(reference: Reference, cells: Sequence[Cell], answer: Answer) -> list[str]:
+    """Return a sentence for each name that an answer uses and only another cell of the notebook defines."""
     course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
-    own = "\n".join(
-        cell.source
-        for cell in cells
-        if cell.type == "code" and not course_cells.intersection(cell.names) and cell.source != answer.source
-    )
+    others = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]
+    own = _bound("\n".join(cell.source for cell in others if not course_cells.intersection(cell.names)))
+    course = _bound("\n".join(cell.source for cell in others if course_cells.intersection(cell.names)))
     given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
-    return [
-        f"`{name}` stands in a cell of your own: move it into the answer. Answers alone are graded."
-        for name in sorted(_free_names(answer.source or "") & _bound(own) - given)
-    ]
+    missing = _free_names(answer.source or "") - given
+    in_own = "`{}` stands in a cell of your own: move it into the answer. Answers alone are graded."
+    in_course = "`{}` stands in another of the course's cells: define it in this answer, too. Each is graded alone."
+    return [(in_own if name in own else in_course).format(name) for name in sorted(missing & (own | course))]
 
 
 def _bound(source: str) -> set[str]:

@@ -95,8 +95,10 @@ def grade(
     written, and BadReference if a reference is missing, differs from its source, or does not pass its own checks on
     this machine. A bad submission is reported, and the others are graded.
     """
-    if (jobs is not None and jobs < 1) or timeout <= 0:
-        raise BadInput(f"jobs is {jobs} and timeout {timeout:g}; expected at least one job, and seconds above 0.")
+    if jobs is not None and jobs < 1:
+        raise BadInput(f"The number of jobs is {jobs}; expected at least 1.")
+    if timeout <= 0:
+        raise BadInput(f"The timeout is {timeout:g} s; expected more than 0 s.")
     kept_in = out / NOTEBOOKS if keep_notebooks else None
     desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox), kept_in)
     sets = {slug: marks(reference) for slug, reference in desk.references.items()}

@@ -27,7 +27,7 @@ from scalelab.course.updating import CHECK, PROGRESS, Released, released
 from scalelab.course.watch import Judge, Result
 from scalelab.course.workspace import TO_HAND_IN
 from scalelab.errors import ScalelabError
-from scalelab.grading.answers import answers, digest_of_answers, from_own_cells, marks
+from scalelab.grading.answers import answers, digest_of_answers, from_other_cells, marks
 from scalelab.grading.batch import references_of
 from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import recognise
@@ -82,7 +82,7 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
         for line in _lines(question, given[name], results.get(name), release):
             report(line)
         if name in results and not results[name].passed:
-            own = from_own_cells(reference, handed_in.cells, given[name])
+            own = from_other_cells(reference, handed_in.cells, given[name])
             for line in own or (LOST if name in before else []):
                 report(f"      {line}")
     points = {

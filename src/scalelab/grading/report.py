@@ -10,7 +10,7 @@ from typing import Any
 from scalelab.checks._verdict import Expectation, Verdict, first_lines, recognised
 from scalelab.course.answers import Answer
 from scalelab.course.handed_in import Cell, printable
-from scalelab.grading.answers import digest_of_answers, from_own_cells
+from scalelab.grading.answers import digest_of_answers, from_other_cells
 from scalelab.grading.judging.results import NOT_JUDGED, PASSED, CheckResult, Result
 from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import Submission
@@ -183,7 +183,7 @@ def _question(
         )
     visible_points = question.visible_points * result.visible.passed
     hidden_points = question.hidden_points * result.hidden.passed
-    own = from_own_cells(reference, cells, answer) if result.state not in {PASSED, NOT_JUDGED} else []
+    own = from_other_cells(reference, cells, answer) if result.state not in {PASSED, NOT_JUDGED} else []
     reason = "\n".join(filter(None, (result.reason, *own)))
     verdict = result.visible.verdict or Verdict(question.exercise, ())
     printed = "\n".join(filter(None, (*verdict.printed, result.printed.rstrip())))

@@ -88,8 +88,8 @@ def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:
     fits = Counter({slug: len(marks & set(own)) for slug, own in sets.items()}).most_common(2)
     known = ", ".join(sorted(sets))
     if not fits or fits[0][1] == 0:
-        what = f"is for the exercise set {short(claimed)!r}" if claimed else "holds no exercise"
-        raise NoNotebook(f"{what}, which this course does not have; expected one of {known}")
+        what = f"is for the unknown exercise set {short(claimed)!r}" if claimed else "holds no exercise of this course"
+        raise NoNotebook(f"{what}; expected one of {known}")
     if len(fits) == 2 and fits[0][1] == fits[1][1]:
         raise NoNotebook(f"fits {fits[0][0]} and {fits[1][0]} alike; its metadata do not say which")
     return fits[0][0]
