@@ -371,6 +371,28 @@ class Service:
     def close(self):
         self.pool.shutdown()
 """,
+        "an executor in a tuple": """
+class Service:
+    def __init__(self, handle, workers):
+        self.handle, self.handled, self.failed = handle, 0, []
+        self.parts = threading.Lock(), ThreadPoolExecutor(workers)
+        self.submit_to_pool = self.parts[1].submit
+
+    def submit(self, job):
+        self.submit_to_pool(self.work, job)
+
+    def work(self, job):
+        try:
+            self.handle(job)
+        except Exception as error:
+            self.failed.append((job, error))
+        else:
+            with self.parts[0]:
+                self.handled += 1
+
+    def close(self):
+        self.parts[1].shutdown()
+""",
         "a condition and a deque": """
 from collections import deque
 

@@ -472,6 +472,25 @@ class TestJudge:
         assert [found["add"].note, found["mend"].note] == [JUDGED_AGAIN, ""]
         assert ran[:2] == [["0-add-check"], ["0-add-check"]]
 
+    def test_an_answer_that_says_that_it_waits_is_judged_once(self, judged: Judged) -> None:
+        found, ran = judged(
+            add_check=[(False, {"raised": WAITS})], add_hidden=[(False, {"ended": ENDED, "reason": WAITS})]
+        )
+        assert states(found) == {"add": RAISED, "mend": PASSED}
+        assert len(ran) == 1
+
+    def test_an_answer_has_one_second_chance(self, judged: Judged) -> None:
+        found, ran = judged(add_check=[(False, WAITING)], add_hidden=[(False, WAITING)])
+        assert states(found) == {"add": TIMED_OUT, "mend": PASSED}
+        assert [keys.count("0-add-hidden") for keys in ran] == [0, 0, 1]
+
+    def test_an_answer_that_waits_and_then_computes_without_end_does_not_run_again(self, judged: Judged) -> None:
+        computing = {"ended": TIMED_OUT, "reason": "It computed for 10 s."}
+        found, ran = judged(add_check=[(False, WAITING), (False, computing)])
+        assert states(found) == {"add": TIMED_OUT, "mend": PASSED}
+        assert found["add"].reason == "It computed for 10 s."
+        assert sum(keys.count("0-add-hidden") for keys in ran) == 0
+
     @pytest.mark.parametrize("role", ["check", "hidden"])
     def test_an_answer_that_waits_both_times_does_not_run_again(self, judged: Judged, role: str) -> None:
         found, ran = judged(**{f"add_{role}": [(False, WAITING)] * 2})

@@ -23,7 +23,8 @@ TALKING = 0.25
 """Share of the time that counts as asleep if the processes compute nothing, but send a message now and then."""
 UNKNOWN = 0.1
 """Share of the time that counts as asleep if the processes may be waiting for a disk or a processor."""
-ASLEEP = set("STtZXxPI")
+ENDED = set("ZXx")
+ASLEEP = ENDED | set("STtPI")
 """States of Linux's threads that cannot run now, without D: those wait for a disk, or for a child."""
 WAITS = "Your answer waits for something that never comes."
 PROCESS_S = 0.05
@@ -95,8 +96,9 @@ class Monitor:
                 if self._before_s is not None:
                     self._own_s[process.pid, process.create_time()] = _own_s(times)
                 with_children_s += _with_children_s(times)
-                parents.add(process.ppid())
                 states[process.pid] = set(_states(process.pid))
+                if not states[process.pid] <= ENDED:
+                    parents.add(process.ppid())
         runs = any("R" in seen for seen in states.values())
         of_leaves = set().union(*(seen for pid, seen in states.items() if pid not in parents))
         if self._before_s is None:
@@ -129,4 +131,4 @@ def _states(pid: int) -> Iterator[str]:
     with suppress(OSError):  # the process has just ended
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):  # the thread has
-                yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
+                yield (thread / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]

@@ -253,6 +253,8 @@ class Turns:
         try:
             for member in self._members:
                 self._end(member)
+                if member.over:
+                    self._by_ident.pop(member.ident, None)  # a later thread can have the same
                 pools._threads_queues.pop(member.thread, None)  # the interpreter's exit would wait for it
         finally:
             log.disabled = before

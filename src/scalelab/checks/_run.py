@@ -316,7 +316,7 @@ class Attempt:
             self._end_run(None)
 
     def _end_run(self, error: BaseException | None) -> None:
-        """Prevent interruptions, of which one can come at any step until then; record what has ended the loop."""
+        """Record the error that has ended the loop. An interruption can come at any step until the door is closed."""
         try:
             self._close_door()
         except Ended as late:

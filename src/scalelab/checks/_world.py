@@ -230,9 +230,9 @@ class World:
         try:
             thread.go_on()
         except RuntimeError as error:  # the system starts no more threads
+            self.left(thread)
             if thread.future.set_running_or_notify_cancel():
                 thread.future.set_exception(error)
-            self.left(thread)
         self._yielded.wait(POLL)
 
     def elsewhere(self, change: int) -> None:

@@ -112,6 +112,8 @@ DENIED = (
     *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "mq_unlink"),
 )
 _FAMILIES = {1, 2, 10, 16}  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all belong to the network namespace
+_CLONE_PARENT, _CLONE_VFORK, _CLONE_THREAD = 0x8000, 0x4000, 0x10000
+_UNSEEN_WAITS = (_CLONE_PARENT, _CLONE_VFORK | _CLONE_THREAD)  # in these, a wait would look like that for a disk
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8)  # SO_SNDBUF, SO_RCVBUF: memory that no limit counts
 _TCP_BUFFERS = "4096 16384 65536"
@@ -208,7 +210,7 @@ def system_calls() -> bytes:
             filter.add_rule(refuse, name)
     # A filter cannot read clone3's flags, which are in memory; libraries fall back to clone.
     filter.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    for flag in _NEW_NAMESPACES.values():
+    for flag in (*_NEW_NAMESPACES.values(), *_UNSEEN_WAITS):
         filter.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
     for request in (_TIOCSTI, _TIOCLINUX):
         filter.add_rule(refuse, "ioctl", pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, request))

@@ -76,24 +76,29 @@ class Judge:
     ) -> Iterator[tuple[Check, Record | str]]:
         """Yield each check in order, with its record, or with the reason why it could not be judged.
 
-        If a session ends early, the next one continues with the check that was running. So does it after an answer
-        that waits without end: a fault of the system can be the reason.
+        If a session ends early, its last check runs again, alone, and the next session continues behind it. An answer
+        that waits without end has such a second chance, too, since a fault of the system can be the reason. If it runs
+        out of time again, its hidden check is not run.
         """
         waiting = deque(due)
-        suspect = ""  # the check that was running when a session ended early, or failed: it runs again, alone
+        suspect = ""  # the check that runs again, alone
+        waited: set[str] = set()  # the answers that have had their second chance
         while waiting:
             alone = waiting[0].key == suspect
             last_lines: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
             for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
-                waits = WAITS in (_early(record) or ("", ""))[1]
-                if not alone and (waits or ("loaded" in record.details and _failure(record))):
+                question = record.key.removesuffix(VISIBLE).removesuffix(HIDDEN)
+                early = _early(record)
+                if early == (TIMED_OUT, WAITS) and question not in waited:
+                    waited.add(question)
                     break
-                check = waiting.popleft()
-                yield check, replace(record, alone=alone)
-                if waits and waiting and waiting[0].key == check.key.removesuffix(VISIBLE) + HIDDEN:
+                if not alone and "loaded" in record.details and _failure(record):
+                    break
+                yield waiting.popleft(), replace(record, alone=alone)
+                if alone and early and early[0] == TIMED_OUT and waiting and waiting[0].key == question + HIDDEN:
                     hidden = waiting.popleft()
-                    yield hidden, Record(hidden.key, False, 0.0, {"ended": TIMED_OUT, "reason": WAITS})
+                    yield hidden, Record(hidden.key, False, 0.0, {"ended": TIMED_OUT, "reason": early[1]})
             if alone and waiting and waiting[0].key == suspect:
                 yield waiting.popleft(), "\n".join(last_lines) or "The session of nbval ended without a word."
             suspect = waiting[0].key if waiting and not alone else ""

@@ -40,10 +40,11 @@ class Result:
     """The result of judging one answer.
 
     `state` is PASSED (both checks passed), FAILED (one did not, or both), RAISED (the answer's cell ended with an
-    error), TIMED_OUT (the answer or a check used up its processor time), ENDED (the answer's process ended, or broke
-    the protocol), or NOT_JUDGED (the grader failed, through no fault of the answer). `reason` tells the student why the
-    question ended early; of NOT_JUDGED it is the grader's error, which students do not see. `printed` is the answer's
-    output in its visible check, outside of runs. `seconds` is the duration of judging, `note` the grader's remark.
+    error), TIMED_OUT (the answer or a check used up its processor time, or the answer waited without end), ENDED (the
+    answer's process ended, or broke the protocol), or NOT_JUDGED (the grader failed, through no fault of the answer).
+    `reason` tells the student why the question ended early; of NOT_JUDGED it is the grader's error, which students do
+    not see. `printed` is the answer's output in its visible check, outside of runs. `seconds` is the duration of
+    judging, `note` the grader's remark.
     """
 
     state: str

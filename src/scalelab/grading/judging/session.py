@@ -50,7 +50,7 @@ class Stopped(Exception):
 class Record:
     """The result of the check `key`: whether it passed in nbval, and the details that the kernel has recorded.
 
-    `alone`: it ran in a session of its own, because an earlier session ended during it.
+    `alone`: it ran a second time, in a session of its own.
     """
 
     key: str
