@@ -479,6 +479,10 @@ class TestJudge:
         assert states(found) == {"add": RAISED, "mend": PASSED}
         assert len(ran) == 1
 
+    def test_an_answer_that_waits_after_its_session_ended_has_had_its_chance(self, judged: Judged) -> None:
+        found, _ = judged(add_check=[DIES, (False, WAITING)])
+        assert states(found) == {"add": TIMED_OUT, "mend": PASSED}
+
     def test_an_answer_has_one_second_chance(self, judged: Judged) -> None:
         found, ran = judged(add_check=[(False, WAITING)], add_hidden=[(False, WAITING)])
         assert states(found) == {"add": TIMED_OUT, "mend": PASSED}

@@ -90,7 +90,7 @@ class Judge:
             for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
                 question = record.key.removesuffix(VISIBLE).removesuffix(HIDDEN)
                 early = _early(record)
-                if early == (TIMED_OUT, WAITS) and question not in waited:
+                if not alone and early == (TIMED_OUT, WAITS) and question not in waited:
                     waited.add(question)
                     break
                 if not alone and "loaded" in record.details and _failure(record):
