@@ -96,7 +96,12 @@ class Served:
         """Send the signal, wait for the end, and return which of its processes are left, and what it said last."""
         started = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
-        said, _ = self.process.communicate(timeout=120)
+        try:
+            said, _ = self.process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            for process in (*started, self.process):
+                process.kill()
+            raise
         return psutil.wait_procs(started, timeout=5)[1], said
 
 

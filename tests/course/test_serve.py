@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,11 +17,13 @@ import psutil
 import pytest
 import urllib3
 from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_server.serverapp import ServerApp
+from tornado.web import HTTPError
 
 from scalelab.cli import main
 from scalelab.course.book_handler import with_lab_buttons
 from scalelab.course.find import Course
-from scalelab.course.serve import _listen
+from scalelab.course.serve import CourseServer, _listen
 from support import CTRL_C, ON_WINDOWS, Served
 
 Serve = Callable[..., Served]
@@ -151,6 +157,45 @@ def test_kernels_terminals_and_what_they_started_end_with_the_server(
     assert left == []
     assert "Traceback" not in said
     assert list(runtime.glob("*.json")) == []
+
+
+def test_it_ends_while_a_kernel_is_starting(small_course: Course, serve: Serve, http: urllib3.PoolManager) -> None:
+    served = serve("lab", "--course", str(small_course.root))
+    server = psutil.Process(served.process.pid)
+
+    def start_kernel() -> None:
+        with suppress(urllib3.exceptions.HTTPError):  # the server ends before it has answered
+            http.request(
+                "POST",
+                f"{served.address}api/kernels",
+                headers={"Authorization": f"token {served.token}"},
+                retries=False,
+            )
+
+    asking = threading.Thread(target=start_kernel)
+    asking.start()
+    while not server.children():
+        time.sleep(0.001)
+    left, _ = served.stop()
+    asking.join()
+    assert left == []
+
+
+def test_it_ends_though_jupyter_fails_to_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(server: ServerApp) -> None:
+        raise HTTPError(404, "Kernel does not exist")  # one that is starting, in Jupyter's words
+
+    class Loop:
+        stopped = False
+
+        def stop(self) -> None:
+            self.stopped = True
+
+    monkeypatch.setattr(ServerApp, "_cleanup", fail)
+    server = CourseServer()
+    server.io_loop = Loop()
+    asyncio.run(server._stop())
+    assert server.io_loop.stopped
 
 
 def test_a_port_that_is_taken_is_named(small_course: Course, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ class CourseServer(ServerApp):
             self.io_loop.run_sync(self._cancel_tasks)
         finally:
             # Not before: terminals are our children, and the loop must be the one that hears of their end.
-            processes.end(self._started)
+            processes.end({*self._started, *processes.family(os.getpid())})
 
     @staticmethod
     async def _cancel_tasks() -> None:
@@ -100,7 +100,10 @@ class CourseServer(ServerApp):
 
     async def _cleanup(self) -> None:
         self._started = processes.family(os.getpid())
-        await super()._cleanup()
+        try:
+            await super()._cleanup()
+        except Exception:  # Jupyter cannot shut down a kernel that is starting; it would wait for ever.
+            self.log.exception("Not everything was shut down in order; the processes are ended.")
 
 
 class CourseKernel(ServerKernelManager):
