@@ -1,4 +1,4 @@
-"""Claims: sentences of the book that the build holds against what was measured."""
+"""Claims: sentences of the book that the build checks against measurements."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class ClaimFailed(ScalelabError):
 
 
 class ClaimError(ScalelabError):
-    """A claim was written in a way that cannot be judged."""
+    """A claim has no bound, so it cannot be judged."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A judged claim. `value` is what was measured, in `unit`; a bound that was not given is None.
+    """A judged claim. `value` is the measured value, in `unit`; a bound that was not given is None.
 
-    recorded: where and when it was measured, if that was not here and now; else "".
+    recorded: the machine and day of the measurement if it is a recorded run, else "".
     """
 
     id: str
@@ -73,11 +73,11 @@ def claim(
 ) -> None:
     """Print one stable line that says the claim holds, or raise ClaimFailed.
 
-    text: the claim as a sentence without measured numbers; it must read the same in every run. value: the measurement:
-    a ratio or a count, never an absolute time. unit: what follows the number: give `"×"` or, with its leading
-    space, `" requests"`. The measured value is shown beside the line and kept in the output's metadata, from which the
-    book's list of claims is made. recorded: the run that the value comes from; the claim is marked where that is a
-    recorded one. Raises ClaimError when no bound is given.
+    text: the claim as a sentence without measured numbers; it must read the same in every run. value: the measurement,
+    a ratio or a count, never an absolute time. unit: follows the number: give `"×"` or, with its leading space, `"
+    requests"`. The measured value is shown beside the line and kept in the output's metadata, from which the book's
+    list of claims is made. recorded: the run that the value comes from; the claim is marked if it is a recorded one.
+    Raises ClaimError if no bound is given.
     """
     if at_least is None and at_most is None and exactly is None:
         raise ClaimError(f"The claim {text!r} has no bound: give at_least, at_most or exactly.")
@@ -95,7 +95,7 @@ def claim(
 
 
 def number(value: float) -> str:
-    """Return a number as a person writes it: integers whole, others to three significant digits."""
+    """Return a number for people: whole if it is, or is at least 1000; else with three significant digits."""
     if math.isnan(value) or math.isinf(value):
         return str(value)
     if value == int(value) or abs(value) >= 1000:

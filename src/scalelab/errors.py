@@ -1,5 +1,5 @@
-"""The one base class of every error that this package raises on purpose."""
+"""The base class of all errors that this package raises on purpose."""
 
 
 class ScalelabError(Exception):
-    """Says what was expected, what came, and what to do next; a command prints it without a traceback."""
+    """Its message says what was expected, what came, and what to do next; a command prints it without a traceback."""

@@ -1,6 +1,6 @@
 """Panels: re-run an experiment in JupyterLab with other numbers, with progress and a stop button.
 
-On the published page, which has no kernel, the panel's place shows the published run's rows.
+The published page has no kernel; there, the panel shows the rows of the published run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Experiment = Callable[..., AsyncIterator[Row]]
 
 
 class PanelError(ScalelabError):
-    """A panel was described in a way that it cannot show."""
+    """A panel has no knobs, or a knob's value is outside its range."""
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One number the reader may choose: a whole number from `low` to `high`, at first `value`."""
+    """A whole number that the reader may choose: from `low` to `high`, initially `value`."""
 
     label: str
     low: int
@@ -39,7 +39,7 @@ class Knob:
 
 
 class Panel:
-    """The widget of `panel`; `rows` are the rows shown now, `task` the run under way, if any."""
+    """The widget of `panel`; `rows` are the rows shown now, `task` is the current or last run, or None."""
 
     def __init__(self, experiment: Experiment, knobs: Mapping[str, Knob], published: Sequence[Row]) -> None:
         self.experiment, self.published = experiment, list(published)
@@ -66,12 +66,12 @@ class Panel:
         self.stop_button.on_click(lambda _: self.stop())
 
     def start(self) -> None:
-        """Run the experiment with the sliders' numbers; does nothing while a run is under way."""
+        """Run the experiment with the sliders' numbers; does nothing during a run."""
         if self.task is None or self.task.done():
             self.task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
-        """Cancel the run under way; the rows it has finished stay."""
+        """Cancel the current run; its finished rows stay."""
         if self.task is not None:
             self.task.cancel()
 
@@ -88,7 +88,7 @@ class Panel:
             self.status.value = "Done: measured here."
         except asyncio.CancelledError:
             self.status.value = "Stopped. The rows that were finished stay."
-        except Exception as error:  # shown to the reader: a callback has nobody else to tell
+        except Exception as error:  # shown to the reader: nothing else handles a callback's errors
             self.status.value = f"The run failed: {type(error).__name__}: {error}"
         finally:
             self.run_button.disabled, self.stop_button.disabled = False, True
@@ -112,12 +112,12 @@ class Panel:
 
 
 def panel(experiment: Experiment, knobs: Mapping[str, Knob], *, published: Sequence[Row]) -> Panel:
-    """Return a panel that re-runs `experiment`; display it by ending the cell with it.
+    """Return a panel that re-runs `experiment`; to display it, end the cell with it.
 
     experiment: an async generator function, called as `experiment(progress, **numbers)` with one number per knob; it
-    calls `progress(share)` with a share of 1 now and then, and yields a row (a mapping of column to value) whenever one
-    is done. Stopping cancels it, so it must let a cancellation through. published: the rows of a run with the knobs'
-    first values, shown at first and on the published page. Raises PanelError.
+    calls `progress(share)` now and then with the finished share, up to 1, and yields each row (a mapping of column to
+    value) when it is done. Stopping cancels it, so it must not suppress a cancellation. published: the rows of a run
+    with the knobs' initial values, shown at first and on the published page. Raises PanelError if there are no knobs.
     """
     if not knobs:
         raise PanelError("Expected at least one knob: without one there is nothing to choose.")

@@ -1,7 +1,8 @@
 """Charts in the book's one style: theory as a line, measurement as points, the reader's prediction marked.
 
 A chart is inline SVG whose colours are CSS variables, so that one picture serves light and dark pages, the phone and
-JupyterLab, stays text that a screen reader and a search can read, and takes the reader's prediction without a kernel.
+JupyterLab. Its text is available to screen readers and to search, and a page can draw the reader's prediction into it
+without a kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from scalelab.measure import Interval
 from scalelab.predictions import Prediction
 from scalelab.recordings import Run
 
-# Stand-ins that matplotlib draws with, and the CSS variable (with its light value) that takes each one's place.
+# Placeholder colours for matplotlib, and the CSS variable (with its light value) that replaces each of them.
 INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#fefefe"
 SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005")
 PREDICTION = "#0b0001"
@@ -46,7 +47,7 @@ CSS_COLOURS = {
 MARKERS = ("o", "s", "^", "D", "v")
 POINTS_PER_INCH = 72
 WIDTH_IN, HEIGHT_IN = 5.2, 3.5
-FEW_DECADES = 50  # a logarithmic axis from low to this many times low also names 2 and 5 of each decade
+FEW_DECADES = 50  # below this ratio of its limits, a logarithmic axis also labels 2 and 5 in each decade
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -76,7 +77,7 @@ STYLE: Any = {
 
 
 class ChartError(ScalelabError):
-    """A chart lacks what its readers need."""
+    """A chart has no alternative text."""
 
 
 @mpl.rc_context(STYLE)
@@ -85,9 +86,9 @@ def chart(
 ) -> tuple[Figure, Axes]:
     """Return an empty figure and its axes in the house style.
 
-    title: the chart's one message, as a sentence; it becomes the figure's caption. x, y: axis labels with units.
-    log: the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches, at 5.2 wide. categories: names along
-    x, at 0, 1, 2, …
+    title: the chart's one message, as a sentence; it becomes the figure's caption. x, y: axis labels with units. log:
+    the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches; the width is 5.2. categories: tick labels
+    of the x axis, at 0, 1, 2, …
     """
     figure = Figure(figsize=(WIDTH_IN, height), dpi=POINTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
@@ -123,10 +124,10 @@ def measured(
     join: bool = True,
     recorded: Run | None = None,
 ) -> None:
-    """Draw measurements as points; an Interval gets its bar from low to high.
+    """Draw measurements as points; an Interval gets a bar from low to high.
 
-    series: which colour and marker, 0–4. join: whether a line leads from point to point. recorded: the run that the
-    points come from; where that is a recorded one, the points are hollow and the legend says so.
+    series: number of the colour and marker, 0–4. join: whether a line connects the points. recorded: the run that the
+    points come from; if it is a recorded one, the points are hollow and the legend says so.
     """
     xs, values = list(x), [value if isinstance(value, Interval) else Interval(value, value, value) for value in y]
     axes.errorbar(
@@ -157,11 +158,10 @@ def show(
 ) -> None:
     """Display a chart with its caption, its alternative text, and the reader's prediction.
 
-    alt: the finding in words, for who cannot see the picture. prediction: marked across the chart where the reader
-    committed one, at its value on the y axis. outcome: the measured answer to it, in its unit, named in the caption.
-    simulated: the outcome was simulated, and is called so. recorded: the run that it comes from; where that is a
-    recorded one, the outcome is called so.
-    Raises ChartError when there is no alternative text.
+    alt: the finding in words, for readers who cannot see the picture. prediction: if the reader committed a number, it
+    is marked across the chart at its value on the y axis. outcome: the measured answer to it, in its unit, named in the
+    caption. simulated: whether the caption calls the outcome simulated. recorded: the run that the outcome comes from;
+    if it is a recorded one, the caption says so. Raises ChartError if there is no alternative text.
     """
     if not alt.strip():
         raise ChartError('This chart has no alternative text: say its finding in words, with alt="…".')
@@ -174,7 +174,7 @@ def show(
             axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     if prediction is not None and prediction.number is not None:
         axes.axhline(prediction.number, color=PREDICTION, linewidth=1.6)
-    for words in figure.findobj(Text):  # a chapter's own, which matplotlib made black
+    for words in figure.findobj(Text):  # texts added by a chapter, black by default
         if words.get_color() == "black":
             words.set_color(INK)
     text = io.StringIO()
@@ -202,7 +202,7 @@ def _themed(svg: str, alt: str) -> str:
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = svg.replace("xlink:href", "href")
-    # Equal shapes get equal ids from matplotlib; on a page with several charts every id must be one of a kind.
+    # Matplotlib gives equal shapes equal ids, but ids must be unique on a page with several charts.
     own = f"sl{hashlib.sha256(alt.encode()).hexdigest()[:6]}"
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{own}-", svg)
     label = html.escape(alt).replace("\\", r"\\")
@@ -212,10 +212,10 @@ def _themed(svg: str, alt: str) -> str:
 
 
 def _axis_geometry(figure: Figure, axes: Axes) -> dict[str, float | str]:
-    """Return where the y axis lies in the SVG, so that a page can draw a value that it learns later.
+    """Return the position of the y axis in the SVG, so that a page can later draw a value into the chart.
 
-    Keys: scale ("linear" or "log"); low, high: the axis' limits in data units; y_low, y_high: their places, and x0, x1:
-    the axes' sides, all in the SVG's own units with y downwards.
+    Keys: scale ("linear" or "log"); low, high: the axis limits in data units; y_low, y_high: their positions, and x0,
+    x1: the left and right sides of the axes, all in the SVG's own units with y downwards.
     """
     height = figure.get_size_inches()[1] * POINTS_PER_INCH
     box = axes.get_window_extent()

@@ -1,4 +1,4 @@
-"""Predictions: the reader commits an answer before a run, and sees it beside what was measured.
+"""Predictions: the reader commits an answer before a run, then sees it beside the measured result.
 
 In JupyterLab the answer lives in the kernel; on the published page the same cell's output is a form, and the answer
 stays in the reader's browser.
@@ -20,7 +20,7 @@ from scalelab.errors import ScalelabError
 
 
 class PredictionError(ScalelabError):
-    """A prediction was asked for in a way that no reader could answer."""
+    """A question cannot be answered, or an answer is not one of those expected."""
 
 
 class Prediction:
@@ -46,7 +46,7 @@ class Prediction:
         return self.choice
 
     def outcome_html(self, outcome: float | str | None, word: str = "Measured") -> str:
-        """Return the sentence that sets the `outcome` beside the reader's prediction; word: how it was found."""
+        """Return the sentence that shows `outcome` beside the reader's prediction; `word` says how it was obtained."""
         parts = []
         if outcome is not None:
             seen = outcome if isinstance(outcome, str) else f"{number(outcome)} {self.unit}".strip()
@@ -56,13 +56,13 @@ class Prediction:
         return " ".join(parts)
 
     def show_outcome(self, outcome: float | str) -> None:
-        """Display what was measured beside the prediction, for a run whose result is no chart."""
+        """Display a measured outcome beside the prediction, for a run whose result is not a chart."""
         text = f"Measured: {outcome if isinstance(outcome, str) else number(outcome)} {self.unit}".strip()
         page = f'<p class="sl-outcome">{self.outcome_html(outcome)}</p>'
         publish(text, page, {"kind": "outcome", "prediction": self.key})
 
     def commit(self, answer: float | str) -> None:
-        """Keep the reader's answer. Raises PredictionError when it is not one of the choices, or no number."""
+        """Keep the reader's answer. Raises PredictionError if it is not a number, or not one of the choices."""
         if self.numeric:
             try:
                 self.number = float(answer)
@@ -82,10 +82,11 @@ class Prediction:
 
 
 def predict(key: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> Prediction:
-    """Ask the reader to commit an answer; display it by ending the cell with the returned prediction.
+    """Display a question to which the reader commits an answer, and return it.
 
     key: unique in the book, e.g. "08-knee"; the browser keeps the answer under it. unit: of the number asked for.
-    choices: the answers to choose from, for a question that no number answers. Raises PredictionError.
+    choices: the answers to choose from, for a question without a numeric answer. Raises PredictionError if there is
+    only one choice.
     """
     if len(choices) == 1:
         raise PredictionError(f"The question {question!r} has one choice only: give two or more, or none for a number.")
@@ -95,7 +96,7 @@ def predict(key: str, question: str, *, unit: str = "", choices: Sequence[str] =
 
 
 def _widget(prediction: Prediction) -> widgets.Widget:
-    """Return the form for a reader with a kernel."""
+    """Return the form as a widget, for a reader with a kernel."""
     question = widgets.HTML(f"<b>Predict:</b> {html.escape(prediction.question)}")
     if prediction.numeric:
         answer: Any = widgets.FloatText(description="Your number", style={"description_width": "initial"})

@@ -1,7 +1,7 @@
-"""Queues on a clock of their own: arrivals and services drawn from a seed, and who waits how long.
+"""Simulated queues: arrivals and service times drawn from a seed, and how long each request waits.
 
 The same arguments give the same numbers in every run. `waits` with one server is plain NumPy; the other queues are
-compiled by Numba on first use, which takes about a second and is kept on disk for the next process.
+compiled by Numba on first use, which takes about a second; the result is kept on disk for the next process.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def bursts(
 ) -> Floats:
     """Return n arrival times at the same mean rate as `poisson`, but crowded into bursts.
 
-    A Poisson process whose rate changes: `factor` × rate during bursts, which fill `share` of the time, and what is
-    left in between (nothing at all for factor × share = 1). Bursts and pauses last exponential times, bursts `length`
-    seconds on average (default: 100/rate). rate: mean arrivals per second, > 0; n >= 0; share in (0, 1); factor from 1
-    to 1/share; result in seconds, ascending, shape (n,). Raises OutOfDomain. Source: W. Fischer and K. Meier-Hellstern,
-    "The Markov-modulated Poisson process (MMPP) cookbook", Performance Evaluation 18 (1993).
+    A Poisson process whose rate changes: `factor` × rate during bursts, which fill `share` of the time, and the
+    remaining arrivals in the pauses between them (none if factor × share = 1). The lengths of bursts and pauses are
+    exponential; a burst lasts `length` seconds on average (default: 100/rate). rate: mean arrivals per second, > 0;
+    n >= 0; share in (0, 1); factor from 1 to 1/share; result in seconds, ascending, shape (n,). Raises OutOfDomain.
+    Source: W. Fischer and K. Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook", Performance
+    Evaluation 18 (1993).
     """
     rate, n = _above_zero(rate, "rate"), _size(n)
     burst = _above_zero(100 / rate if length is None else length, "length")
@@ -51,7 +52,7 @@ def bursts(
     rng = np.random.default_rng(seed)
     due = np.cumsum(
         rng.exponential(1.0, n)
-    )  # arrivals of rate 1 on a clock that runs as fast as the rate of the moment
+    )  # arrivals at rate 1 on a clock whose speed is the current rate of the process
     mean = np.array([burst, burst * (1 - share) / share])
     speed = np.array([factor, max(1 - factor * share, 0.0) / (1 - share)]) * rate
     first = int(rng.random() >= share)
@@ -69,9 +70,9 @@ def service_times(distribution: Distribution, mean: float, n: int, seed: int, sc
     """Return n independent service times in seconds, shape (n,).
 
     distribution: "fixed", "exponential", "hyperexponential" (a mix of short and long exponential times, scv >= 1) or
-    "lognormal" (a long tail, scv > 0); mean in seconds, > 0; n >= 0; scv: squared coefficient of variation, needed by
-    the last two and known for the first two (0 and 1). Raises OutOfDomain. Source of the mix, whose two halves bring
-    equal work: H. C. Tijms, Stochastic Models: An Algorithmic Approach (1994).
+    "lognormal" (a long tail, scv > 0); mean in seconds, > 0; n >= 0; scv: squared coefficient of variation, required
+    for the last two and fixed for the first two (0 and 1). Raises OutOfDomain. Source of the mix, whose two halves
+    bring equal work: H. C. Tijms, Stochastic Models: An Algorithmic Approach (1994).
     """
     mean, n, rng = _above_zero(mean, "mean"), _size(n), np.random.default_rng(seed)
     least = {"fixed": 0.0, "exponential": 1.0, "hyperexponential": 1.0, "lognormal": 0.0}
@@ -95,7 +96,7 @@ def service_times(distribution: Distribution, mean: float, n: int, seed: int, sc
 
 
 def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
-    """Return how long each request waits in one queue, first come first served, before `servers` servers (G/G/c).
+    """Return how long each request waits in one queue, first come first served, for `servers` servers (G/G/c).
 
     arrivals: ascending times in seconds, shape (n,); services: seconds >= 0, same shape; servers: whole number >= 1;
     result in seconds, without the service, shape (n,). Raises OutOfDomain. Sources: D. V. Lindley, "The theory of
@@ -105,7 +106,7 @@ def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
     came, work = _path(arrivals, services)
     servers = _size(servers, "servers", least=1)
     if servers == 1:
-        # Work brought before each arrival, less the time there was for it: what lies above the least so far waits.
+        # Work of all earlier arrivals minus the time so far; the wait is its excess over its minimum so far.
         excess = np.cumsum(work) - work - came
         return excess - np.minimum.accumulate(excess)
     result = np.empty_like(came)
@@ -114,12 +115,12 @@ def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
 
 
 def dispatched(arrivals: ArrayLike, services: ArrayLike, servers: int, policy: Policy, seed: int = 1) -> Floats:
-    """Return how long each request waits when every server has a queue of its own and the policy picks one at arrival.
+    """Return how long each request waits if every server has its own queue and a policy picks one at arrival.
 
-    policy: "random"; "round robin"; "two choices" (two different servers at random, the one with fewer requests);
-    "shortest" (the fewest requests of all, equals in an order that random starts). Requests in service count. The other
-    arguments, the result and errors: as `waits`. Source of two choices: M. Mitzenmacher, "The power of two choices in
-    randomized load balancing", IEEE Transactions on Parallel and Distributed Systems 12 (2001).
+    policy: "random"; "round robin"; "two choices" (of two different servers at random, the one with fewer requests);
+    "shortest" (the server with the fewest requests; among equals, the first from a random start). Requests in service
+    count. The other arguments, the result and errors: as `waits`. Source of two choices: M. Mitzenmacher, "The power of
+    two choices in randomized load balancing", IEEE Transactions on Parallel and Distributed Systems 12 (2001).
     """
     came, work = _path(arrivals, services)
     servers, n = _size(servers, "servers", least=1), len(came)
@@ -142,18 +143,18 @@ def dispatched(arrivals: ArrayLike, services: ArrayLike, servers: int, policy: P
 
 @functools.cache
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a loop of this module compiled by Numba, kept on disk where a folder for that can be written."""
-    import numba  # noqa: PLC0415 - half a second that only these loops should take
+    """Return a loop compiled by Numba, which is kept on disk if there is a writable folder for it."""
+    import numba  # noqa: PLC0415 - takes half a second, so only for these loops
 
     try:
         machine: Any = numba.njit(cache=True)(function)
-    except RuntimeError:  # no folder to keep it in: it is compiled anew in each process
+    except RuntimeError:  # no writable folder: compile again in each process
         machine = numba.njit(function)
     return machine  # type: ignore[no-any-return]
 
 
 def _one_queue(arrivals: Floats, services: Floats, free: Floats, result: Floats) -> None:
-    """Fill `result` with waits; `free` is a heap of the times at which the servers are done."""
+    """Fill `result` with waits; `free` is a heap of the times at which the servers become free."""
     servers = len(free)
     for i in range(len(arrivals)):
         start = max(arrivals[i], free[0])
@@ -171,7 +172,7 @@ def _one_queue(arrivals: Floats, services: Floats, free: Floats, result: Floats)
 
 
 def _queue_each(arrivals: Floats, services: Floats, choice: Indices, free: Floats, result: Floats) -> None:
-    """Fill `result` with waits, request i being sent to server choice[i]."""
+    """Fill `result` with waits; request i goes to server choice[i]."""
     for i in range(len(arrivals)):
         server = choice[i]
         start = max(arrivals[i], free[server])
@@ -179,12 +180,13 @@ def _queue_each(arrivals: Floats, services: Floats, choice: Indices, free: Float
         free[server] = start + services[i]
 
 
-def _shortest_of(  # noqa: PLR0917 - arrays and numbers are all that a compiled loop takes
+def _shortest_of(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
     arrivals: Floats, services: Floats, first: Indices, step: Indices, looks: int, servers: int, result: Floats
 ) -> None:
-    """Fill `result` with waits, request i being sent to the shortest of `looks` queues from first[i], step[i] apart.
+    """Fill `result` with waits; request i goes to the shortest of `looks` queues from first[i], step[i] apart.
 
-    Each queue is a chain of requests by index, from the one in service; who is done is taken off when looked at.
+    Each queue is a linked list of request indices that starts with the request in service; a look at a queue removes
+    the requests that are done.
     """
     count = np.zeros(servers, np.int64)
     head, last = np.zeros(servers, np.int64), np.zeros(servers, np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,14 @@ def test_a_grade_of_the_first_form_is_read_without_what_it_lacks(asyncio_set: Re
 def test_what_holds_no_grade_is_said_to_hold_none(data: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         from_json(data)
+
+
+@pytest.mark.parametrize("damage", [None, [], 3, "text", {"a": []}])
+def test_a_damaged_grade_is_none(asyncio_set: Reference, damage: Any) -> None:
+    data = as_json(grade_of_states(asyncio_set, [FAILED]))
+    for name in data:
+        with suppress(KeyError, TypeError, ValueError):
+            from_json(data | {name: damage})
 
 
 def table(grades: list[Any], one: Reference) -> list[str]:

@@ -1,7 +1,7 @@
-"""Caches without a clock of their own: traces of requests, which of them a policy answers, and what an expiry sets off.
+"""Simulated caches: traces of requests, the hits of each eviction policy, and the stampede after an expiry.
 
 The same arguments give the same numbers in every run. Policies and stampedes are compiled by Numba on first use, which
-takes seconds and is kept on disk for the next process.
+takes seconds; the result is kept on disk for the next process.
 """
 
 from scalelab.caches.policies import POLICIES, Policy, hits, replay

@@ -1,7 +1,8 @@
-"""Policies: what a full cache throws out, and which requests of a trace it can answer then.
+"""Eviction policies: which key a full cache evicts, and so which requests of a trace are hits.
 
-Every cache here holds `capacity` keys of equal size and takes in each key that it misses. Lists are rings in arrays:
-`after` and `before` have a place for each key, and one more where the ring begins and ends.
+Every cache here holds `capacity` keys of equal size and, except for "static", inserts each key that it misses. Lists
+are rings in arrays: `after` and `before` have an element for each key, and one more for each ring, at which it begins
+and ends.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ Hits: TypeAlias = NDArray[np.bool_]
 Policy = Literal["FIFO", "LRU", "LFU", "CLOCK", "SIEVE", "S3-FIFO", "RANDOM", "static", "Belady"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
-SPARSE = 4  # as many numbers for each request, and keys are renumbered before they become places in arrays
-SMALL, GHOST, TWICE, MOST = 0.1, 0.9, 2, 3  # S3-FIFO's shares of the capacity, and uses that it asks for and counts
+SPARSE = 4  # keys are renumbered if one is at least this many times the number of requests
+SMALL, GHOST, TWICE, MOST = 0.1, 0.9, 2, 3  # S3-FIFO: shares of the capacity, hits to move, highest count
 
 
 def hits(policy: Policy, trace: ArrayLike, capacity: int, *, seed: int = 1) -> int:
@@ -29,22 +30,22 @@ def hits(policy: Policy, trace: ArrayLike, capacity: int, *, seed: int = 1) -> i
 
 
 def replay(policy: Policy, trace: ArrayLike, capacity: int, *, seed: int = 1) -> Hits:
-    """Return which requests of the trace are hits in a cache that is empty at first, shape (requests,).
+    """Return which requests of the trace are hits in a cache that is empty at first, as booleans of shape (requests,).
 
-    trace: the key of each request, whole numbers, shape (requests,); capacity: keys that the cache holds, >= 1; seed:
-    for RANDOM. Raises OutOfDomain. A full cache throws out, according to the policy:
+    trace: the key of each request, whole numbers, shape (requests,); capacity: number of keys that the cache holds,
+    >= 1; seed: for RANDOM. Raises OutOfDomain. A full cache evicts, according to the policy:
 
-    - FIFO: the key that came first. LRU: the one not asked for for the longest time. RANDOM: any.
-    - LFU: the one asked for least often since it came, among equals the one that is so for the longest time.
-    - CLOCK: the one that came first, but a key asked for since then comes anew instead (F. J. Corbató, 1969).
-    - SIEVE: the same, but such a key stays where it is, and the hand moves on (Zhang et al., NSDI 2024).
-    - S3-FIFO: new keys pass a small queue first, a tenth of the capacity, and reach the main queue, a CLOCK that counts
-      to 3, if asked for twice there, or again soon after (Yang et al., SOSP 2023). As libCacheSim has it: until the
-      first eviction, the main queue takes what the small one has no room for.
-    - Belady: the one that will not be asked for for the longest time, which takes knowledge of the future. No cache
-      that takes in each key has more hits (L. A. Belady, IBM Systems Journal 5, 1966).
+    - FIFO: the key that was inserted first. LRU: the least recently requested key. RANDOM: any key.
+    - LFU: the key requested least often since it was inserted; among equals, the one with that count the longest.
+    - CLOCK: the key inserted first, but a key requested since then is moved to the end instead (F. J. Corbató, 1969).
+    - SIEVE: the same, but such a key stays in its place, and the hand moves on (Zhang et al., NSDI 2024).
+    - S3-FIFO: new keys first enter a small queue, a tenth of the capacity. They move to the main queue, a CLOCK that
+      counts to 3, if requested twice there, or again soon after (Yang et al., SOSP 2023). As in libCacheSim, until the
+      first eviction the main queue takes the keys for which the small one has no room.
+    - Belady: the key whose next request is furthest in the future, which must be known. No cache that inserts every
+      missed key has more hits (L. A. Belady, IBM Systems Journal 5, 1966).
 
-    "static" throws out nothing: it holds the keys most often asked for in this trace, from the start.
+    "static" evicts nothing: from the start, it holds the keys requested most often in this trace.
     """
     if policy not in POLICIES:
         raise OutOfDomain(f"Expected a policy among {', '.join(map(repr, POLICIES))}; got {policy!r}.")
@@ -68,7 +69,7 @@ def replay(policy: Policy, trace: ArrayLike, capacity: int, *, seed: int = 1) ->
 
 
 def _numbered(trace: ArrayLike) -> tuple[Keys, int]:
-    """Return the trace with keys from 0, and a number above them all; far-flung keys are renumbered."""
+    """Return the trace with keys from 0 and a number above all keys; negative or sparse keys are renumbered."""
     given = np.asarray(trace)
     if given.ndim != 1 or not (given.dtype.kind in "iu" or given.size == 0):
         raise OutOfDomain(
@@ -119,7 +120,7 @@ def _random(trace: Keys, keys: int, capacity: int, thrown: Keys, hit: Hits) -> N
 
 
 def _clock(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
-    """The queue is a ring of slots: a key that comes anew stays in its slot, and the hand passes it."""
+    """The queue is a ring of slots: a key that moves to the end stays in its slot, and the hand passes it."""
     slots, used, hand = np.empty(min(capacity, keys), np.int64), 0, 0
     cached, asked = np.zeros(keys, np.bool_), np.zeros(keys, np.bool_)
     for i in range(len(trace)):
@@ -143,7 +144,7 @@ def _clock(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
 
 
 def _lru(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
-    """after[keys] is the key asked for last, before[keys] the one not asked for for the longest time."""
+    """after[keys] is the most recently requested key, before[keys] the least recently requested one."""
     after, before = np.full(keys + 1, keys, np.int32), np.full(keys + 1, keys, np.int32)
     cached, used = np.zeros(keys, np.bool_), 0
     for i in range(len(trace)):
@@ -167,7 +168,7 @@ def _lru(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
 
 
 def _sieve(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
-    """after[keys] is the key that came last, before[keys] the first; the hand goes from the first to the last."""
+    """after[keys] is the key inserted last, before[keys] the key inserted first; the hand moves from first to last."""
     after, before = np.full(keys + 1, keys, np.int32), np.full(keys + 1, keys, np.int32)
     cached, asked = np.zeros(keys, np.bool_), np.zeros(keys, np.bool_)
     used, hand = 0, keys
@@ -198,7 +199,7 @@ def _sieve(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
 
 
 def _lfu(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
-    """A ring for each number of uses, which begins at keys + uses; keys join it at its end."""
+    """There is a ring for each number of uses, which begins at keys + uses; keys join it at its end."""
     uses = np.zeros(keys, np.int64)
     for i in range(len(trace)):
         uses[trace[i]] += 1
@@ -232,9 +233,9 @@ def _lfu(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
 
 
 def _s3fifo(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:  # noqa: PLR0915 - a loop has no helpers here
-    """Three rings, which begin at keys + 0 (the small queue), + 1 (main) and + 2 (the ghosts, keys thrown out lately).
+    """Three rings begin at keys + 0 (the small queue), + 1 (main) and + 2 (the ghosts, recently evicted keys).
 
-    A key is in one of them or, as place 3, in none.
+    place[key] is the ring that contains the key, or 3 if none does.
     """
     after, before = np.arange(keys + 3), np.arange(keys + 3)
     place, asked = np.full(keys, 3, np.int8), np.zeros(keys, np.int8)
@@ -296,7 +297,7 @@ def _s3fifo(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:  # noqa: 
 
 
 def _belady(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
-    """A heap of the cached keys, at its top the one whose next use is the furthest away."""
+    """The cached keys form a heap; the key at its top is the one whose next use is furthest away."""
     n = len(trace)
     following, comes = np.empty(n, np.int64), np.full(keys, n, np.int64)
     for j in range(n):
@@ -304,7 +305,7 @@ def _belady(trace: Keys, keys: int, capacity: int, hit: Hits) -> None:
         following[i] = comes[trace[i]]
         comes[trace[i]] = i
     heap, used = np.empty(min(capacity, keys), np.int64), 0
-    where = np.full(keys, -1, np.int64)  # in the heap
+    where = np.full(keys, -1, np.int64)  # position of each key in the heap
     for i in range(n):
         key = trace[i]
         comes[key] = following[i]

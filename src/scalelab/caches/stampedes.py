@@ -1,4 +1,4 @@
-"""Stampedes: one popular answer expires, and until it is computed anew, every request finds nothing."""
+"""Stampedes: one popular value expires, and until it is recomputed, every request misses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ CURES: tuple[Cure, ...] = get_args(Cure)
 
 @dataclass(frozen=True)
 class Stampede:
-    """What happened around one key: requests that came, recomputations that they started, requests that had to wait
-    for a new value because there was none to answer with, and the seconds all this took."""
+    """Results for one key: counts of events, and the simulated `seconds`.
+
+    requests: requests that came; recomputations: recomputations that they started; waited: requests that waited for a
+    new value because there was no valid one.
+    """
 
     requests: int
     recomputations: int
@@ -30,8 +33,7 @@ class Stampede:
 
     @property
     def per_expiry(self) -> float:
-        """Recomputations in the time in which one is enough: a TTL, the time to recompute, and the wait for the next
-        request, `cycle` seconds together."""
+        """Recomputations per `cycle` (TTL, recomputation and wait for the next request), in which one is enough."""
         return self.recomputations * self.cycle / self.seconds
 
 
@@ -48,13 +50,13 @@ def stampede(
 ) -> Stampede:
     """Simulate requests for one key whose value lives for `ttl` seconds after it was written.
 
-    rate: requests per second, Poisson, > 0; recompute: seconds that a new value takes, > 0; ttl: seconds, > 0. cure:
+    rate: requests per second, Poisson, > 0; recompute: seconds to compute a new value, > 0; ttl: seconds, > 0. cure:
 
-    - nothing: who finds the value expired computes it, and waits for it.
-    - lock: so does the first one; the others wait for its value.
-    - single-flight: the same inside each of `instances` processes, among which requests are spread at random.
-    - XFetch: as with nothing, but before it expires, too, each request recomputes it with a probability that rises as
-      the expiry nears: when now − recompute·β·ln U >= expiry, U uniform in (0, 1]; it is answered from the old value.
+    - nothing: each request that finds the value expired recomputes it, and waits for it.
+    - lock: only the first such request recomputes it; the others wait for its value.
+    - single-flight: the same inside each of `instances` processes, over which requests are spread at random.
+    - XFetch: as with nothing, but requests before the expiry may also recompute it, with a probability that rises as
+      the expiry nears: if now − recompute·β·ln U >= expiry, U uniform in (0, 1]; they are answered with the old value.
 
     expiries: how many cycles to simulate, >= 1. Raises OutOfDomain. Source: A. Vattani, F. Chierichetti and
     K. Lowenstein, "Optimal probabilistic cache stampede prevention", PVLDB 8 (2015).
@@ -81,7 +83,7 @@ def stampede(
     return Stampede(n, int(counts[0]), int(counts[1]), float(arrivals[-1]), cycle)
 
 
-def _around_one_key(  # noqa: PLR0917 - arrays and numbers are all that a compiled loop takes
+def _around_one_key(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
     arrivals: Floats,
     early: Floats,
     flight: NDArray[np.int64],
@@ -90,7 +92,7 @@ def _around_one_key(  # noqa: PLR0917 - arrays and numbers are all that a compil
     ttl: float,
     counts: NDArray[np.int64],
 ) -> None:
-    """Count recomputations and waits. Recomputations take equally long: who started first, writes first."""
+    """Count recomputations and waits. Recomputations take equally long, so they end in the order of their starts."""
     started, done = np.empty(len(arrivals)), 0
     busy_until = np.full(flights, -1.0)
     expiry, begun = ttl, 0

@@ -1,4 +1,4 @@
-"""Traces: which key each request asks for, as whole numbers, in the order of the requests."""
+"""Traces: the key of each request as a whole number, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Keys: TypeAlias = NDArray[np.int64]
 
 
 def zipf(keys: int, alpha: float, requests: int, seed: int) -> Keys:
-    """Return independent requests whose popularity falls with the rank: key k is asked for in proportion to 1/(k+1)^α.
+    """Return independent requests with Zipf popularity: key k is requested in proportion to 1/(k+1)^α.
 
-    keys: how many there are, >= 1, key 0 the most popular; alpha: >= 0, 0 for all alike; requests: >= 0; result of
-    shape (requests,). The popularity itself is `scalelab.theory.zipf_popularity`. Raises OutOfDomain.
+    keys: number of keys, >= 1, key 0 the most popular; alpha: >= 0, 0 if all keys are equally popular; requests: >= 0;
+    result of shape (requests,). The popularity itself is `scalelab.theory.zipf_popularity`. Raises OutOfDomain.
     """
     up_to = np.cumsum(theory.zipf_popularity(keys, alpha))
     drawn = np.random.default_rng(seed).random(_whole(requests, "requests", least=0))
@@ -25,7 +25,7 @@ def zipf(keys: int, alpha: float, requests: int, seed: int) -> Keys:
 
 
 def loop(keys: int, requests: int) -> Keys:
-    """Return requests that go through the keys in order, again and again: 0, 1, …, keys−1, 0, 1, …
+    """Return requests that repeat all keys in order: 0, 1, …, keys−1, 0, 1, …
 
     keys: >= 1; requests: >= 0; result of shape (requests,). Raises OutOfDomain.
     """
@@ -33,10 +33,11 @@ def loop(keys: int, requests: int) -> Keys:
 
 
 def scan(keys: int, alpha: float, requests: int, seed: int, *, every: int, length: int) -> Keys:
-    """Return Zipf requests with scans between them: after every `every` of them, `length` keys asked for once each.
+    """Return Zipf requests with scans between them: after every `every` of them, `length` keys requested once each.
 
-    A scanned key is a new one, from `keys` upwards, and is never asked for again. every: >= 1; length: >= 0; requests:
-    of both kinds together. The rest, the result and errors: as `zipf`, whose requests these are, in order.
+    A scanned key is new, numbered from `keys` upwards, and never requested again. every: >= 1; length: >= 0; requests:
+    number of both kinds together. The other arguments, the result and errors: as `zipf`, whose requests these are, in
+    order.
     """
     every, length = _whole(every, "every"), _whole(length, "length", least=0)
     place = np.arange(_whole(requests, "requests", least=0)) % (every + length)
@@ -48,11 +49,11 @@ def scan(keys: int, alpha: float, requests: int, seed: int, *, every: int, lengt
 
 
 def shifting(keys: int, alpha: float, requests: int, seed: int, *, every: int) -> Keys:
-    """Return Zipf requests for news: the newest key is the most popular one, and after every `every` requests there is
-    a newer one, so that each of the others falls by one rank and the least popular is asked for no more.
+    """Return Zipf requests for news: the newest key is the most popular one.
 
-    every: >= 1. keys: that are asked for at one time; numbers go on upwards from there. The rest, the result and
-    errors: as `zipf`.
+    After every `every` requests there is a newer key, so that each of the others falls by one rank and the least
+    popular is no longer requested. every: >= 1. keys: number of keys requested at one time; newer keys are numbered
+    upwards from there. The other arguments, the result and errors: as `zipf`.
     """
     rank = zipf(keys, alpha, requests, seed)
     newest = keys - 1 + np.arange(len(rank)) // _whole(every, "every")

@@ -1,4 +1,4 @@
-"""Find in a notebook the answer to every exercise: by its cell's name, and where that is lost by place and text."""
+"""Find the answer to every exercise in a notebook: by its cell's name or, if that is lost, by position and content."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AGAIN = "Put the answer into its own cell of a fresh copy of the notebook, and h
 
 @dataclass(frozen=True)
 class Asked:
-    """What an exercise set asks for.
+    """The requirements of an exercise set.
 
-    `wanted` gives by exercise, in order, the names that an answer must define; `cells` the text of every cell by its
-    name.
+    `wanted` maps each exercise, in order, to the names that an answer must define; `cells` maps the name of every cell
+    to its text.
     """
 
     wanted: Mapping[str, frozenset[str]]
@@ -34,9 +34,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question's answer: its source, or None and why there is none to run (`reason` in words, `state` in one).
+    """The answer to an exercise: its source, or None if there is nothing to run.
 
-    `note` says what was done to find it, where its cell does not simply carry its name.
+    `reason` then says why, and `state` is `MISSING`, `DUPLICATED`, `AMBIGUOUS` or `TOO_LONG`. `note` is set if the
+    answer was not found by its cell's name alone, or if another cell could answer too.
     """
 
     source: str | None
@@ -48,22 +49,22 @@ class Answer:
 def answers(asked: Asked, cells: Sequence[Cell]) -> dict[str, Answer]:
     """Return the answer to every exercise; nothing else of a notebook is used.
 
-    A cell that carries the exercise's name holds the answer. Where no code does, the answer is the one code cell
-    without a name that defines what the checks use, or else the one that stands where the answer belongs. Between two
-    candidates nothing is guessed.
+    The answer is in the cell that has the exercise's name. If no code cell has it, the answer is the one code cell
+    without a name that defines the names that the checks use, or else the one at the answer's place. If there are two
+    candidates, neither is chosen.
     """
     laid_out = _LaidOut(asked, cells)
     return {exercise: _answer(exercise, laid_out) for exercise in asked.wanted}
 
 
 def marks(asked: Asked) -> frozenset[str]:
-    """Return by what a notebook of this set is recognised: its answers' names, and its prompts' and checks' text."""
+    """Return the marks of a notebook of this set: its answers' names, and the text of its prompts and checks."""
     return frozenset((*asked.wanted, *_anchors(asked)))
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A code cell or other, its number in the notebook (from 1), and the name that the set knows it by, or ""."""
+    """A cell of any type, its number in the notebook (from 1), and its name in the set (empty if it has none)."""
 
     number: int
     name: str
@@ -82,7 +83,7 @@ class _Placed:
 
 
 class _LaidOut:
-    """A notebook's cells beside the set that they were made from."""
+    """A notebook's cells, compared with the set that they were made from."""
 
     def __init__(self, asked: Asked, cells: Sequence[Cell]) -> None:
         self.cells = _named(asked, cells)
@@ -95,14 +96,14 @@ class _LaidOut:
                 self.places.setdefault(number, set()).add(name)
 
     def defining(self, exercise: str) -> list[_Placed]:
-        """Return the code cells without a name that define what the exercise asks for.
+        """Return the code cells without a name that define the names that the exercise asks for.
 
-        Left out are those that stand where another answer belongs, and define what that one asks for.
+        A cell is left out if it stands only at another answer's place and defines the names for that one.
         """
         return [one for one in self.free if one.answers(self.wanted[exercise]) and not self._settled(one, exercise)]
 
     def standing(self, exercise: str) -> list[_Placed]:
-        """Return the code cells without a name that stand where the answer belongs, and answer no other exercise."""
+        """Return the code cells without a name that stand at the answer's place and answer no other exercise."""
         others = [wanted for name, wanted in self.wanted.items() if name != exercise]
         return [
             one
@@ -111,7 +112,7 @@ class _LaidOut:
         ]
 
     def rivals(self, one: _Placed, exercise: str) -> list[str]:
-        """Return the other exercises without an answer that ask for the same names, and could claim this cell, too."""
+        """Return the other unanswered exercises that ask for one of the same names and could claim this cell too."""
         if exercise in self.places.get(one.number, ()):
             return []
         return [
@@ -128,14 +129,14 @@ class _LaidOut:
         return exercise not in places and any(one.answers(self.wanted[name]) for name in places)
 
     def _place(self, exercise: str) -> Iterable[int]:
-        """Yield the numbers of the cells without a name that follow the prompt and its hints, or precede the check."""
+        """Yield the numbers of the cells without a name right after the prompt and hints, or right before the check."""
         above = {f"{exercise}-prompt", *(f"{exercise}-hint-{number}" for number in range(1, HINTS + 1))}
         yield from _beside(self.cells, above)
         yield from _beside(self.cells[::-1], {f"{exercise}-check"})
 
 
 def _named(asked: Asked, cells: Sequence[Cell]) -> list[_Placed]:
-    """Name each cell as the set does: by its metadata, and a prompt or check that lost them by its text."""
+    """Return each cell with its name in the set: from its metadata, or from its text for a prompt or check."""
     names = [next((name for name in cell.names if name in asked.cells), "") for cell in cells]
     anchors = {text: name for text, name in _anchors(asked).items() if name not in names}
     return [
@@ -145,7 +146,7 @@ def _named(asked: Asked, cells: Sequence[Cell]) -> list[_Placed]:
 
 
 def _beside(cells: Sequence[_Placed], anchors: Collection[str]) -> Iterable[int]:
-    """Yield the numbers of the cells without a name that come next after one of `anchors`."""
+    """Yield the numbers of the cells without a name that come between one of `anchors` and the next named cell."""
     follows = False
     for placed in cells:
         if placed.name:
@@ -172,7 +173,7 @@ def _answer(name: str, laid_out: _LaidOut) -> Answer:
 
 
 def _searched(name: str, mine: Sequence[_Placed], laid_out: _LaidOut) -> Answer:
-    """Return the answer to the exercise, of which no code cell carries the name; `mine` are other cells that do."""
+    """Return the answer if its name is on no code cell that has content; `mine` are the other cells with the name."""
     retyped = [one for one in _distinct(mine) if one.answers(laid_out.wanted[name])]
     candidates = retyped or _distinct(laid_out.defining(name))
     if not candidates and not mine:
@@ -210,7 +211,7 @@ def _found(placed: _Placed, note: str) -> Answer:
 
 
 def _distinct(cells: Iterable[_Placed]) -> list[_Placed]:
-    """Return the cells that are not empty, of identical ones the first."""
+    """Return the cells that are not empty; of identical ones, only the first."""
     by_source: dict[str, _Placed] = {}
     for placed in cells:
         if placed.cell.source.strip():
@@ -224,7 +225,7 @@ def _numbers(cells: Sequence[_Placed], most: int = 5) -> str:
 
 
 def _anchors(asked: Asked) -> dict[str, str]:
-    """Return the prompts and visible checks by their text, without those that two exercises share."""
+    """Return the names of the prompts and visible checks by their text, except texts that occur twice."""
     names = {f"{exercise}-{role}" for exercise in asked.wanted for role in ("prompt", "check")}
     found: dict[str, list[str]] = {}
     for name, source in asked.cells.items():
@@ -234,15 +235,15 @@ def _anchors(asked: Asked) -> dict[str, str]:
 
 
 def wanted(solution: str, *checks: str) -> frozenset[str]:
-    """Return the names that an answer must define: the solution defines them, and the checks use them."""
+    """Return the names that an answer must define: those that the solution defines and the checks use."""
     return defined(solution) & set(NAME.findall(" ".join(checks)))
 
 
 def defined(source: str) -> frozenset[str]:
     """Return the names that code defines at its top level.
 
-    A student's text is looked at line by line and never parsed: no text costs more than its length, and the names are
-    found also where a line further down is no Python.
+    A student's text is scanned line by line and never parsed: the cost depends only on its length, and names are found
+    even if a later line is not valid Python.
     """
     names: set[str] = set()
     for line in source.splitlines():

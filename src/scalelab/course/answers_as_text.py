@@ -1,7 +1,7 @@
 """The answers of an exercise notebook as a plain Python file for an editor, kept in step with the notebook.
 
-The file is in Jupytext's percent format: tasks as comments, and each answer in a cell `# %% answer="name"`. Answers go
-both ways, one by one; nothing else of the notebook is touched.
+The file is in Jupytext's percent format: tasks are comments, and each answer is a cell `# %% answer="name"`. Answers
+are copied in both directions, one by one; no other source in the notebook changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BadText(ScalelabError):
 class Task:
     """One exercise in a student's notebook: its title, and the sources of its answer and its check.
 
-    `check` is None where the notebook has lost it.
+    `check` is None if the notebook has lost it.
     """
 
     name: str
@@ -49,7 +49,7 @@ def name_of(cell: Cell) -> str:
 
 
 def tasks(notebook: Notebook) -> tuple[Task, ...]:
-    """Return the exercises of a student's notebook, in their order: the cells whose prompt is there, too."""
+    """Return the exercises of a student's notebook, in order: every answer cell whose prompt is there too."""
     by_name = {name_of(cell): text_of(cell.get("source")) for cell in notebook["cells"]}
     names = [name.removesuffix("-prompt") for name in by_name if name.endswith("-prompt")]
     return tuple(
@@ -60,12 +60,12 @@ def tasks(notebook: Notebook) -> tuple[Task, ...]:
 
 
 def setup(notebook: Notebook) -> list[str]:
-    """Return the sources of the cells that all exercises share."""
+    """Return the sources of the set-up cells, which all exercises share."""
     return [text_of(cell.get("source")) for cell in notebook["cells"] if name_of(cell).startswith("setup-")]
 
 
 def as_text(notebook: Notebook) -> str:
-    """Return the plain file of a student's notebook."""
+    """Return the text of the plain file for a student's notebook."""
     names = {task.name for task in tasks(notebook)}
     shown = {"intro", *(f"{name}-prompt" for name in names)}
     made = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
@@ -82,11 +82,14 @@ def as_text(notebook: Notebook) -> str:
 
 
 def answers_in(text: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Return the answers in a plain file, by exercise. Raises BadText where one of `names` is not there just once."""
+    """Return the answers in a plain file, by exercise.
+
+    Raises BadText if the file cannot be read as cells, or if one of `names` is missing or there twice.
+    """
     found: dict[str, list[str]] = {}
     try:
         cells = jupytext.reads(text, fmt=FORMAT).cells
-    except Exception as error:  # whatever a text does to its reader, the student gets words
+    except Exception as error:  # whatever Jupytext raises, the student gets a message
         raise BadText(f"The file cannot be read as cells: {error}") from error
     for cell in cells:
         if cell.cell_type == "code" and (name := cell.metadata.get(ANSWER)) is not None:
@@ -105,7 +108,7 @@ def answers_in(text: str, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def text_with(text: str, answers: Mapping[str, str]) -> str:
-    """Return a plain file with these answers, and all else in it as it was."""
+    """Return the text of a plain file with these answers in it and everything else unchanged."""
     made = jupytext.reads(text, fmt=FORMAT)
     for cell in made.cells:
         if cell.metadata.get(ANSWER) in answers:
@@ -114,7 +117,7 @@ def text_with(text: str, answers: Mapping[str, str]) -> str:
 
 
 def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
-    """Return the notebook with these answers, and without what it showed of the ones before."""
+    """Return the notebook with these answers, without the old outputs of these answers and their checks."""
     changed = copy.deepcopy(notebook)
     for cell in changed["cells"]:
         name = name_of(cell)
@@ -128,9 +131,9 @@ def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
 def with_outputs(
     notebook: Notebook, shown: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any] | None]]
 ) -> Notebook:
-    """Return the notebook in which checks show these outputs, by exercise, each with its verdict, if it has one.
+    """Return the notebook with these outputs in its check cells, by exercise, each with its verdict, if it has one.
 
-    Saved with a verdict is a digest of the answer that it is on.
+    Each verdict is saved with a digest of the answer that was checked.
     """
     changed = copy.deepcopy(notebook)
     answers = {name_of(cell): cell for cell in changed["cells"]}
@@ -145,7 +148,7 @@ def with_outputs(
 
 
 def text_path(notebook: Path) -> Path:
-    """Return where the plain file of a notebook lies."""
+    """Return the path of a notebook's plain file."""
     return notebook.with_suffix(SUFFIX)
 
 

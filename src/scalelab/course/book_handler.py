@@ -1,4 +1,4 @@
-"""The built book at `/book/`, behind the server's own token, with its Lab buttons live."""
+"""The built book at `/book/`, behind the server's own token, with working Lab buttons."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tornado import web
 from scalelab.course.find import Course
 
 BUTTON = re.compile(r'<a class="sl-open-in-lab" data-path="([^"]+)" hidden(?:="[^"]*")?>')
-"""What the pages hold in the place of the button: hidden, so that a published site shows no dead one."""
+"""The button as the built pages hold it: hidden, so that a published site shows no dead button."""
 
 
 def with_lab_buttons(page: str, base_url: str, *, in_workspace: bool = False) -> str:
-    """Return the page with each button shown, and leading to its notebook in the JupyterLab at `base_url`.
+    """Return the page with each Lab button visible and linked to its notebook in the JupyterLab at `base_url`.
 
-    In a workspace a chapter is a notebook, where in the folder of the course it is a text.
+    A chapter is a notebook (.ipynb) in a workspace, and a text file in the course's folder.
     """
 
     def button(match: re.Match[str]) -> str:
@@ -35,7 +35,7 @@ def with_lab_buttons(page: str, base_url: str, *, in_workspace: bool = False) ->
 
 
 class BookHandler(JupyterHandler, web.StaticFileHandler):
-    """Files of the site for those who are logged in; a page gets its buttons on the way."""
+    """Serves the site's files to users who are logged in, and activates the buttons of each page."""
 
     auth_resource = "contents"
     in_workspace = False
@@ -65,7 +65,7 @@ class BookHandler(JupyterHandler, web.StaticFileHandler):
         )
 
     def set_extra_headers(self, path: str) -> None:
-        # The browser asks again each time, and gets a 304 for what a rebuild left as it was.
+        # The browser asks again each time, and gets a 304 for files that a rebuild did not change.
         self.set_header("Cache-Control", "no-cache")
 
     def compute_etag(self) -> str | None:
@@ -73,15 +73,15 @@ class BookHandler(JupyterHandler, web.StaticFileHandler):
 
 
 class WorkspaceBookHandler(BookHandler):
-    """The same beside a student's workspace."""
+    """The same handler for a student's workspace."""
 
     in_workspace = True
 
 
 def serve_book(app: ServerApp, course: Course, *, in_workspace: bool) -> None:
-    """Add the site of `course`, built or yet to be built, to a server that is initialised.
+    """Add the site of `course`, whether it is built yet or not, to a server that is initialised.
 
-    `in_workspace` says whether that serves a student's workspace, or the folder of the course.
+    `in_workspace` says whether the server serves a student's workspace or the course's folder.
     """
     route = url_path_join(app.base_url, r"/book(?:/(.*))?")
     site = {"path": str(course.html), "default_filename": "index.html"}

@@ -1,4 +1,4 @@
-"""Build the book: execute what changed, let Jupyter Book write the site, and do nothing when nothing changed."""
+"""Build the book: execute changed chapters, let Jupyter Book write the site; do nothing if nothing changed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SOURCES = ("book", "chapters", "exercises")
 SHOWN_SECONDS = 1.0
 ADDRESS = "SCALELAB_BOOK_URL"
-"""The variable by which the book's own extension hears of the site's address."""
+"""The environment variable that gives the site's address to the book's own extension."""
 
 PUBLISHED = ".scalelab-book"
-"""Marks a folder that `publish` filled, and may fill again."""
+"""Marks a folder that `publish` filled and may fill again."""
 
 
 class BookFailed(ScalelabError):
@@ -36,18 +36,18 @@ class BookFailed(ScalelabError):
 
 
 class NoAddress(ScalelabError):
-    """What was given as the site's address is none."""
+    """The given site address is not a valid http or https address."""
 
 
 class FolderTaken(ScalelabError):
-    """The folder to publish to holds something that is no earlier book."""
+    """The folder to publish to holds something other than an earlier book."""
 
 
 def build(course: Course, progress: Progress | None = None, *, url: str = "") -> Path:
-    """Build the book where it is out of date, and return the folder of the site.
+    """Build the book if it is out of date, and return the folder of the site.
 
-    url: where the site will stand, if that is known: pages then have a picture that any site can show beside a link,
-    and there is a sitemap. Raises ChapterFailed, NoNotebook, FrontMatterError, BookFailed, NoAddress. Waits for another
+    url: the site's future address, if it is known: pages then have a picture that any site can show beside a link, and
+    there is a sitemap. Raises ChapterFailed, NoNotebook, FrontMatterError, BookFailed, NoAddress. Waits for another
     build of the same course.
     """
     if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
@@ -68,7 +68,7 @@ def build(course: Course, progress: Progress | None = None, *, url: str = "") ->
 
 
 def publish(course: Course, out: Path) -> None:
-    """Copy the built site to `out`: an empty or new folder, or one that an earlier call filled. Raises FolderTaken."""
+    """Copy the built site to `out`: a new or empty folder, or one that an earlier call filled. Raises FolderTaken."""
     if out.exists() and not (out / PUBLISHED).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise FolderTaken(
             f"{out}: expected a new folder, an empty one, or an earlier book. Name another, or empty this one."
@@ -82,7 +82,7 @@ def publish(course: Course, out: Path) -> None:
 
 
 def clean(course: Course, progress: Progress) -> None:
-    """Remove everything that was generated below `_build`; executed chapters too."""
+    """Remove everything that was generated in `_build`, executed chapters included."""
     if not course.build.exists():
         progress.say(f"{course.build}: nothing to remove.")
         return
@@ -122,7 +122,7 @@ def _sources(course: Course) -> list[Path]:
 
 
 def _inputs(course: Course) -> str:
-    """Return a hash of everything that a page depends on; the head of an exercise page comes from the set's source."""
+    """Return hashes of everything that a page depends on; the head of an exercise page comes from the set's source."""
     sources = [*_sources(course), *course.solutions.glob("*.md")]
     return " ".join([cache_key(course), fingerprint(LIBRARY, files_below(LIBRARY)), fingerprint(course.root, sources)])
 
@@ -133,13 +133,13 @@ def _pages(course: Course) -> list[str]:
 
 
 def _forget_pages(course: Course) -> None:
-    """Remove the site, which Sphinx would leave with the pages of files that are gone."""
+    """Remove the site, because Sphinx would keep pages in it whose files are gone."""
     for folder in (course.html, course.build / ".doctrees", course.build / "jupyter_execute"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _execute(course: Course, progress: Progress) -> None:
-    from scalelab.course.execute import execute  # Seconds of imports, which an unchanged book does not need.
+    from scalelab.course.execute import execute  # Takes seconds to import; not needed for an unchanged book.
 
     executions = execute(course, progress)
     prune(course)
@@ -176,12 +176,12 @@ def _write_pages(course: Course, progress: Progress, url: str) -> None:
         if process.returncode != 0:
             raise BookFailed(f"The pages have faults:\n{_faults(said, course)}\nAll of it: _build/logs/warnings.log")
     except BaseException:
-        # Sphinx would not warn again about pages that it has read, nor write those that it was about to.
+        # Otherwise Sphinx would neither repeat warnings about pages it has read nor write those it had yet to write.
         shutil.rmtree(course.build / ".doctrees", ignore_errors=True)
         raise
     progress.say(f"The pages are written, {seconds(time.perf_counter() - began)}.")
 
 
 def _faults(said: str, course: Course) -> str:
-    """Return what Sphinx complained of, without the frames of its own code, and with paths from the course's root."""
+    """Return Sphinx's complaints, without tracebacks of its own code and with paths from the course's root."""
     return said.partition("Traceback (most recent call last):")[0].strip().replace(str(course.root) + os.sep, "")

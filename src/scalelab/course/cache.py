@@ -1,4 +1,4 @@
-"""Where executed chapters are kept: one folder per state of the library, the lock and Python."""
+"""The folders for executed chapters: one for each state of the library, the lock file and Python."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scalelab.course.find import Course
 
 LIBRARY = Path(scalelab.__file__).parent
 OUTSIDE = ("cli.py", "course", "grading")
-"""Parts of the library that no chapter imports (import-linter holds it): a change there leaves results valid."""
+"""Parts of the library that no chapter imports (import-linter enforces this): a change there leaves results valid."""
 
 KEPT = 2
 
 
 def fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """Return a hash of the names below `root` and the contents of `files`, whatever their order."""
+    """Return a hash of the files' names, relative to `root`, and contents, whatever the order of `files`."""
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode())
@@ -30,7 +30,7 @@ def fingerprint(root: Path, files: Iterable[Path]) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the files in `folder`, without caches and hidden ones."""
+    """Return the files below `folder`, without hidden files, hidden folders and `__pycache__`."""
     found = []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
@@ -39,7 +39,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def cache_key(course: Course) -> str:
-    """Return what executed chapters depend on besides their cells: library, lock, Python, and how cells are run."""
+    """Return a hash of what executed chapters depend on besides their cells: library, lock, Python, `execute.py`."""
     library = [path for path in files_below(LIBRARY) if path.relative_to(LIBRARY).parts[0] not in OUTSIDE]
     lock = course.root / "requirements.lock"
     parts = [
@@ -51,7 +51,7 @@ def cache_key(course: Course) -> str:
 
 
 def cache_path(course: Course) -> Path:
-    """Return the jupyter-cache of this state of the library; it may not exist yet."""
+    """Return the path of the jupyter-cache for this state of the library; it may not exist yet."""
     return course.build / ".jupyter_cache" / cache_key(course)
 
 

@@ -1,7 +1,7 @@
 """Turn a chapter into the notebook that a student gets: the same cells, with MyST's own syntax as plain Markdown.
 
-JupyterLab's Markdown shows neither roles nor directives. Its extension for MyST shows them, and yet resolves no
-citation of a .bib file and no longer folds the hints of exercises; every other editor shows what is plain.
+JupyterLab's Markdown shows neither roles nor directives. Its MyST extension shows them, but does not resolve citations
+of a .bib file and no longer folds the hints of exercises; every other editor shows plain Markdown.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ SHOWN_AUTHORS = 2
 
 
 def chapter_notebook(course: Course, chapter: Chapter) -> Notebook:
-    """Return the chapter as a notebook without outputs, whose text depends on the chapter and the references alone."""
+    """Return the chapter as a notebook without outputs.
+
+    Its text depends only on the chapter, the references and the names of the chapter files.
+    """
     written = myst_to_notebook(chapter.path.read_text(encoding="utf-8"))
     here = {path.name for path in course.chapters.glob("*.md")}
     entries = _references(course)
@@ -60,14 +63,15 @@ def chapter_notebook(course: Course, chapter: Chapter) -> Notebook:
 
 
 def plain(text: str, entries: Mapping[str, Entry], chapters: set[str]) -> str:
-    """Return MyST Markdown as plain Markdown, code blocks untouched.
+    """Return MyST Markdown as plain Markdown, with code blocks unchanged.
 
-    Citations become names and years, admonitions block quotes, other roles and directives their text. A link to one of
-    `chapters` (file names) leads to its notebook; one to another page, which is not here, becomes its text.
+    Citations become names and years, directives become block quotes, and other roles become their text. A link to one
+    of `chapters` (file names) becomes a link to its notebook; a link to any other page, which is not here, becomes its
+    text.
     """
     text = DIRECTIVE.sub(_quoted, text)
     pieces = CODE.split(text)
-    # What CODE found stands, with its fence, between the pieces that are prose.
+    # CODE has two groups, so `split` returns prose, code block and fence in turn.
     return "".join(
         _prose(piece, entries, chapters) if place % 3 == 0 else piece if place % 3 == 1 else ""
         for place, piece in enumerate(pieces)
@@ -94,7 +98,7 @@ def _quoted(match: re.Match[str]) -> str:
 
 
 def _cited(key: str, entries: Mapping[str, Entry]) -> str:
-    """Return `Crouch et al. 2004`, with a link where the reference has an address."""
+    """Return `Crouch et al. 2004`, as a link if the reference has an address."""
     entry = entries.get(key)
     if entry is None:
         return key

@@ -1,4 +1,4 @@
-"""Hold every chapter and every exercise set against the rules of the course; wrong answers are really run."""
+"""Check every chapter and every exercise set against the rules of the course; wrong answers are really run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 @dataclass(frozen=True)
 class _Checked:
-    """What a check made of an answer: its verdict (None if there was none), what it printed, and its error's words."""
+    """The result of a check: its verdict (None if there was none), its printed text, and its error message."""
 
     verdict: Verdict | None
     printed: str
@@ -85,15 +85,17 @@ class _Checked:
 
     @property
     def unmet(self) -> str:
-        """The last line of the words on what does not hold."""
+        """The last line of the messages of the unmet expectations, or else of the error."""
         missed = [one.words or one.detail for one in self.verdict.expectations if not one.held] if self.verdict else []
         return _last_line("\n".join(missed) or self.error or "it makes no verdict; use checks.verdict")
 
 
 @dataclass(frozen=True)
 class _Ran:
-    """What one answer did: errors of the set-up and of the answer, and its visible and its hidden check; or why it did
-    not end."""
+    """The result of one answer: errors of the set-up and of the answer, and its visible and its hidden check.
+
+    `ended` says why the run did not finish, if it did not.
+    """
 
     ended: str = ""
     setup: str = ""
@@ -102,9 +104,9 @@ class _Ran:
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
-    """Return every broken rule of the course, and report each, and what was run. It writes nothing.
+    """Return every broken rule of the course, and report each of them and the answers that were run; write nothing.
 
-    Each starter, solution and wrong answer runs in a process of its own, cut off after `CUT_OFF_S` seconds.
+    Each starter, solution and wrong answer runs in its own process, which is stopped after `CUT_OFF_S` seconds.
     """
     problems: list[Problem] = []
 
@@ -190,7 +192,7 @@ def _toc(course: Course) -> Iterator[Problem]:
 
 
 def _files_in(node: Any) -> Iterator[str]:
-    """Yield every page that a table of contents names, wherever it is nested."""
+    """Yield every page that a table of contents names, at any depth."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in {"file", "root"} and isinstance(value, str):
@@ -203,7 +205,7 @@ def _files_in(node: Any) -> Iterator[str]:
 
 
 def _strays(course: Course) -> Iterator[Problem]:
-    """Find notebooks without a source, and sources without a chapter."""
+    """Yield a problem for each notebook without a source and each source without a chapter."""
     known = {path.stem for path in sources(course)}
     for folder in (course.exercises, course.solutions):
         for path in sorted(folder.glob("*.ipynb")):
@@ -300,7 +302,10 @@ def _reference(notebook: Notebook, name: str) -> Iterator[Problem]:
 
 @contextmanager
 def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Ran]]]:
-    """Start every answer of the set; the keys are the exercise, and `starter`, `solution` or a wrong answer's name."""
+    """Start every answer of the set, and yield the runs by exercise and answer.
+
+    The answers are called `/starter`, `/solution`, or by a wrong answer's name.
+    """
     with ExitStack() as stack:
         free: SimpleQueue[WarmModule] = SimpleQueue()
         for _ in range(cores()):
@@ -317,11 +322,11 @@ def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Ran]
 
 
 def _imports(exercises: ExerciseSet) -> list[str]:
-    """Return the import statements of the set's own cells, outside of functions and classes."""
+    """Return the import statements at the top level of the set's own cells."""
     cells = [*exercises.setup, *(cell for one in exercises.exercises for cell in (one.check, one.hidden))]
     nodes: list[ast.stmt] = []
     for cell in cells:
-        with suppress(SyntaxError):  # IPython knows more than Python does; and what is wrong shows when it runs.
+        with suppress(SyntaxError):  # It may be IPython's own syntax; real errors show when the cell runs.
             nodes += ast.parse(cell).body
     return list(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)))
 
@@ -387,7 +392,7 @@ def _solution(ran: _Ran, exercise: Exercise, name: str, stored: dict[str, str]) 
 
 
 def _missed(ran: _Ran, exercise: Exercise, wrong: Wrong) -> tuple[str, str] | None:
-    """Return what is wrong with a wrong answer's run, and the mend; None if a failing check recognises its idea."""
+    """Return the fault in a wrong answer's run, and how to mend it; None if a failing check recognises its idea."""
     if ran.ended:
         return ran.ended, "let its check detect this without waiting"
     if ran.answer:

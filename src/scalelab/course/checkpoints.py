@@ -1,8 +1,8 @@
 """The checkpoint of a chapter: questions with answers to choose from, as its author writes them.
 
-A question is a paragraph in bold that begins with its number. Below it stand its answers, each a box that opens in any
-viewer of Markdown, JupyterLab included, on what is to be said of it, which begins with `Right.` for one and `No.` for
-the others:
+A question is a paragraph in bold that begins with its number. Its answers follow, each in a box that opens in any
+Markdown viewer, JupyterLab included, and shows a comment; this begins with `Right.` for one answer and `No.` for the
+others:
 
     **1. Which is larger?**
 
@@ -28,7 +28,7 @@ VERDICT = re.compile(r"(Right|No)\.\s+(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to choose and what is said of it, both as HTML."""
+    """An answer to choose and the comment on it, both as HTML."""
 
     text: str
     says: str
@@ -43,7 +43,7 @@ class Question:
 
 
 def answers(html: str) -> tuple[Answer, ...] | None:
-    """Return the answers that a block of HTML holds, or None where it is no such block."""
+    """Return the answers in a block of HTML, or None if the block holds anything else."""
     found = []
     for text, says in ANSWER.findall(html):
         verdict = VERDICT.fullmatch(says)
@@ -54,7 +54,7 @@ def answers(html: str) -> tuple[Answer, ...] | None:
 
 
 def questions(chapter: str) -> Iterator[Question]:
-    """Yield the questions of a chapter's text; one whose answers cannot be read has none."""
+    """Yield the questions in a chapter's text; a question has no answers if they cannot be read."""
     section = SECTION.search(chapter)
     for number, text, below in QUESTION.findall(section[1] if section else ""):
         block = below.strip().partition("</details>\n\n")
@@ -62,7 +62,7 @@ def questions(chapter: str) -> Iterator[Question]:
 
 
 def faults(chapter: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a chapter's checkpoint, where it has one: the broken rule, and how to mend it."""
+    """Yield each broken rule of a chapter's checkpoint, if it has one, and how to mend it."""
     if SECTION.search(chapter) is None:
         return
     found = list(questions(chapter))

@@ -1,7 +1,7 @@
-"""What JupyterLab saves into a text notebook: its cells, and never another front matter.
+"""Save text notebooks from JupyterLab with new cells, but never with another front matter.
 
-Jupytext writes the front matter of a text notebook anew, from what it understands of it. In this course that is a
-chapter's title, principle and objectives, written by its author, and in a plain page there is none at all.
+Jupytext rewrites the front matter of a text notebook from the parts that it understands. In this course, a chapter's
+front matter holds the title, principle and objectives that its author wrote, and a plain page has none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GENERATED = re.compile(r"(?:exercises|solutions)/[^/]+\.ipynb")
 
 
 def keep_front_matter(before: str, after: str) -> str:
-    """Return `after` with the front matter that `before` has, or without any, where Jupytext wrote the one it has."""
+    """Return `after` with the front matter of `before`, or without any, if only the one of `after` is Jupytext's."""
     written = FRONT_MATTER.match(after)
     if written is None or not _by_jupytext(written.group(1)):
         return after
@@ -38,9 +38,9 @@ def _by_jupytext(front_matter: str) -> bool:
 
 
 class CourseContents(AsyncLargeFileManager):
-    """The files of the course; Jupytext's server extension puts its reading and writing of text notebooks on top.
+    """The files of the course; Jupytext's server extension adds its reading and writing of text notebooks on top.
 
-    What is generated opens and is not saved: an answer belongs into a workspace, a change into the source.
+    Generated files can be opened but not saved: an answer belongs in a workspace, a change in the source.
     """
 
     async def get(self, path: str, *args: Any, **options: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class CourseContents(AsyncLargeFileManager):
             try:
                 before = await super().get(path, type="file", format="text")  # type: ignore[no-untyped-call]
             except HTTPError:
-                before = None  # A new file has what its author gives it.
+                before = None  # A new file keeps the front matter that its author gave it.
             if before is not None:
                 model = model | {"content": keep_front_matter(before["content"], model["content"])}
         saved = await super().save(model, path)  # type: ignore[no-untyped-call]

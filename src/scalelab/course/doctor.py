@@ -1,4 +1,4 @@
-"""What this machine has of all that the course can use, and how to get the rest."""
+"""Find the components on this machine that the course can use, and say how to get the rest."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 2 * 2**30
 class Finding:
     """One component of the machine.
 
-    purpose: what it is used for. found: what was found, or where; "" for nothing. version: of what was found, where it
-    has one. get: how to get or mend it. needed: whether the course does not work without it.
+    purpose: its use in the course. found: a description or a place; "" if it is missing or does not suffice. version:
+    its version, if it has one. get: how to get or mend it. needed: whether the course does not work without it.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Return what was found of each component, those that the course needs first."""
+    """Return a finding for each component, those that the course needs first."""
     needed = [_python(), *_packages(), _memory(), _disk()]
     others = [_free_threaded(), _pypy()]
     return [*needed, _system(), _cores(), _timer(), _noise(), *_servers(), *others, _browser(), _engine()]
 
 
 def show(findings: Iterable[Finding], report: Callable[[str], None] = print) -> None:
-    """Report a table of the findings, then how to get what was not found."""
+    """Report a table of the findings, then how to get each missing component."""
     findings = list(findings)
     rows = [
         (
@@ -96,7 +96,7 @@ def as_json(findings: Iterable[Finding]) -> str:
 
 
 def well(findings: Iterable[Finding]) -> bool:
-    """Return whether nothing is lacking that the course needs."""
+    """Return whether everything that the course needs was found."""
     return all(one.found for one in findings if one.needed)
 
 
@@ -163,7 +163,7 @@ def _timer() -> Finding:
 
 
 def _noise() -> Finding:
-    """Time the same work again and again: what a difference of nothing looks like on this machine, now."""
+    """Time the same work again and again, to show how much equal work differs on this machine now."""
     times = []
     for _ in range(NOISE_RUNS):
         began = time.perf_counter()
@@ -210,7 +210,7 @@ def _interpreter(name: str, purpose: str, get: str, look: Callable[[], str | Non
 
 
 def _at_home(path: str) -> str:
-    """Return a path without the name of whoever is at home there: a report goes to other people."""
+    """Return a path with `~` for the home folder: a report goes to other people, and should not name the user."""
     place, home = Path(path), Path.home()
     return f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) and home != home.parent else path
 
@@ -218,7 +218,7 @@ def _at_home(path: str) -> str:
 def find_engine() -> tuple[str, str]:
     """Return the path and version of a container engine that answers, or "" and how to get one."""
     silent = ""
-    for engine in filter(None, map(shutil.which, ENGINES)):  # a program alone starts nothing
+    for engine in filter(None, map(shutil.which, ENGINES)):  # the program alone cannot start a container
         try:
             done = subprocess.run(
                 [engine, "version", "--format", "{{.Server.Version}}"],

@@ -1,7 +1,7 @@
-"""Execute chapters one after another, and keep the results where myst-nb finds them.
+"""Execute chapters one after another, and store the results where myst-nb finds them.
 
-A chapter is read exactly as myst-nb reads it, so that Sphinx, which comes afterwards, finds every chapter in the
-cache and executes none itself.
+A chapter is read exactly as myst-nb reads it, so that Sphinx, which runs afterwards, finds every chapter in the cache
+and executes none itself.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 
 
 class ChapterFailed(ScalelabError):
-    """Cells of one or more chapters raised: claims that do not hold, or errors."""
+    """Cells of one or more chapters raised an exception: a claim that does not hold, or another error."""
 
 
 class NoNotebook(ScalelabError):
-    """A chapter is no MyST notebook: myst-nb would show its cells as text."""
+    """A chapter is not a MyST notebook: myst-nb would show its cells as text."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a chapter could not be executed to its end, in words; whether it was a claim that did not hold."""
+    """The reason why a chapter could not be executed to its end, and whether it was a claim that does not hold."""
 
     text: str
     of_claim: bool
@@ -65,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Execution:
-    """What executing a chapter took: `seconds` in all, per code cell, and per section (heading of level 1 or 2)."""
+    """The time in seconds that a chapter took: in all, per code cell, and per section (heading of level 1 or 2)."""
 
     slug: str
     cells: tuple[float, ...]
@@ -78,11 +78,11 @@ class Execution:
 
 
 def execute(course: Course, progress: Progress) -> list[Execution]:
-    """Execute every chapter that is not in the cache, in order, and return what each took.
+    """Execute every chapter that is not in the cache, in order, and return the time that each chapter took.
 
-    A claim that does not hold gets one more run of its chapter, which is said: what disturbed a measurement once is
-    gone the second time, what is false is not. A chapter that fails does not stop the others: their results are cached,
-    then ChapterFailed names every failure. Raises NoNotebook and FrontMatterError before anything runs.
+    If a claim does not hold, its chapter runs once more, and a message says so: a disturbance of a measurement is gone
+    the second time, a false claim is not. A chapter that fails does not stop the others: their results are cached, then
+    ChapterFailed names every failure. Raises NoNotebook and FrontMatterError before anything runs.
     """
     with _store(course) as store:
         book = [(chapter, read(course, chapter)) for chapter in chapters(course)]
@@ -128,7 +128,7 @@ def read(course: Course, chapter: Chapter) -> NotebookNode:
 
 
 def recall(course: Course, chapter: Chapter) -> NotebookNode | None:
-    """Return the chapter with the outputs of its last execution, or None where the cache holds none."""
+    """Return the chapter with the outputs of its last execution, or None if the cache holds none."""
     with _store(course) as store, suppress(KeyError, ValueError):
         _, notebook = store.merge_match_into_notebook(read(course, chapter))
         assert isinstance(notebook, NotebookNode)
@@ -137,7 +137,7 @@ def recall(course: Course, chapter: Chapter) -> NotebookNode | None:
 
 
 def executed_at(course: Course, chapter: Chapter) -> float | None:
-    """Return when the cached execution of the chapter was stored (POSIX seconds), or None where there is none."""
+    """Return the time when the chapter's cached execution was stored (POSIX seconds), or None if there is none."""
     with _store(course) as store, suppress(KeyError, ValueError):
         return float(store.match_cache_notebook(read(course, chapter)).created.timestamp())
     return None
@@ -166,7 +166,7 @@ def _sphinx_config_of(text: str) -> dict[str, Any]:
 
 
 def _recall(store: JupyterCacheBase, chapter: Chapter, notebook: NotebookNode) -> Execution | None:
-    """Return what the cached execution took; an entry that was cut off while it was written counts as none."""
+    """Return the times of the cached execution, or None if there is none or its entry is incomplete."""
     try:
         record = store.match_cache_notebook(notebook)
         store.get_cache_bundle(record.pk)
@@ -182,9 +182,9 @@ def run(
 ) -> Failure | None:
     """Run the cells of `notebook` in place; return None, or the failure.
 
-    variables: of the kernel's environment, besides this process's own.
+    variables: environment variables for the kernel, added to those of this process.
     """
-    # zmq needs a loop that can watch sockets, which Windows' own default cannot.
+    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
     loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(_run_cells(course, chapter, notebook, plan, variables or {}))
@@ -195,7 +195,7 @@ async def _run_cells(
 ) -> Failure | None:
     timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
     async with _kernel(course, _log(course, chapter, "kernel"), variables) as (manager, channels):
-        # Timing would go into the metadata of cells, and the cache would not know them again.
+        # Timing would change the metadata of cells, and the cache would no longer match them.
         client = NotebookClient(notebook, km=manager, timeout=timeout, coalesce_streams=True, record_timing=False)
         client.kc = channels
         client.reset_execution_trackers()
@@ -232,7 +232,7 @@ async def _run_cells(
 async def _kernel(
     course: Course, log: Path, variables: Mapping[str, str]
 ) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in the folder of the chapters, its own complaints going to `log`; end it and all it started."""
+    """Start a kernel in the chapters folder, its stdout and stderr in `log`; at the end, stop it and all it started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as folder:
         manager = AsyncKernelManager(
@@ -263,12 +263,12 @@ async def _kernel(
 
 
 def runs(cell: NotebookNode) -> bool:
-    """Return whether the cell is executed: code that is more than white space."""
+    """Return whether the cell is executed: a code cell with more than white space."""
     return bool(cell.cell_type == "code" and cell.source.strip())
 
 
 def _told(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
-    """Return which cell failed and with what; its whole traceback goes into a file below `_build/logs`."""
+    """Return a message on the failed cell and its error; write the whole traceback to a file in `_build/logs`."""
     cell = notebook.cells[index]
     log = _log(course, chapter, "failure")
     log.write_text(ANSI.sub("", str(error)), encoding="utf-8")

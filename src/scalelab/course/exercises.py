@@ -17,11 +17,11 @@ HINTS = 3
 EXERCISE_ID = re.compile(r"[a-z][a-z0-9_]{0,47}")
 WRONG_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 RESERVED = frozenset({"intro", "student", "exercises", "file", "total", "max"})
-"""Ids that other cells and the columns of a table of grades have."""
+"""Ids that are taken by other cells or by the columns of a grade table."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = "setup"
 PROMPT = "prompt"
-# The order of the roles inside an exercise, with the cell type and the metadata that each needs.
+# The roles of cells in an exercise, in order, each with the cell type and the metadata keys that it needs.
 ROLES: dict[str, tuple[str, tuple[str, ...]]] = {
     PROMPT: ("markdown", ("exercise", "kind")),
     "hint": ("markdown", ()),
@@ -38,7 +38,7 @@ ONCE = ("starter", "solution", "check", "hidden", "reading")
 
 @dataclass(frozen=True)
 class Problem:
-    """One broken rule: the file, the place in it (a line, an exercise or nothing), the rule, and how to mend it."""
+    """One broken rule: the file, the place in it (a line, an exercise, or empty), the rule, and how to mend it."""
 
     file: str
     where: str
@@ -51,7 +51,7 @@ class Problem:
 
 
 class SourceError(ScalelabError):
-    """The source of an exercise set breaks its form; `problems` says each place, rule and mend."""
+    """The source of an exercise set breaks its form; `problems` gives each broken rule, its place and its mend."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -69,7 +69,7 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise; every text is a cell's source, points are whole numbers from 1."""
+    """One exercise. Every text is a cell's source; points are whole numbers from 1."""
 
     id: str
     kind: str
@@ -117,7 +117,7 @@ def sources(course: Course) -> list[Path]:
 
 
 def read_set(path: Path, *, name: str | None = None) -> ExerciseSet:
-    """Return the set at `path`; problems call the file `name` (default: its path). Raises SourceError."""
+    """Return the exercise set at `path`; problems call the file `name` (default: its path). Raises SourceError."""
     return _Reader(path, name or str(path)).read()
 
 
@@ -186,7 +186,7 @@ class _Reader:
         return header
 
     def _cells(self) -> list[_Cell]:
-        # It takes longer to import than most that only look for sets take.
+        # Importing it takes longer than most commands that only look for sets take.
         from jupytext.myst import MystMetadataParsingError, myst_to_notebook  # noqa: PLC0415
 
         text = self.path.read_text(encoding="utf-8")
@@ -222,7 +222,7 @@ class _Reader:
             self.fault(where, f"a {cell.role} has no {key}", f"remove {key} from the cell's metadata")
 
     def _head(self, cells: list[_Cell]) -> tuple[str, tuple[str, ...]]:
-        """Take the introduction and the set-up cells before the first prompt."""
+        """Return the introduction and the set-up cells, which stand before the first prompt."""
         for cell in cells:
             if cell.role not in {"intro", SETUP}:
                 self.fault(f"line {cell.line}", f"a {cell.role} stands before the first prompt", "move it below one")
@@ -232,7 +232,7 @@ class _Reader:
         return "\n\n".join(intro), tuple(cell.source for cell in cells if cell.role == SETUP)
 
     def _exercise(self, cells: list[_Cell]) -> Exercise | None:
-        """Return the exercise that these cells, the prompt first, describe; None where one that it needs is missing."""
+        """Return the exercise that these cells describe, the prompt first; None if a required cell is missing."""
         prompt = cells[0]
         name = prompt.metadata["exercise"]
         where = f"exercise {name} (line {prompt.line})"

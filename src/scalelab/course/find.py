@@ -1,4 +1,4 @@
-"""Where the parts of the course are, and what each chapter's front matter says."""
+"""Find the parts of the course, and read the front matter of its chapters."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import yaml
 from scalelab.errors import ScalelabError
 
 RECORD = Path(".scalelab", "workspace.json")
-"""In a student's workspace, the file that says which course it is of."""
+"""In a student's workspace, the file that says which course it belongs to."""
 MARKERS = ("_config.yml", "_toc.yml", "chapters")
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 REQUIRED = ("title", "principle", "minutes", "prerequisites", "objectives")
 
 
 class CourseNotFound(ScalelabError):
-    """No folder from the start upwards holds the course."""
+    """Neither the start folder nor a folder above it holds the course."""
 
 
 class FrontMatterError(ScalelabError):
-    """A chapter's front matter is missing, is no YAML, or lacks a key."""
+    """A chapter's front matter is missing, is not a YAML mapping, or lacks a key."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One chapter; `minutes` is the reading and running time its author plans for."""
+    """One chapter; `minutes` is the reading and running time that its author plans for."""
 
     path: Path
     title: str
@@ -75,9 +75,9 @@ class Chapter:
 
 
 def find_course(start: Path | None = None) -> Course:
-    """Return the course whose folder is `start` (default: the working directory) or one above it.
+    """Return the course in the folder `start` (default: the working directory) or in one above it.
 
-    Raises CourseNotFound.
+    If there is none, return the course of the workspace there. Raises CourseNotFound.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):

@@ -1,10 +1,10 @@
-"""`python -m scalelab.course.forks MODULE`: run MODULE again and again, each time in a fork of this process. Linux.
+"""`python -m scalelab.course.forks MODULE`: run MODULE repeatedly, each time in a fork of this process. Linux.
 
-Reads lines of JSON from stdin. The first is a list of import statements, which are carried out here, so that no fork
-spends time on them; one that fails is left to whoever needs it. Each other line, `{"folder": …, "timeout": …}`, asks
-for one run of `MODULE.main()`, whose working directory is `folder/work`, its stdin the file `folder/in`, and its stdout
-and stderr the file `folder/out`. When it has ended, a line says with which status, or null where `timeout` seconds were
-too few.
+Reads lines of JSON from stdin. The first is a list of import statements, which are executed here, so that no fork
+spends time on them; a statement that fails is ignored. Each other line, `{"folder": …, "timeout": …}`, requests one run
+of `MODULE.main()` with the working directory `folder/work`, the file `folder/in` as stdin, and the file `folder/out` as
+stdout and stderr. After each run, one line on stdout gives its exit status, or null if it took longer than `timeout`
+seconds.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def main() -> None:
         with suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exec(statement, {})
-    # The threads of a library for linear algebra are at rest here, and it starts them anew in each fork.
+    # The threads of a linear algebra library are idle here, and the library restarts them in each fork.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-    gc.freeze()  # No fork's collector touches, and so copies, what is here.
+    gc.freeze()  # A fork's garbage collector would touch, and so copy, these objects.
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(_status(run, Path(asked["folder"]), asked["timeout"])), flush=True)
 
 
 def _status(run: Callable[[], None], folder: Path, timeout: float) -> int | None:
-    """Return how the run ended that it starts, or None where it had to be ended."""
+    """Start a run in a fork, and return its exit status, or None if it had to be killed after `timeout` seconds."""
     assert sys.platform == "linux"
     pid = os.fork()
     if pid == 0:

@@ -16,20 +16,20 @@ from scalelab.errors import ScalelabError
 LARGEST_MB = 50
 LARGEST_CELLS = 10_000
 LARGEST_VALUES = 1_000_000
-"""How many values a notebook's JSON may hold: 50 MB of brackets alone would fill gigabytes of memory."""
+"""The most values that a notebook's JSON may hold: 50 MB of brackets alone would fill gigabytes of memory."""
 FORMAT = 4
 CHECKSUM = "checksum"
-TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last one may be cut off
+TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last string may be cut off
 LONGEST_WORD = 40
 
 
 class NoNotebook(ScalelabError):
-    """A file holds no notebook; the message says why, without the file's name."""
+    """A file does not hold a notebook; the message says why, without the file's name."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """All that is taken from a submission's cell. `names` is what its metadata call it, the surest first."""
+    """The used parts of a submission's cell; `names` are from its metadata and its id, the most reliable first."""
 
     names: tuple[str, ...]
     type: str
@@ -37,17 +37,17 @@ class Cell:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """By what the cell can be recognised: its names and its text."""
+        """The strings that can identify the cell: its names and its text."""
         return (*self.names, squeezed(self.source))
 
 
 @dataclass(frozen=True)
 class HandedIn:
-    """What is read from a file.
+    """The contents of a submitted file.
 
-    `exercises` is the set that the notebook says it answers, `version` the digest of the student notebook that it was
-    made from, both "" where it does not say; `notes` are what was found odd, and read all the same. `checksum` is
-    of the answers as they were checked before they were handed in, "" where they were not.
+    `exercises` is the set that the notebook says it answers, and `version` the digest of the student notebook that it
+    was made from; each is "" if the notebook does not say. `notes` lists oddities that did not prevent reading.
+    `checksum` is that of the answers as they were checked before they were handed in, "" if they were not checked.
     """
 
     exercises: str
@@ -58,7 +58,7 @@ class HandedIn:
 
 
 def read(path: Path) -> HandedIn:
-    """Return what a file hands in. Raises NoNotebook, and nothing else, whatever the file is."""
+    """Return the contents of a submitted file. Raises NoNotebook, and nothing else, whatever the file is."""
     text, notes = _text(_bytes(path))
     if _values(text) > LARGEST_VALUES:
         raise NoNotebook(f"holds more than {LARGEST_VALUES:,} values; ask for it with its outputs cleared")
@@ -82,28 +82,28 @@ def read(path: Path) -> HandedIn:
 
 
 def squeezed(text: str) -> str:
-    """Return text whose every white space is one space: by it a cell's text is recognised."""
+    """Return text with white space reduced to single spaces; cells are recognised by their text in this form."""
     return " ".join(text.split())
 
 
 def printable(text: str) -> str:
-    """Return `text` without what could steer a terminal."""
+    """Return `text` with each character that could control a terminal replaced."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def short(text: str) -> str:
-    """Return a word of a stranger's, fit for a message: printable, and cut where it is long."""
+    """Return untrusted text for a message: printable, and cut after `LONGEST_WORD` characters."""
     text = printable(text[: LONGEST_WORD + 1])
     return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}…"
 
 
 def _bytes(path: Path) -> bytes:
-    """Return the bytes of an ordinary file of a usable size: no link is followed, and no pipe or device waited for."""
+    """Return the bytes of a regular file of a usable size; follow no link, and wait for no pipe or device."""
     try:
         _ordinary(path.lstat())
         if path.suffix.lower() != ".ipynb":
             raise NoNotebook("is no notebook; expected a file that ends in .ipynb")
-        # What was looked at may be another file by now.
+        # The path may lead to another file by now.
         flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
         with open(os.open(path, flags), "rb") as file:
             _ordinary(os.fstat(file.fileno()))
@@ -125,7 +125,7 @@ def _ordinary(status: os.stat_result) -> None:
 
 
 def _text(data: bytes) -> tuple[str, list[str]]:
-    """Return a file's text, and in a list a note where it is not UTF-8."""
+    """Return a file's text, and a list of notes, which holds one if the text is not UTF-8."""
     encoding = json.detect_encoding(data)
     try:
         text = data.decode(encoding, "surrogatepass")
@@ -137,7 +137,10 @@ def _text(data: bytes) -> tuple[str, list[str]]:
 
 
 def _values(text: str) -> int:
-    """Return how many values JSON text holds, or fewer than that many; the exact number only where it is large."""
+    """Return the number of commas and opening brackets in JSON text, a measure of how many values it holds.
+
+    Those inside strings count too, unless there are more than `LARGEST_VALUES` in all.
+    """
     signs = sum(map(text.count, ",[{"))
     if signs > LARGEST_VALUES:
         bare = TEXT.sub("", text)
@@ -146,7 +149,7 @@ def _values(text: str) -> int:
 
 
 def _raw_cells(data: Mapping[str, Any], notes: list[str]) -> list[Any]:
-    """Return the cells as they are in the file. Format 3 has them in worksheets, and else differs in a key's name."""
+    """Return the cells as they are in the file. Format 3 has worksheets of cells, and another name for one key."""
     version = data["nbformat"]
     if version == FORMAT - 1:
         notes.append("The notebook is of format 3; its cells were read as format 4 has them.")
@@ -168,13 +171,13 @@ def _cells(raw: list[Any]) -> Iterator[Cell]:
     for cell in map(_mapping, raw):
         kind = cell.get("cell_type")
         if isinstance(kind, str):
-            # Format 3 calls the source of code its input.
+            # In format 3, the key for the source of a code cell is `input`.
             source = cell["source"] if "source" in cell else cell.get("input")
             yield Cell(names_of(cell), short(kind), whole(_joined(source)))
 
 
 def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a cell's metadata call it.
+    """Return a cell's names from its metadata and its id, the most reliable first.
 
     Editors lose some of these: older versions of VS Code lose the cell's id, Colab moves it into the metadata, and
     copying a cell keeps the metadata but not the id.
@@ -198,12 +201,12 @@ def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
 
 
 def whole(text: str) -> str:
-    """Return `text` with an escape for each half of a letter, which JSON and file names may hold and UTF-8 may not."""
+    """Return `text` with lone surrogates escaped, which JSON and file names may hold and UTF-8 may not."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _joined(lines: Any) -> str:
-    """Return a source, which a notebook holds as one string or as a list of lines."""
+    """Return a cell's source as one string; a notebook holds it as a string or as a list of lines."""
     return _string(lines) if not isinstance(lines, list) else "".join(map(_string, lines))
 
 

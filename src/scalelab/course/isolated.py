@@ -1,4 +1,4 @@
-"""Run code that may do anything in processes of its own, and end them with all that they started."""
+"""Run code that may do anything in separate processes, and end them with everything that they started."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ import psutil
 from scalelab.course.kernels import jupyter_environment
 
 MARK = "SCALELAB_MARK"
-"""The variable whose value names a family of processes; children inherit it, orphans keep it."""
+"""The environment variable that identifies a family of processes; children inherit its value, orphans keep it."""
 
 PYTEST_OWN = ("PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 ROUNDS = 20
 CAN_FORK = sys.platform == "linux"
-"""Whether a process that has imported much may be forked: elsewhere, the system's own libraries may not allow it."""
+"""Whether a process with many imports may be forked: outside Linux, the system's own libraries may not allow it."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Processes that carry one mark, their private folder, and the environment that makes a process one of them."""
+    """Processes that carry one mark, their private folder, and the environment that makes a process a member."""
 
     mark: str
     folder: Path
     environment: dict[str, str]
 
     def end(self) -> None:
-        """Kill every process of the family, those whose parent is gone included."""
+        """Kill every process of the family, including those whose parent is gone."""
         end_marked(self.mark)
 
 
@@ -59,9 +59,9 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 
 @contextmanager
 def family(*, sweep: bool = True) -> Iterator[Family]:
-    """Yield a family that has its own empty folder and Jupyter state; at the end no process of it is left.
+    """Yield a family that has its own empty folder and Jupyter state; at the end, kill all of its processes.
 
-    Not `sweep` leaves the processes to whoever started them: to look through all that run on a machine takes time.
+    sweep: if False, leave the processes to the caller: a search through all processes on a machine takes time.
     """
     with TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
@@ -82,9 +82,9 @@ def family(*, sweep: bool = True) -> Iterator[Family]:
 
 
 def run_module(module: str, text: str, *, timeout: float) -> str | None:
-    """Give `text` to a fresh `python -m module`; return what it prints, or None where it does not end in `timeout` s.
+    """Run a fresh `python -m module` with `text` as stdin; return its output, or None if it exceeds `timeout` seconds.
 
-    Raises subprocess.CalledProcessError, with the process's stderr, where it ends with a status other than 0.
+    Raises subprocess.CalledProcessError, with all of the process's output as its stderr, if the exit status is not 0.
     """
     with family() as own:
         work = own.folder / "work"
@@ -93,7 +93,7 @@ def run_module(module: str, text: str, *, timeout: float) -> str | None:
         with (own.folder / "in").open("w+", encoding="utf-8") as given, (own.folder / "out").open("w+b") as out:
             given.write(text)
             given.seek(0)
-            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and us waiting.
+            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and we would wait for it.
             process = subprocess.Popen(
                 argv, stdin=given, stdout=out, stderr=subprocess.STDOUT, cwd=work, env=own.environment
             )
@@ -112,10 +112,10 @@ def run_module(module: str, text: str, *, timeout: float) -> str | None:
 
 
 class WarmModule:
-    """Runs a module as `run_module` does, in a process of its own each time, which need not import first.
+    """Runs a module as `run_module` does, in a new process each time, but without waiting for imports.
 
-    `imports` are import statements for the runs to find done. One run at a time; as a context manager, it leaves no
-    process behind. Where processes cannot be forked, each run is one of `run_module`.
+    `imports` are import statements that are executed before the runs. One run at a time; as a context manager, it
+    leaves no process behind. If processes cannot be forked, each run is a call of `run_module`.
     """
 
     def __init__(self, module: str, imports: Iterable[str]) -> None:
@@ -131,7 +131,7 @@ class WarmModule:
         self._open.close()
 
     def run(self, text: str, *, timeout: float) -> str | None:
-        """Return what `run_module` would return, and raise what it would raise."""
+        """Return the result that `run_module` would return, and raise the errors that it would raise."""
         if not CAN_FORK:
             return run_module(self._module, text, timeout=timeout)
         own, process = self._forked_from = self._forked_from or self._start()
@@ -142,10 +142,10 @@ class WarmModule:
             (folder / "in").write_text(text, encoding="utf-8")
             (folder / "out").touch()
             said = _ask(process, {"folder": name, "timeout": timeout})
-            if set(psutil.pids()) - before:  # Asking each process for its mark takes longer than most runs do.
+            if set(psutil.pids()) - before:  # Reading every process's mark takes longer than most runs.
                 end_marked(own.mark, spare=process.pid)
             printed = (folder / "out").read_text(encoding="utf-8", errors="replace")
-        if not said:  # It was ended by what ran.
+        if not said:  # The run ended the process that forks.
             self.__exit__()
         status = json.loads(said) if said else process.returncode
         if status:
@@ -162,7 +162,7 @@ class WarmModule:
             bufsize=0,
             cwd=own.folder,
             env=own.environment,
-            start_new_session=True,  # Ctrl-C is for us: it ends when we close its stdin, or go
+            start_new_session=True,  # Ctrl-C is for us; the child ends when we close its stdin or exit
         )
         self._open.enter_context(process)
         self._open.callback(own.end)
@@ -176,7 +176,7 @@ def _tell(process: subprocess.Popen[bytes], what: object) -> None:
 
 
 def _ask(process: subprocess.Popen[bytes], what: object) -> bytes:
-    """Return the line that the process answers; nothing where it ends instead."""
+    """Return the process's answer, one line; it is empty if the process ends instead."""
     assert process.stdout is not None
     with suppress(BrokenPipeError):
         _tell(process, what)
@@ -184,5 +184,5 @@ def _ask(process: subprocess.Popen[bytes], what: object) -> bytes:
 
 
 def cores() -> int:
-    """Return how many processes to run side by side."""
+    """Return the number of processes to run side by side."""
     return os.cpu_count() or 1

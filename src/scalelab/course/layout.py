@@ -1,4 +1,4 @@
-"""How JupyterLab looks when a workspace is opened first: the table of contents at the left, and room for the page."""
+"""JupyterLab's layout when a workspace is first opened: the table of contents on the left, and room for the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from scalelab.course.stored import write_atomically
 
 DEFAULT = "default-37a8.jupyterlab-workspace"
-"""The file in which JupyterLab keeps the layout of its workspace `default`: the name, and a hash of it."""
+"""The file in which JupyterLab keeps the layout of its workspace `default`: that name, and a hash of it."""
 TOC = "@jupyterlab/toc:plugin"
 LAYOUT = {
     "main": {"dock": {"type": "tab-area", "currentIndex": 0, "widgets": []}},
@@ -26,7 +26,7 @@ LAYOUT = {
 
 
 def lay_out(folder: Path) -> None:
-    """Put our layout where JupyterLab looks for its own, unless there is one: then it is as its user left it."""
+    """Write our layout into JupyterLab's folder for layouts, unless one is there, which the user may have changed."""
     path = folder / DEFAULT
     if not path.exists():
         write_atomically(path, json.dumps({"data": {"layout-restorer:data": LAYOUT}, "metadata": {"id": "default"}}))

@@ -1,4 +1,4 @@
-"""One build at a time: a lock that the system releases when its holder ends, however it ends."""
+"""One build at a time: a lock that the system releases when its holder ends, even by a crash."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ else:
 
 @contextmanager
 def free(path: Path) -> Iterator[bool]:
-    """Hold the lock file at `path`, and yield True; where another process holds it, yield False at once."""
+    """Hold the lock file at `path` and yield True, or yield False at once if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as handle:
         yield _try(handle)
@@ -40,7 +40,7 @@ def free(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file at `path`; where another process holds it, call `waiting` once and wait for its end."""
+    """Hold the lock file at `path`; if another process holds it, call `waiting` once and wait for its release."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as handle:
         if not _try(handle):

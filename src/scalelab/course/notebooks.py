@@ -1,6 +1,7 @@
 """Turn an exercise set into its two notebooks: the student's, and the reference that nbval compares with.
 
-Both are plain JSON objects, and their text depends on the set alone: the same on every Python version and platform.
+Both are plain JSON objects, and their text depends on the arguments alone: it is the same on every Python version and
+platform.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def student(exercises: ExerciseSet) -> Notebook:
 def reference(exercises: ExerciseSet, outputs: Mapping[str, str], digest: str) -> Notebook:
     """Return the reference: solutions in the answer cells, visible and hidden checks with their printed `outputs`.
 
-    `outputs` maps the id of a check cell to what it printed; `digest` says what the outputs were made from.
+    `outputs` maps the id of a check cell to its printed text; `digest` identifies the sources that the outputs were
+    made from.
     """
     cells = list(_head(exercises))
     for exercise in exercises.exercises:
@@ -61,17 +63,17 @@ def reference(exercises: ExerciseSet, outputs: Mapping[str, str], digest: str) -
 
 
 def written(notebook: Notebook) -> str:
-    """Return the notebook's text as it stands in its file."""
+    """Return the notebook's text as it is written to its file."""
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def text_of(lines: Any) -> str:
-    """Return a source or an output's text, which a notebook file holds as one string or as a list of lines."""
+    """Return a source or an output as one string; a notebook file holds it as a string or as a list of lines."""
     return lines if isinstance(lines, str) else "".join(map(str, lines)) if isinstance(lines, list) else ""
 
 
 def digest_of_sources(cells: list[Cell]) -> str:
-    """Return a hash of what a person can edit: the cells' types and sources, in order."""
+    """Return a hash of the parts that a person can edit: the cells' types and sources, in order."""
     edited = [[cell.get("cell_type"), text_of(cell.get("source"))] for cell in cells]
     return hashlib.sha256(json.dumps(edited).encode()).hexdigest()
 
@@ -128,7 +130,7 @@ def _cell(cell_type: str, grade_id: str, source: str, kind: Mapping[str, bool]) 
 
 
 def checksum(cell: Cell) -> str:
-    """Return the checksum that nbgrader gives a released cell: of its text, and of what its metadata say of it."""
+    """Return the checksum that nbgrader gives a released cell: of its text, its type and its nbgrader metadata."""
     nbgrader = cell["metadata"]["nbgrader"]
     parts = [text_of(cell["source"]), cell["cell_type"]]
     parts += [str(nbgrader[key]) for key in ("grade", "solution", "locked")]
@@ -139,7 +141,7 @@ def checksum(cell: Cell) -> str:
 
 
 def _as_released(cell: Cell) -> None:
-    """Add what nbgrader's own release adds: a checksum, the cell's type, and locks that JupyterLab respects."""
+    """Add the metadata of nbgrader's own release: a checksum, the cell's type, and locks that JupyterLab respects."""
     nbgrader = cell["metadata"]["nbgrader"]
     nbgrader["checksum"] = checksum(cell)
     nbgrader["cell_type"] = cell["cell_type"]
@@ -163,6 +165,6 @@ def _notebook(exercises: ExerciseSet, cells: list[Cell], own: dict[str, str]) ->
 
 
 def _lines(text: str) -> list[str]:
-    """Split after newlines and nothing else: `str.splitlines` would also split at form feeds and the like."""
+    """Split after newlines only: `str.splitlines` would also split at form feeds and the like."""
     *whole, last = text.split("\n")
     return [line + "\n" for line in whole] + ([last] if last else [])

@@ -1,4 +1,4 @@
-"""Put the course into a workspace, bring it up to date, and bring an exercise back: no work of a student is lost."""
+"""Put the course into a workspace, update it there, and reset exercises, without losing any work of a student."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ IGNORE_ALL = "# Your work: no part of any repository around it.\n*\n"
 
 @contextmanager
 def opened(course: Course, folder: Path, report: Callable[[str], None] = print) -> Iterator[Workspace]:
-    """Make `folder` the workspace of the course, or bring the one that it is up to date, and have it open meanwhile.
+    """Make `folder` a workspace of the course, or update it if it is one already, and hold it open meanwhile.
 
-    What a student wrote stays: in its notebook, or, where that has no place for it, in a file beside it that is named.
-    Raises AlreadyOpen where another process has it open, and WorkspaceError.
+    The student's work stays in its notebook or, if it no longer has a place there, goes into a file beside it, which a
+    message names. Raises AlreadyOpen if another process has the workspace open, and WorkspaceError.
     """
     with ExitStack() as stack:
         with in_our_words(folder):
@@ -64,7 +64,7 @@ def opened(course: Course, folder: Path, report: Callable[[str], None] = print) 
 
 
 def prepare(course: Course, folder: Path, report: Callable[[str], None] = print) -> Workspace:
-    """Make a workspace, or bring it up to date, as `opened` does; return it."""
+    """Make or update a workspace, as `opened` does, and return it."""
     with opened(course, folder, report) as workspace:
         return workspace
 
@@ -74,7 +74,7 @@ def _bring_up_to_date(
 ) -> None:
     folder = workspace.root
     says = {"form": FORM, "title": title_of(course), "course": str(course.root)}
-    if record is None:  # at once: what is cut off now goes on at the next start
+    if record is None:  # first, so that the next start continues if this one is interrupted
         write_atomically(folder / RECORD, json.dumps(says, indent=1) + "\n")
     if record is None and _in_a_repository(folder):
         write_atomically(folder / ".gitignore", IGNORE_ALL)
@@ -94,9 +94,10 @@ def _bring_up_to_date(
 
 
 def reset(course: Course, workspace: Workspace, wanted: str, report: Callable[[str], None] = print) -> None:
-    """Bring back the starter of an exercise (`turns`, or `08/turns` where two sets have one), the old answer saved.
+    """Bring back the starter of an exercise, and save the old answer.
 
-    Raises WorkspaceError where there is no such exercise, where two are called so, and where the notebook is open.
+    wanted: the exercise's name (`turns`), with the set's number if two sets have an exercise of that name (`08/turns`).
+    Raises WorkspaceError if there is no such exercise, if there are two, and if the notebook is open.
     """
     part, _, name = wanted.rpartition("/")
     found = []
@@ -139,7 +140,7 @@ def reset(course: Course, workspace: Workspace, wanted: str, report: Callable[[s
 
 
 def _place_exercises(workspace: Workspace, path: Path, report: Callable[[str], None]) -> None:
-    """Put a set into the workspace, with the work of the student that is there already."""
+    """Put an exercise set into the workspace, and carry over the student's work that is already there."""
     new = stored_notebook(path)
     if new is None:
         raise WorkspaceError(f"{path} is no notebook; mend the course with `scalelab course sync`.")
@@ -170,8 +171,8 @@ def _place_exercises(workspace: Workspace, path: Path, report: Callable[[str], N
 
 
 def _place_chapter(course: Course, workspace: Workspace, chapter: Chapter, report: Callable[[str], None]) -> None:
-    """Put a chapter into the workspace; one that the student has changed is kept beside it."""
-    from scalelab.course.chapter_notebooks import chapter_notebook  # noqa: PLC0415 (takes a second, and is rarely due)
+    """Put a chapter into the workspace; if the student has changed it, keep the changed version beside it."""
+    from scalelab.course.chapter_notebooks import chapter_notebook  # noqa: PLC0415 (slow to import, rarely needed)
 
     new = chapter_notebook(course, chapter)
     new["metadata"]["kernelspec"]["display_name"] = KERNEL_NAMED
@@ -191,7 +192,7 @@ def _place_chapter(course: Course, workspace: Workspace, chapter: Chapter, repor
 
 
 def _readable(workspace: Workspace, path: Path, report: Callable[[str], None]) -> Notebook | None:
-    """Return the notebook in a file; None where there is no file. One that cannot be read is moved aside, and named."""
+    """Return the notebook in a file, or None if there is none; move an unreadable file aside, and report that."""
     if not os.path.lexists(path):
         return None
     if (notebook := stored_notebook(path)) is not None:
@@ -211,7 +212,7 @@ def _readable(workspace: Workspace, path: Path, report: Callable[[str], None]) -
 
 
 def _keep(workspace: Workspace, path: Path, kept: Sequence[Kept]) -> Path:
-    """Add what has no place to the notebook beside `path` that keeps such things; return its path."""
+    """Add the cells that have no place to the notebook for such cells beside `path`; return that notebook's path."""
     beside = path.with_name(f"{path.stem}.kept.ipynb")
     if not kept:
         return beside
@@ -224,7 +225,7 @@ def _keep(workspace: Workspace, path: Path, kept: Sequence[Kept]) -> Path:
     known = set(_texts(notebook))
     for one in kept:
         cells = [_plain(cell) for cell in one.cells]
-        if not known.issuperset(_texts({"cells": cells})):  # else an update that was cut off has kept them
+        if not known.issuperset(_texts({"cells": cells})):  # otherwise an interrupted update has kept them
             notebook["cells"].append(_markdown(f"## {one.what}\n\n{time.strftime('%Y-%m-%d %H:%M')}"))
             notebook["cells"] += cells
     write_atomically(beside, written(notebook))
@@ -232,7 +233,7 @@ def _keep(workspace: Workspace, path: Path, kept: Sequence[Kept]) -> Path:
 
 
 def _plain(cell: Cell) -> Cell:
-    """Return a cell's text alone, so that nothing takes it for an answer."""
+    """Return a cell with its text alone, so that it is never taken for an answer."""
     if cell.get("cell_type") != "code":
         return _markdown(source_of(cell))
     return {
@@ -250,13 +251,13 @@ def _markdown(text: str) -> Cell:
 
 
 def _save(workspace: Workspace, path: Path) -> None:
-    """Copy a notebook as it is before we write it."""
+    """Copy a notebook before it is overwritten."""
     workspace.saved.mkdir(parents=True, exist_ok=True)
     shutil.copy2(path, _free_name(workspace.saved / path.name, time.strftime("%Y-%m-%d-%H%M%S")))
 
 
 def _refuse_open(workspace: Workspace, path: Path) -> None:
-    """Raise where the notebook is open in the workspace's JupyterLab: it would write over what we write, or ask."""
+    """Raise WorkspaceError if JupyterLab has the notebook open: it would overwrite our changes, or ask."""
     if path.relative_to(workspace.root).as_posix() in open_notebooks(workspace):
         raise WorkspaceError(
             f"{shown(workspace, path)} is open in JupyterLab, perhaps with changes that are not saved. Save it, then "
@@ -269,7 +270,7 @@ def _in_a_repository(folder: Path) -> bool:
 
 
 def _digest(course: Course, chapter: Chapter) -> str:
-    """Return a hash of what a chapter's notebook is made from: its text, our conversion, the references."""
+    """Return a hash of a chapter notebook's sources: the chapter's text, our conversion, and the references."""
     files = [chapter.path, Path(__file__).with_name("chapter_notebooks.py"), course.root / "book" / "references.bib"]
     texts = [path.read_bytes().replace(b"\r\n", b"\n") for path in files if path.is_file()]
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
@@ -284,7 +285,7 @@ def _texts(notebook: Notebook | None) -> list[tuple[Any, str]]:
 
 
 def _free_name(path: Path, word: str) -> Path:
-    """Return `NAME.WORD.ipynb`, or with a number where that is taken."""
+    """Return `NAME.WORD.ipynb`, or with a number if that name is taken."""
     number, kept = 1, path.with_name(f"{path.stem}.{word}{path.suffix}")
     while os.path.lexists(kept):
         number += 1
@@ -293,4 +294,4 @@ def _free_name(path: Path, word: str) -> Path:
 
 
 def _quiet(text: str) -> None:
-    """Say nothing."""
+    """Report nothing."""

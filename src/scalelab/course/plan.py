@@ -1,4 +1,4 @@
-"""What is left to execute, told while it is executed."""
+"""The work that is left, reported while chapters are executed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from scalelab.course.progress import Progress, count, seconds
 
 
 class Plan:
-    """The chapters that a build executes. How long their cells took last time makes the estimate of what is left.
+    """The chapters that a build executes; their cells' times in the last run give an estimate of the time left.
 
-    Per chapter, in this order: `begin`, `ready` when its kernel is there, `tick` as often as wished, `cell` at the end
-    of each cell, `end`; after `again`, from `ready` on. `cells` then holds the seconds that each cell took.
+    Calls per chapter, in this order: `begin`, `ready` when its kernel has started, `tick` any number of times, `cell`
+    at the end of each cell, `end`; after `again`, continue from `ready`. `cells` then holds the time of each cell in
+    seconds.
     """
 
     def __init__(self, course: Course, slugs: Sequence[str], progress: Progress) -> None:
@@ -52,7 +53,7 @@ class Plan:
         self._progress.log(f"  cell {len(self.cells)} of {self.of}: {seconds(self.cells[-1])}")
 
     def again(self) -> None:
-        """Begin the chapter anew, since a claim did not hold."""
+        """Begin the chapter again because a claim did not hold."""
         where = f"cell {len(self.cells)} of {self.of}"
         self._progress.say(f"{self.slug}: a claim does not hold in {where}; executing the chapter once more")
         self.cells = []

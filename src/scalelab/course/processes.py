@@ -8,11 +8,11 @@ from contextlib import suppress
 import psutil
 
 GRACE = 3.0
-"""Seconds between asking a process to end and ending it."""
+"""Seconds that a process has to terminate before it is killed."""
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return the descendants of process `pid`. Ask before it ends: afterwards nobody knows whose they were."""
+    """Return the descendants of process `pid`. Call this before it ends: afterwards they cannot be found."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -20,7 +20,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End the processes that still run: ask first, insist after `GRACE` seconds."""
+    """End the processes that still run: terminate them, then kill those that are left after `GRACE` seconds."""
     alive = [process for process in processes if process.is_running()]
     for process in alive:
         _try(process.terminate)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class Progress:
-    """Lines for a person who waits. `live` says whether the stream is a terminal that a line can be rewritten on."""
+    """Lines for a person who waits. `live` says whether the stream is a terminal, on which lines can be rewritten."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -30,7 +30,7 @@ class Progress:
         self._shown = len(text)
 
     def log(self, text: str) -> None:
-        """Print a step that the updating line has shown already: only a plain stream gets it."""
+        """Print a step that the updating line has already shown; only a plain stream gets it."""
         if not self.live:
             self.say(text)
 

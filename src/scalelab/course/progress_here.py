@@ -1,4 +1,4 @@
-"""In a workspace's notebook: show where its exercises stand."""
+"""Show a student's progress in an exercise notebook of a workspace."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from scalelab.course.workspace import Workspace
 from scalelab.errors import ScalelabError
 
 SESSION = "JPY_SESSION_NAME"
-"""Where Jupyter's server tells a kernel which notebook it runs for."""
+"""The environment variable in which Jupyter's server tells a kernel its notebook."""
 
 
 class NotInAWorkspace(ScalelabError):
-    """The kernel runs for no exercises of a workspace."""
+    """The kernel does not run an exercise notebook of a workspace."""
 
 
 def progress() -> None:
-    """Show where each exercise of this notebook stands: from the file as last saved, and from what has run since.
+    """Show the state of each exercise of this notebook: from the file as last saved, and from the cells run since.
 
     Raises NotInAWorkspace in any other notebook.
     """

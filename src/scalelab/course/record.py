@@ -1,4 +1,4 @@
-"""Renew the recorded runs of a chapter: run it here, and keep what its experiments measured."""
+"""Renew the recorded runs of a chapter: run it here, and store the data that its experiments measured."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class NoSuchChapter(ScalelabError):
 
 @dataclass(frozen=True)
 class Recorded:
-    """The names of the runs that were renewed, and of those that could not be, with what this machine lacks."""
+    """The names of the renewed runs, and of those that could not be renewed, with what this machine lacks for them."""
 
     renewed: tuple[str, ...]
     kept: dict[str, str]
 
 
 def record(course: Course, wanted: str, progress: Progress) -> Recorded:
-    """Run the chapter whose slug is, or begins with, `wanted`, and store its experiments' data in the library.
+    """Run the chapter whose slug is `wanted`, or begins with `wanted_`, and store its experiments' data in the library.
 
-    An experiment for which this machine lacks something keeps its earlier recording. A run that fails half-way keeps
-    what it recorded until then. Raises NoSuchChapter and ChapterFailed.
+    An experiment keeps its earlier recording if this machine lacks something for it. If the run fails half-way, the
+    recordings made until then are kept. Raises NoSuchChapter and ChapterFailed.
     """
     found = [chapter for chapter in chapters(course) if chapter.slug == wanted or chapter.slug.startswith(f"{wanted}_")]
     if len(found) != 1:

@@ -1,4 +1,4 @@
-"""The course to hand on: the built site and its notebooks in one zip, and the zip's checksum beside it."""
+"""Release the course: the built site and its notebooks in one zip, and the zip's checksum beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scalelab.errors import ScalelabError
 NAME = "scalable-python-measured"
 NOTEBOOKS = "_sources"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
-"""The time of every entry, as early as a zip can say: the same site makes the same zip."""
+"""The time of every entry, the earliest that a zip can store: the same site gives the same zip."""
 
 READ_ME = """\
 Scalable Python, Measured
@@ -30,13 +30,13 @@ Text and figures are under CC BY 4.0, code under the MIT licence: see LICENSE.
 
 
 class NothingToRelease(ScalelabError):
-    """The book is not built."""
+    """The book has not been built."""
 
 
 def release(course: Course, out: Path) -> tuple[Path, Path]:
     """Write the zip and its SHA-256 into the folder `out`, over earlier ones of this version; return their paths.
 
-    The same built site gives the same bytes, whenever and wherever. Raises NothingToRelease.
+    The same built site gives the same bytes, at any time and on any machine. Raises NothingToRelease.
     """
     if not (course.html / "index.html").is_file():
         raise NothingToRelease(f"{course.html}: expected the built book, found none. Run `scalelab book` first.")
@@ -48,7 +48,7 @@ def release(course: Course, out: Path) -> tuple[Path, Path]:
         for entry, content in sorted(_entries(course)):
             about = zipfile.ZipInfo(f"{name}/{entry}", EARLIEST)
             about.compress_type = zipfile.ZIP_DEFLATED
-            about.create_system, about.external_attr = 3, 0o100644 << 16  # as on Unix, wherever it is made
+            about.create_system, about.external_attr = 3, 0o100644 << 16  # as on Unix, on every platform
             archive.writestr(about, content)
     partial.replace(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

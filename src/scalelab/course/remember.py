@@ -1,6 +1,6 @@
-"""In a workspace's kernel: note with a check's output its verdict, and which answers had run before it.
+"""In a workspace's kernel: save each check's verdict with its output, and which answers had run before it.
 
-The note is an output without a picture: JupyterLab shows nothing for it, and it is saved with the check that it is of.
+They are an output without a visible form: JupyterLab shows nothing for it, and saves it with the check's cell.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from scalelab._help import RAN
 CHECK = "-check"
 
 checks: dict[str, dict[str, str] | None] = {}
-"""By its id what had run when a check passed, for each check that has run; None where it failed when it ran last."""
+"""For each check that has run, by id: digests of the cells run before it passed; None if it failed on its last run."""
 ran: dict[str, str] = {}
-"""By its id the digest of each other cell that has run in this kernel."""
+"""For each other cell that has run in this kernel, by id: its digest."""
 
 
 def digest(source: str) -> str:
-    """Return a short digest of a cell's text, whatever stands around it."""
+    """Return a short digest of a cell's text, without the white space around it."""
     return hashlib.sha256(source.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def verdicts_so_far() -> int:
-    """Return how many verdicts this process holds."""
+    """Return the number of verdicts made in this process so far."""
     module = sys.modules.get("scalelab.checks")
     return 0 if module is None else len(module.verdicts)
 
@@ -33,7 +33,7 @@ def verdicts_so_far() -> int:
 def verdict_since(count: int, *, ok: bool) -> dict[str, Any] | None:
     """Return the data of a cell's verdict, the last one made since there were `count`; None if it made none.
 
-    `ok`: the cell ended without an error. A verdict that says otherwise is not the cell's own.
+    ok: whether the cell ended without an error. A verdict that disagrees is not the cell's own, and counts as none.
     """
     if verdicts_so_far() <= count:
         return None
@@ -42,12 +42,12 @@ def verdict_since(count: int, *, ok: bool) -> dict[str, Any] | None:
 
 
 def mark(ran: dict[str, str], verdict: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the MIME data that are saved with a check's output."""
+    """Return the MIME data to save with a check's output."""
     return {RAN: {"ran": ran, "verdict": verdict}}
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Listen to what the kernel runs."""
+    """Register a hook that notes each cell the kernel runs."""
     count = verdicts_so_far()
 
     def note(result: Any) -> None:

@@ -1,10 +1,10 @@
-"""`python -m scalelab.course.run_cells`: run cells one after another as a notebook's kernel does, without the kernel.
+"""`python -m scalelab.course.run_cells`: run cells in order as a notebook's kernel does, but without a kernel.
 
 Reads a JSON list of cell sources from stdin, and writes a JSON list to stdout: per cell, whether it ended without an
-error (`ok`), what it printed (`printed`), its error's own words (`error`) and traceback (`traceback`), and the data of
-its verdict (`verdict`; null if it is no check). IPython runs
-the cells inside a running event loop, as ipykernel does; a kernel would need three times as long to start. What a shell
-imports only when it is made is imported at once: a fork finds it done.
+error (`ok`), its printed text (`printed`), its error message (`error`) and traceback (`traceback`), and the data of its
+verdict (`verdict`; null if it made none). IPython runs the cells inside a running event loop, as ipykernel does; a
+kernel would need three times as long to start. Modules that a shell would import only when it is created are imported
+at the top, so that a fork need not import them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scalelab.course.remember import verdict_since, verdicts_so_far
 
 
 class Shell(InteractiveShell):
-    """Keeps errors apart from what is printed, as a kernel does: a traceback quotes the cell's source."""
+    """A shell that keeps errors apart from printed text, as a kernel does: a traceback quotes the cell's source."""
 
     raised = ("", "")
 
@@ -34,7 +34,7 @@ class Shell(InteractiveShell):
 
 
 async def run(sources: list[str]) -> list[dict[str, Any]]:
-    """Run the cells in one namespace; a cell that raises does not stop those after it."""
+    """Run the cells in one namespace, and return their results; a cell that raises does not stop those after it."""
     settings = Config()
     settings.HistoryManager.enabled = False
     settings.InteractiveShell.colors = "nocolor"
@@ -55,16 +55,16 @@ async def run(sources: list[str]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Run the cells from stdin."""
+    """Run the cells from stdin, and write their results to stdout."""
     sources = json.load(sys.stdin)
-    # What a cell writes past sys.stdout must not get between our JSON.
+    # Output that bypasses sys.stdout must not mix with our JSON.
     ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     results = asyncio.run(run(sources))
     json.dump(results, ours)
     ours.flush()
-    # Threads that an answer left behind must not keep the process.
+    # Threads that an answer left behind must not keep the process alive.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Serve JupyterLab and, beside it, the built book: one address, a token, and nothing left when it ends."""
+"""Serve JupyterLab and, beside it, the built book: one address, one token, and no process left at the end."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class PortTaken(ScalelabError):
-    """Another process listens on the port that was asked for."""
+    """Another process listens on the requested port, or all default ports are taken."""
 
 
 class CourseServer(ServerApp):
-    """A Jupyter server that ends at the first Ctrl-C, without a question, with everything that it started.
+    """A Jupyter server that ends at the first Ctrl-C, without asking, and ends everything that it started.
 
-    It serves on the socket `listening`; `when_ready` is called when its address answers.
+    It serves on the socket `listening`, and calls `when_ready` when its address answers.
     """
 
     when_ready: Callable[[], None]
@@ -72,7 +72,7 @@ class CourseServer(ServerApp):
         self.stop(from_signal=True)
 
     def _find_http_port(self) -> None:
-        """Keep the port: Jupyter would let go of it until its loop runs, and another server may take it by then."""
+        """Keep the port: Jupyter would release it until its loop runs, and another server could take it meanwhile."""
 
     def _bind_http_server_tcp(self) -> bool:
         self.http_server.add_socket(self.listening)
@@ -85,10 +85,10 @@ class CourseServer(ServerApp):
     def start_ioloop(self) -> None:
         try:
             super().start_ioloop()
-            # Threads of anyio end with the task that was at work when they began; one left would keep us here.
+            # A thread of anyio ends with the task that was running when it started; a thread left over would block us.
             self.io_loop.run_sync(self._cancel_tasks)
         finally:
-            # Not before: terminals are our children, and the loop must be the one that hears of their end.
+            # Not earlier: terminals are our child processes, and the loop must be the first to learn that they ended.
             processes.end({*self._started, *processes.family(os.getpid())})
 
     @staticmethod
@@ -107,7 +107,7 @@ class CourseServer(ServerApp):
 
 
 class CourseKernel(ServerKernelManager):
-    """A kernel whose own complaints go into the server's log: ended in the middle of a cell, it has some."""
+    """A kernel whose stdout and stderr go into the server's log: it complains if it is ended while it runs a cell."""
 
     complaints: IO[bytes]
 
@@ -126,8 +126,9 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, on `port` (default: the first free one from 8888). Raises PortTaken.
 
-    JupyterLab opens on the workspace's start page, or without one in the folder of the course, for its authors.
-    `book` serves the book beside it, prints the link to it, and opens that one in the browser.
+    JupyterLab opens on the workspace's start page or, without a workspace, in the folder of the course, for its
+    authors. If `book` is true, the book is served beside it and its link is printed. `open_browser` opens the book in
+    the browser, or else JupyterLab.
     """
     listening = _listen(port)
     settings = _use_our_settings(course, workspace)
@@ -144,7 +145,7 @@ def serve(
             "handlers": {
                 "file": {"class": "logging.FileHandler", "level": "INFO", "formatter": "file", "filename": str(log)}
             },
-            # asyncio speaks here of browsers that went away while they were being answered.
+            # asyncio logs here that a browser went away before its response was complete.
             "loggers": {
                 CourseServer.__name__: {"handlers": ["file"]},
                 "asyncio": {"handlers": ["file"], "propagate": False},
@@ -198,9 +199,9 @@ def serve(
 
 
 def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
-    """Let this process, and the kernels it starts, find our kernel and settings, and none that the machine may have.
+    """Make this process and the kernels that it starts use our kernel and settings, not those of the machine.
 
-    Returns the folder in which JupyterLab keeps what the user sets.
+    Returns the folder in which JupyterLab keeps the user's settings.
     """
     settings = course.root / ".jupyter" if workspace is None else workspace.own / "jupyter"
     ours = [JUPYTER] if workspace is None else [IN_WORKSPACES, JUPYTER]
@@ -212,7 +213,7 @@ def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(str(folder / "config") for folder in ours)
     os.environ[COURSE] = str(course.root)
     if workspace is not None:
-        # The commands that a student types into a terminal of this JupyterLab.
+        # For the commands that a student types into a terminal of this JupyterLab.
         os.environ[VARIABLE] = str(workspace.root)
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         lay_out(settings / "lab" / "workspaces")
@@ -220,7 +221,7 @@ def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
 
 
 def _listen(port: int | None) -> socket.socket:
-    """Return a socket that listens on `port`, by default on the first free one. Raises PortTaken."""
+    """Return a socket that listens on `port` (default: the first free one from `FIRST_PORT`). Raises PortTaken."""
     for one in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         with suppress(OSError):
             listening = socket.create_server((ADDRESS, one), backlog=128)

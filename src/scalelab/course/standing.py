@@ -1,8 +1,8 @@
 """A student's progress in an exercise set, read from the notebook itself: its answers, and the verdicts of its checks.
 
-`remember`, in the workspace's kernels, saves each verdict with a check's output, and with it a digest of each cell that
-had run. If that is not the answer's present text, the answer has changed since. Nothing here gives points: the grader
-runs the answers.
+In the workspace's kernels, `remember` saves each verdict with a check's output, and with it a digest of each cell that
+had run. If this is not the digest of the answer's present text, the answer has changed since. Nothing here is a grade:
+the grader runs the answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGNS = {UNTOUCHED: "○", TRIED: "◐", PASSED: "●"}
 
 @dataclass(frozen=True)
 class Standing:
-    """One exercise: its title, its state, the points of its visible check and those that it has; `note` says why."""
+    """One exercise: its title, its state, and the points of its visible check, got and possible; `note` says why."""
 
     exercise: str
     title: str
@@ -41,14 +41,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Live:
-    """What a running kernel knows, and a file may not yet: `remember`'s `checks` and `ran`."""
+    """State of a running kernel that may not be in the file yet: the `checks` and `ran` of `remember`."""
 
     checks: Mapping[str, Mapping[str, str] | None]
     ran: Mapping[str, str]
 
 
 def standings(notebook: Notebook | None, release: Released, live: Live | None = None) -> list[Standing]:
-    """Return where each exercise of `release` stands in a student's notebook; without a notebook all are untouched."""
+    """Return the state of each exercise of `release` in a student's notebook; without one, all are untouched."""
     cells: dict[str, list[Cell]] = {}
     for cell in (notebook or {}).get("cells", []):
         name = next((name for name in names_of(cell) if name in release.cells), "")
@@ -57,13 +57,13 @@ def standings(notebook: Notebook | None, release: Released, live: Live | None = 
 
 
 def total(all_standings: Iterable[Standing]) -> tuple[int, int]:
-    """Return the points that there are, and the most that there can be."""
+    """Return the points achieved and the points possible."""
     found = list(all_standings)
     return sum(one.points for one in found), sum(one.max for one in found)
 
 
 def next_exercise(all_standings: Sequence[Standing]) -> Standing | None:
-    """Return the first exercise that has not passed."""
+    """Return the first exercise that has not passed, or None."""
     return next((one for one in all_standings if one.state != PASSED), None)
 
 

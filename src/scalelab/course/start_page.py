@@ -1,4 +1,4 @@
-"""The page that a workspace opens with: the course, how long each chapter takes, and how far the student is."""
+"""The start page of a workspace: the course, how long each chapter takes, and the student's progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEGEND = "○ untouched · ◐ tried · ● passed its check"
 
 @dataclass(frozen=True)
 class Row:
-    """A chapter of the workspace, and its exercises ("" where it has none): their addresses there, and standings."""
+    """A chapter of the workspace and its exercises, by their paths there (`exercises` is empty if it has none)."""
 
     number: str
     title: str
@@ -66,7 +66,7 @@ def start_page(title: str, rows: Sequence[Row]) -> str:
 
 
 def total_line(rows: Sequence[Row]) -> str:
-    """Return how far all is, in a line."""
+    """Return the overall progress in one line."""
     everything = [one for row in rows for one in row.standings]
     points, most = total(everything)
     passed = sum(one.state == PASSED for one in everything)
@@ -74,14 +74,14 @@ def total_line(rows: Sequence[Row]) -> str:
 
 
 def bar(points: int, most: int) -> str:
-    """Return `■■■□□□□□□□`: full only where all is there, empty only where nothing is."""
+    """Return a bar such as `■■■□□□□□□□`; it is full only for all points, and empty only for none."""
     filled = round(BAR * points / most) if most else 0
     filled = min(max(filled, int(points > 0)), BAR - int(points < most))
     return "■" * filled + "□" * (BAR - filled)
 
 
 def in_words(standings: Sequence[Standing]) -> str:
-    """Return where the exercises of one set stand, as Markdown."""
+    """Return the progress in one exercise set as Markdown."""
     points, most = total(standings)
     count = {state: sum(one.state == state for one in standings) for state in (PASSED, TRIED, UNTOUCHED)}
     head = f"**{points} of {most} points** `{bar(points, most)}` · " + " · ".join(
@@ -95,7 +95,7 @@ def in_words(standings: Sequence[Standing]) -> str:
 
 
 def table(rows: Sequence[Row], *, every: bool) -> list[str]:
-    """Return the lines of the table for a terminal; with `every`, each exercise has one."""
+    """Return the lines of the table for a terminal; if `every` is true, each exercise has its own line."""
     lines = []
     for row in rows:
         got, of = total(row.standings)

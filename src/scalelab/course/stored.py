@@ -1,4 +1,4 @@
-"""Notebooks as they lie in files, what a reference was made from, and how a file is written as a whole."""
+"""Read notebooks from files, hash the sources of a reference, and write files atomically."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scalelab.course.notebooks import Notebook
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 CHECKS = Path(scalelab.__file__).parent / "checks"
 FORM = "1"
-"""Counts up when references are executed in another way: then none of the recorded digests holds."""
+"""Increase it when references are executed in another way, so that none of the recorded digests holds."""
 
 
 def stored_notebook(path: Path) -> Notebook | None:
-    """Return the notebook in a file, or None where there is no file, or no notebook in it."""
+    """Return the notebook in a file, or None if the file cannot be read or does not hold a notebook."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -28,14 +28,14 @@ def stored_notebook(path: Path) -> Notebook | None:
 
 
 def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
-    """Return what the notebook's metadata say about us; empty where they say nothing."""
+    """Return the notebook's `scalelab` metadata, or an empty mapping if it has none."""
     metadata = (notebook or {}).get("metadata")
     own = metadata.get("scalelab") if isinstance(metadata, dict) else None
     return own if isinstance(own, dict) else {}
 
 
 def digest_of(source: Path) -> str:
-    """Return a hash of all that a reference is made from: its source and `scalelab.checks`, whatever the line ends."""
+    """Return a hash of a reference's sources, its own and `scalelab.checks`, which is the same for all line endings."""
     digest = hashlib.sha256(FORM.encode())
     files = sorted(path for path in CHECKS.rglob("*") if path.suffix == ".py")
     for name, path in [("", source), *((path.relative_to(CHECKS).as_posix(), path) for path in files)]:
@@ -45,9 +45,9 @@ def digest_of(source: Path) -> str:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
-    """Put `text` into the file as a whole: a reader sees the old file or the new one, also after a power cut.
+    """Write `text` to the file in one step: a reader sees the old file or the new one, also after a power cut.
 
-    mode: who may read and write a file, as far as the process's umask lets them.
+    mode: the permissions of the file, before the process's umask is applied.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")

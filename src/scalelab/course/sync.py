@@ -33,7 +33,7 @@ KERNEL_START = 60
 
 
 class StudentWork(ScalelabError):
-    """A student notebook that would be written anew holds answers."""
+    """A student notebook that would be overwritten holds answers."""
 
 
 class ReferenceFailed(ScalelabError):
@@ -43,9 +43,9 @@ class ReferenceFailed(ScalelabError):
 def sync(course: Course, *, force: bool = False, report: Callable[[str], None] = print) -> list[Path]:
     """Write exercises/NN_*.ipynb and solutions/NN_*.ipynb from each solutions/NN_*.md; return the files that changed.
 
-    A reference is executed only when its source, or what its checks import, is not what it was executed from.
-    `force` writes a student notebook that holds answers anew, and keeps the old one beside it as `.bak`.
-    Raises SourceError, ReferenceFailed, and StudentWork before anything is written.
+    A reference is executed only if its source or `scalelab.checks` has changed since it was last executed, or if an
+    output is missing. `force` overwrites a student notebook that holds answers, and keeps the old one beside it as
+    `.bak`. Raises SourceError and StudentWork before anything is written, and ReferenceFailed.
     """
     sets = [(path, read_set(path, name=shown(course, path))) for path in sources(course)]
     edited = [course.exercises / f"{path.stem}.ipynb" for path, exercises in sets if _would_lose(course, exercises)]
@@ -64,12 +64,12 @@ def sync(course: Course, *, force: bool = False, report: Callable[[str], None] =
 
 
 def shown(course: Course, path: Path) -> str:
-    """Return a file's name below the course, the same on every platform."""
+    """Return a file's path relative to the course, the same on every platform."""
     return path.relative_to(course.root).as_posix() if path.is_relative_to(course.root) else str(path)
 
 
 def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
-    """Return what each cell of a reference printed, by cell id."""
+    """Return the printed text of each cell of a reference, by cell id."""
     outputs = {}
     for cell in (notebook or {}).get("cells", []):
         streams = [output for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
@@ -78,7 +78,7 @@ def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
 
 
 def _has_answers(notebook: Notebook | None) -> bool:
-    """Return whether a person changed a cell; a file that is no notebook of ours counts as a person's."""
+    """Return whether a person changed a cell; a file that is not one of our notebooks counts as changed."""
     return notebook is None or own_metadata(notebook).get("sources") != digest_of_sources(notebook["cells"])
 
 
@@ -136,14 +136,14 @@ def _sync_reference(
 
 
 def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
-    """Run the reference in a kernel and return what each check cell printed, by cell id; `name` is for messages.
+    """Run the reference in a kernel and return the printed text of each check cell, by id; `name` is for messages.
 
     Raises ReferenceFailed.
     """
     notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
         cell.source = text_of(cell.source)
-    # zmq needs a loop that can watch sockets, which Windows' own default cannot.
+    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
     loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
     with family() as own, asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_run_cells(notebook, own, name))
@@ -183,7 +183,7 @@ async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) ->
 
 @asynccontextmanager
 async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in an empty folder; end it and close every socket, also where it has died by itself."""
+    """Start a kernel in an empty folder; at the end, stop it and close every socket, even if it has died by itself."""
     work = own.folder / "work"
     work.mkdir()
     specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
@@ -205,7 +205,7 @@ async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
 
 
 def _words(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
-    """Say which cell ended the execution, with what it showed."""
+    """Return a message on the cell that ended the execution, with its output."""
     place = cell.metadata.get("scalelab", {})
     where = f"exercise {place['exercise']}, its {place['role']} cell" if "exercise" in place else cell.id
     where = where.replace("its answer cell", "its solution")

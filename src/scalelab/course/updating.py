@@ -1,7 +1,7 @@
-"""Put a student's work into a newer notebook of the same exercise set, and lose nothing that the student wrote.
+"""Carry a student's work over into a newer notebook of the same exercise set, without losing anything.
 
 The course's own cells come from the newer notebook. Answers are found as the grader finds them, by their cells' names
-first; cells of the student's own stay behind the cell that they stood behind. What has no place any more is returned.
+first; the student's own cells stay behind the same cell as before. Work that no longer has a place is returned.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scalelab.course.stored import own_metadata
 
 ANSWER, CHECK, PROMPT = "answer", "check", "prompt"
 PROGRESS = "where-you-stand"
-"""The id of the cell that shows the progress: it is ours, and written anew each time."""
+"""The id of the cell that shows the progress: it is ours, and rewritten each time."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a student wrote and a newer notebook has no place for: what it is and why, and the cells as they were."""
+    """A student's cells, unchanged, that have no place in the newer notebook; `what` describes them and says why."""
 
     what: str
     cells: tuple[Cell, ...]
@@ -32,7 +32,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Updated:
-    """The newer notebook with the student's work in it; `notes` say what is new to the student, a line each."""
+    """The newer notebook with the student's work in it; `notes` tells the student what is new, in one line each."""
 
     notebook: Notebook
     notes: tuple[str, ...]
@@ -41,7 +41,7 @@ class Updated:
 
 @dataclass(frozen=True)
 class Released:
-    """A notebook as the course hands it out: its cells by name, in order, and what its exercises ask for."""
+    """A notebook as the course hands it out: its cells by name, in order, and the requirements of its exercises."""
 
     cells: Mapping[str, Cell]
     asked: Asked
@@ -51,11 +51,11 @@ class Released:
         return tuple(self.asked.wanted)
 
     def text(self, name: str) -> str:
-        """Return a cell's text without a regard for white space, "" where no cell has this name."""
+        """Return a cell's text with white space normalised; it is empty if no cell has this name."""
         return squeezed(self.asked.cells.get(name, ""))
 
     def untouched(self, name: str, cell: Cell) -> bool:
-        """Return whether a cell's text is the one that was handed out: by this release, or by its own checksum."""
+        """Return whether a cell's text is as handed out: in this release or, if it lacks the cell, by its checksum."""
         if name in self.cells:
             return squeezed(source_of(cell)) == self.text(name)
         try:
@@ -65,7 +65,7 @@ class Released:
 
 
 def released(notebook: Notebook | None) -> Released:
-    """Return what a student notebook hands out; None hands out nothing."""
+    """Return the contents that a student notebook hands out; None hands out nothing."""
     cells = {str(cell.get("id")): cell for cell in (notebook or {}).get("cells", [])}
     texts = {name: source_of(cell) for name, cell in cells.items()}
     exercises = [name for name, cell in cells.items() if own_metadata(cell).get("role") == ANSWER]
@@ -80,16 +80,17 @@ def source_of(cell: Cell) -> str:
 
 
 def update(before: Notebook | None, mine: Notebook, after: Notebook) -> Updated:
-    """Return `after` with the student's work in `mine`, which was made from `before` (None: nobody knows from what).
+    """Return `after` with the student's work in `mine`, which was made from `before` (None if that is unknown).
 
-    Between two candidates for an answer nothing is guessed. All that a student wrote is in the notebook or in `kept`.
+    If there are two candidates for an answer, neither is chosen. Everything that a student wrote is in the notebook or
+    in `kept`.
     """
     return _Update(released(before), mine["cells"], released(after)).updated(after)
 
 
 @dataclass(eq=False)
 class _Mine:
-    """A cell of the student's: the name that the newer set knows it by, or else the one that it had (`gone`), or ""."""
+    """A cell of the student's; `name` is its name in the newer set, or else its former name (`gone`), or empty."""
 
     cell: Cell
     name: str = ""
@@ -106,7 +107,7 @@ class _Mine:
 
 
 class _Update:
-    """Takes the student's cells one after another into a newer release."""
+    """Carries the student's cells over, one after another, into a newer release."""
 
     def __init__(self, before: Released, cells: Sequence[Cell], after: Released) -> None:
         self.before, self.after = before, after
@@ -133,7 +134,7 @@ class _Update:
         return Updated({**after, "cells": list(_with_own_ids(cells))}, tuple(self.notes), tuple(self.kept))
 
     def _named(self, cells: Sequence[Cell]) -> Iterator[_Mine]:
-        """Yield the cells with their names: from their metadata, or where an editor lost these, from their text."""
+        """Yield the cells with their names: from their metadata or, if an editor lost these, from their text."""
         named = [self._name(cell) for cell in cells]
         taken = {name for name, _ in named}
         by_text: dict[str, set[str]] = {}
@@ -149,7 +150,7 @@ class _Update:
                 yield _Mine(cell, name, gone)
 
     def _name(self, cell: Cell) -> tuple[str, bool]:
-        """Return a cell's name, and whether the newer release has none of that name."""
+        """Return a cell's name, and whether the newer release has no cell of that name."""
         names = names_of(cell)
         if PROGRESS in names:
             return PROGRESS, True
@@ -164,12 +165,12 @@ class _Update:
         return (names[0], True) if ours and names else ("", False)
 
     def _now(self, name: str) -> str:
-        """Return what a cell is called by now: an exercise's new name is its cells' first part."""
+        """Return the present name of a cell, which begins with the name of its exercise, perhaps a new one."""
         exercise, dash, part = name.partition("-")
         return self.renamed.get(exercise, exercise) + dash + part
 
     def _answer(self, name: str) -> list[Cell]:
-        """Return the cells that stand where the answer belongs: the one that is due, or all that claim to be it."""
+        """Return the cells for the answer's place: the student's answer (several if they differ), or the starter."""
         old = self.old_names.get(name, name)
         due = self.after.cells[name]
         known = old in self.before.cells
@@ -194,7 +195,7 @@ class _Update:
         return [answer, *(mine.cell for mine in others)]
 
     def _found(self, name: str) -> _Mine | None:
-        """Return the cell without a name that is the answer, found as the grader would."""
+        """Return the cell without a name that the grader would take as the answer, or None."""
         there = [mine for mine in self.mine if not mine.gone and not mine.used]
         seen = [
             Seen((mine.name,) if mine.name else (), str(mine.cell.get("cell_type", "")), mine.source) for mine in there
@@ -205,9 +206,9 @@ class _Update:
         return next((one for one in there if not one.name and one.is_code and one.source == answer.source), None)
 
     def _ours(self, name: str, cell: Cell) -> Cell:
-        """Return a cell of the course's own, with the outputs that the student has for it where its text is the same.
+        """Return a cell of the course's own, with the student's outputs if the student's cell has the same text.
 
-        A text that the student has written into it is kept.
+        If the student has changed its text, the changed cell is kept.
         """
         old = self._before(name)
         outputs: dict[str, Any] = {}
@@ -252,9 +253,9 @@ class _Update:
 
 
 def _renamed(before: Released, after: Released) -> dict[str, str]:
-    """Return by its old name the new one of each exercise that has another: its starter or its prompt is the same.
+    """Return the new name of each renamed exercise by its old name: one with the same starter or the same prompt.
 
-    Where that holds of two, neither counts as renamed.
+    An exercise that matches two others does not count as renamed.
     """
     old = [name for name in before.exercises if name not in after.cells]
     new = [name for name in after.exercises if name not in before.cells]
@@ -277,13 +278,13 @@ def _distinct(cells: Sequence[_Mine]) -> list[_Mine]:
 
 
 def _shown(cell: Cell) -> dict[str, Any]:
-    """Return what a code cell showed when it ran."""
+    """Return the outputs and the execution count of a code cell."""
     outputs = cell.get("outputs")
     return {"outputs": outputs if isinstance(outputs, list) else [], "execution_count": cell.get("execution_count")}
 
 
 def _with_own_ids(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """Yield the cells, each with an id of its own, as the format asks."""
+    """Yield the cells, each with a unique id, as the format requires."""
     seen: set[str] = set()
     for cell in cells:
         name = cell.get("id")

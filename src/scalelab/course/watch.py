@@ -1,4 +1,4 @@
-"""Check an exercise notebook again at each save, and show the first answer that does not pass: the editor's way."""
+"""Check an exercise notebook at each save, and show the first answer that does not pass: for work in an editor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NoNotebook(ScalelabError):
 
 @dataclass(frozen=True)
 class Result:
-    """Whether an answer passed, what its check said in words, and the data of its verdict, if there was one.
+    """Whether an answer passed, the message of its check, and the data of its verdict, if there was one.
 
     `ended` is False if the answer was stopped.
     """
@@ -64,7 +64,7 @@ class Result:
 
     @property
     def outputs(self) -> list[dict[str, object]]:
-        """What the check's cell shows for it in a notebook."""
+        """The outputs of the check's cell in a notebook for this result."""
         shown: list[dict[str, object]] = []
         if self.printed:
             shown.append({"name": "stdout", "output_type": "stream", "text": self.printed.splitlines(keepends=True)})
@@ -75,10 +75,10 @@ class Result:
 
 
 def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
-    """Return the exercise notebook that is meant: a file, or a set's number or name.
+    """Return the exercise notebook that `wanted` names: a file, or a set's number or name.
 
-    Looked for here, in the workspace, and in `exercises` here or further up. A plain file stands for the notebook
-    beside it. Raises NoNotebook.
+    Searches the working directory, the workspace, and `exercises` in the working directory and in each folder above it.
+    A plain file stands for the notebook beside it. Raises NoNotebook.
     """
     path = Path(wanted)
     if path.suffix in (".ipynb", SUFFIX):
@@ -102,7 +102,7 @@ def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
 
 
 class Judge:
-    """Runs answers with their checks, each in a process of its own, and remembers what came of them."""
+    """Runs answers with their checks, each in a process of its own, and remembers the results."""
 
     def __init__(self, warm: WarmModule) -> None:
         self._warm = warm
@@ -116,12 +116,12 @@ class Judge:
         if cells in self._known:
             return self._known[cells]
         result = self._run(cells)
-        if result.ended:  # else a busy machine may have been at fault
+        if result.ended:  # a timeout may be the fault of a busy machine
             self._known[cells] = result
         return result
 
     def knows(self, before: Sequence[str], task: Task) -> bool:
-        """Return whether the result is known without a run."""
+        """Return whether the result is known without running the answer."""
         return task.check is None or (*before, task.answer, task.check) in self._known
 
     def _run(self, cells: Sequence[str]) -> Result:
@@ -144,24 +144,27 @@ class Judge:
 
 
 class Files:
-    """A notebook and, where there is one, the plain file beside it: read when they were saved, and kept in step."""
+    """A notebook and the plain file beside it, if there is one: read again after each save, and kept in step."""
 
     def __init__(self, notebook: Path, say: Callable[[str], None]) -> None:
         self.path, self.text, self._say = notebook, text_path(notebook), say
-        self._agreed: dict[str, str] = {}  # the answers that both held last
+        self._agreed: dict[str, str] = {}  # the answers on which both files last agreed
         self._unread = 0
-        self._seen = self._stamps()  # before they are read: a save from then on is seen
+        self._seen = self._stamps()  # before they are read, so that no later save is missed
         self.notebook = self._read()
         self._agree()
 
     def write_text(self) -> None:
-        """Write the plain file from the notebook, unless there is one."""
+        """Write the plain file from the notebook, unless it exists."""
         if not self.text.exists():
             self._put(self.text, as_text(self.notebook))
             self._agree()
 
     def saved(self) -> bool:
-        """Return whether one of the files was saved since; then answers that are new in one are in the other, too."""
+        """Return whether one of the files was saved since the last call; answers that are new in one go into the other.
+
+        Also returns True, once, if the notebook stays unreadable, so that the notice about it is shown.
+        """
         now = self._stamps()
         if now == self._seen:
             return False
@@ -169,7 +172,7 @@ class Files:
             now = later
         try:
             self.notebook = self._read()
-        except NoNotebook as error:  # it is being written, or broken: look again
+        except NoNotebook as error:  # it is still being written, or broken: try again
             self._unread += 1
             if self._unread != READS_BEFORE_WORDS:
                 return False
@@ -181,16 +184,16 @@ class Files:
         return True
 
     def show(self, results: Mapping[str, Result]) -> None:
-        """Let the notebook show what checks said, where a plain file is what is edited."""
+        """Write the outputs of checks into the notebook, if there is a plain file."""
         outputs = {name: (result.outputs, result.verdict) for name, result in results.items()}
         shown = with_outputs(self.notebook, outputs)
         if self.text.exists() and shown != self.notebook:
             self._put_notebook(shown)
 
     def _agree(self) -> None:
-        """Bring an answer that changed in one file into the other; where both changed it, the file saved last counts.
+        """Copy an answer that changed in one file into the other; if both changed it, the file saved last counts.
 
-        What then counts no longer is kept in a copy of its file.
+        The other file is first copied, so that its answer is not lost.
         """
         ours, theirs = {task.name: task.answer for task in tasks(self.notebook)}, self._in_text()
         if theirs is None:
@@ -212,7 +215,7 @@ class Files:
         self._agreed = ours | {name: theirs[name] for name in to_notebook}
 
     def _text_is_newer(self) -> bool:
-        """Return which of two different files counts, and keep a copy of the other."""
+        """Return whether the plain file counts, because it was saved last; keep a copy of the other file."""
         newer = self.text.stat().st_mtime >= self.path.stat().st_mtime
         lasting, older = (self.text, self.path) if newer else (self.path, self.text)
         kept = _free_name(older)
@@ -230,9 +233,9 @@ class Files:
         return done
 
     def _put(self, path: Path, text: str) -> bool:
-        """Write a file, and return whether that is done: not if it was saved since it was read, nor if it cannot be.
+        """Write a file, and return whether that succeeded: not if it was saved since it was read, or is not writable.
 
-        The next look at what was saved tries again.
+        The next check for saved files tries again.
         """
         if self._stamp(path) != self._seen.get(path):
             return False
@@ -278,10 +281,10 @@ class Files:
 
 
 def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> bool:
-    """Show how the answers stand, again at each save, until `q` or Ctrl-C; return whether all of them pass.
+    """Show the results of the answers, again at each save, until `q` or Ctrl-C; return whether all of them pass.
 
-    as_python: write a plain file beside the notebook first. once: show it once, and return. On a terminal, keys give
-    hints and solutions; elsewhere, lines are printed one below the other. Raises NoNotebook.
+    as_python: write a plain file beside the notebook first. once: show the results once, and return. On a terminal,
+    keys give hints and solutions; elsewhere, lines are printed one below the other. Raises NoNotebook.
     """
     with WarmModule("scalelab.course.run_cells", ["from scalelab import checks", "import aiohttp"]) as warm:
         screen = _Screen(sys.stdout, live=not once and sys.stdout.isatty() and sys.stdin.isatty())
@@ -289,7 +292,7 @@ def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> boo
         if as_python:
             files.write_text()
         session = _Session(files, Judge(warm), screen)
-        with _keys(live=screen.live) as pressed:  # from the first page on, which names the keys
+        with _keys(live=screen.live) as pressed:  # from the first page on, because it names the keys
             session.check()
             while not once and (key := pressed(POLL_S)) != "q":
                 if key:
@@ -300,7 +303,7 @@ def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> boo
 
 
 class _Screen:
-    """Where it is shown: a page that is drawn anew on a terminal, lines below one another elsewhere."""
+    """The display: a page that is redrawn on a terminal, and successive lines elsewhere."""
 
     def __init__(self, stream: TextIO, *, live: bool) -> None:
         self._stream, self.live = stream, live
@@ -324,7 +327,7 @@ class _Screen:
 
 
 class _Session:
-    """How the answers stand, and which one is shown."""
+    """The results of the answers, and which answer is shown."""
 
     def __init__(self, files: Files, judge: Judge, screen: _Screen) -> None:
         self._files, self._judge, self._screen = files, judge, screen
@@ -338,7 +341,7 @@ class _Session:
         return all(result.passed for result in self._results.values())
 
     def check(self) -> None:
-        """Check what is new, and show the answer that was worked on, or the first that does not pass."""
+        """Check new answers, and show the answer that was worked on, or the first that does not pass."""
         before, todo = setup(self._files.notebook), tasks(self._files.notebook)
         results = {}
         for task in todo:
@@ -355,7 +358,7 @@ class _Session:
         self._draw("\n".join(f"{PASSED} {name} passes." for name in passed))
 
     def press(self, key: str) -> None:
-        """Do what a key asks for; any other key draws the page anew."""
+        """Carry out the command of a key; a key without a command redraws the page."""
         if key != "s":
             self._asked = ""
         failing = [name for name, result in self._results.items() if not result.passed]
@@ -374,7 +377,7 @@ class _Session:
             self._draw()
 
     def _solution(self) -> str:
-        """Return a solution of what is shown, once it is asked for twice."""
+        """Return a solution of the exercise that is shown, at the second request in a row."""
         if not self._shown:
             return "All answers pass. `checks.solution(…)` in a notebook shows the course's own."
         if self._asked != self._shown:
@@ -404,7 +407,7 @@ def _mark(result: Result) -> str:
 
 
 def _same(one: str, other: str | None) -> bool:
-    """Return whether two answers differ in no more than the empty space at their ends."""
+    """Return whether two answers differ only in white space at their ends."""
     return other is not None and one.strip() == other.strip()
 
 
@@ -417,7 +420,7 @@ def _free_name(path: Path) -> Path:
 
 @contextmanager
 def _keys(*, live: bool) -> Iterator[Callable[[float], str]]:
-    """Yield a function that waits so many seconds for a key, and returns it, or "" for none."""
+    """Yield a function that waits up to so many seconds for a key, and returns it, or an empty string if none came."""
     if not live:
         yield _sleep
     elif os.name == "nt":

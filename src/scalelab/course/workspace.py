@@ -1,7 +1,8 @@
-"""A student's workspace: where it is, what may be one, and who has it open.
+"""A student's workspace: its folder, which folders can be one, and which process has it open.
 
-`DIR/chapters` and `DIR/exercises` are the student's. `DIR/.scalelab` is ours: what was handed out last, so that an
-update can tell the student's work from the course's, and every file as it was before we wrote it.
+`DIR/chapters` and `DIR/exercises` are the student's. `DIR/.scalelab` is ours: it holds each notebook as it was last
+handed out, so that an update can tell the student's work from the course's, and each exercise notebook as it was before
+an update or a reset.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scalelab.course.stored import write_atomically
 from scalelab.errors import ScalelabError
 
 FORM = 1
-"""Counts up when a workspace keeps its things in another way."""
+"""Increase it when a workspace stores its files in another way."""
 VARIABLE = "SCALELAB_WORKSPACE"
 START = "start.md"
 TO_HAND_IN = "to_hand_in"
@@ -66,19 +67,20 @@ class Workspace:
 
     @property
     def handed_out(self) -> Path:
-        """Each notebook as the course handed it out last."""
+        """The folder that holds each notebook as the course handed it out last."""
         return self.own / "handed out"
 
     @property
     def saved(self) -> Path:
-        """Each notebook as it was before an update or a reset wrote it."""
+        """The folder that holds each exercise notebook as it was before an update or a reset."""
         return self.own / "saved"
 
 
 def workspace_folder(course: Course, named: Path | None = None) -> Path:
-    """Return the folder of the workspace: the one named, the one you are in, the one last used, or beside the course.
+    """Return the folder of the workspace.
 
-    `SCALELAB_WORKSPACE` names one, too.
+    This is the first of: `named`, the workspace around the working directory, the folder in `SCALELAB_WORKSPACE`, the
+    workspace used last, and a folder beside the course.
     """
     if named is not None:
         return named.expanduser().resolve()
@@ -96,7 +98,7 @@ def workspace_folder(course: Course, named: Path | None = None) -> Path:
 
 
 def existing_workspace(course: Course, named: Path | None = None) -> Workspace:
-    """Return the workspace. Raises WorkspaceError where there is none, or where it is a newer version's."""
+    """Return the workspace. Raises WorkspaceError if there is none, or if a newer version of the course made it."""
     folder = workspace_folder(course, named)
     if record_of(folder) is None:
         raise WorkspaceError(f"{folder} is no workspace; `scalelab start` makes one.")
@@ -104,7 +106,10 @@ def existing_workspace(course: Course, named: Path | None = None) -> Workspace:
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:
-    """Return what a workspace says of itself; None where the folder is none. Raises WorkspaceError."""
+    """Return the record that a workspace keeps of itself, or None if the folder has none.
+
+    Raises WorkspaceError if the record cannot be read, or if a newer version of the course made it.
+    """
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -142,11 +147,11 @@ def title_of(course: Course) -> str:
 
 
 def open_notebooks(workspace: Workspace) -> set[str]:
-    """Return the notebooks that have a kernel in the workspace's JupyterLab; none where that is not running.
+    """Return the paths of the notebooks with a kernel in the workspace's JupyterLab; none if it is not running.
 
-    Raises WorkspaceError where it does not answer.
+    Raises WorkspaceError if JupyterLab does not answer.
     """
-    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415 (only where one is open)
+    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415 (only if one is open)
 
     with free(workspace.own / LOCK) as nobody:
         if nobody:
@@ -163,14 +168,14 @@ def open_notebooks(workspace: Workspace) -> set[str]:
 
 
 def say_where(workspace: Workspace, address: str, token: str, link: str) -> None:
-    """Leave word of where the workspace is open, for this user alone."""
+    """Store the address at which the workspace is open, readable by this user alone."""
     write_atomically(
         workspace.own / SERVER, json.dumps({"address": address, "token": token, "link": link}) + "\n", 0o600
     )
 
 
 def served_at(workspace: Workspace) -> dict[str, str]:
-    """Return where the workspace is, or was, open: the server's address, its token, and the link; "" where unknown."""
+    """Return the address, the token and the link of the workspace's last server, each empty if unknown."""
     try:
         data = json.loads((workspace.own / SERVER).read_text(encoding="utf-8"))
         return {name: str(data[name]) for name in ("address", "token", "link")}
@@ -180,7 +185,7 @@ def served_at(workspace: Workspace) -> dict[str, str]:
 
 @contextmanager
 def in_our_words(folder: Path) -> Iterator[None]:
-    """Say in our words what the system refuses."""
+    """Turn an OSError into a WorkspaceError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -198,7 +203,7 @@ def remember(course: Course, folder: Path) -> None:
     try:
         write_atomically(_last_used(course), f"{folder}\n")
     except OSError:
-        return  # a course that others own, too
+        return  # the course's folder may not be writable for this user
 
 
 def shown(workspace: Workspace, path: Path) -> str:

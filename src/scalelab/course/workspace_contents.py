@@ -1,4 +1,4 @@
-"""The files of a workspace, as JupyterLab sees them: the start page and each notebook say where the student stands."""
+"""The files of a workspace, as JupyterLab sees them: start page and exercise notebooks show the student's progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scalelab.course.workspace_progress import refresh, with_progress
 
 
 class WorkspaceContents(AsyncLargeFileManager):
-    """A workspace's files; the progress shown in them is told anew when a file is opened or an exercise saved."""
+    """A workspace's files; their progress is renewed when a file is opened or an exercise notebook is saved."""
 
     course = Instance(Course)
     workspace = Instance(Workspace)
@@ -45,7 +45,7 @@ class WorkspaceContents(AsyncLargeFileManager):
         return saved
 
     def _handed_out(self, path: str) -> dict[str, Any] | None:
-        """Return the exercise set at a path as it was handed out; None where another file is there."""
+        """Return the exercise set at a path as it was handed out, or None if the path is not an exercise set."""
         folder, _, name = path.strip("/").rpartition("/")
         if folder != self.workspace.exercises.name or not name.endswith(".ipynb"):
             return None

@@ -1,4 +1,4 @@
-"""Where a student stands, as a workspace shows it: on its start page, and in each exercise notebook."""
+"""A student's progress, as a workspace shows it: on its start page, and in each exercise notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOW = (
 
 
 def rows(course: Course, workspace: Workspace) -> list[Row]:
-    """Return every chapter with where its exercises stand."""
+    """Return a row for every chapter, with the progress in its exercises."""
     found = []
     for chapter in chapters(course):
         out = stored_notebook(workspace.handed_out / "exercises" / f"{chapter.slug}.ipynb")
@@ -42,12 +42,12 @@ def rows(course: Course, workspace: Workspace) -> list[Row]:
 
 
 def _noted(one: Standing, taken: Taken | None) -> str:
-    """Return the note on where an exercise stands, and the help that was taken."""
+    """Return the note on an exercise's state, and on the help that was taken."""
     return "; ".join(filter(None, (one.note, help_in_words(taken) if taken else "")))
 
 
 def refresh(course: Course, workspace: Workspace) -> None:
-    """Write the start page anew, where it would change."""
+    """Rewrite the start page if its text has changed."""
     text = start_page(title_of(course), rows(course, workspace))
     path = workspace.root / START
     if not path.is_file() or path.read_bytes() != text.encode():
@@ -55,7 +55,7 @@ def refresh(course: Course, workspace: Workspace) -> None:
 
 
 def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
-    """Return a student's notebook whose cell on the progress, behind the introduction, shows where it stands."""
+    """Return a student's notebook whose progress cell, behind the introduction, is up to date."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != PROGRESS]
     text = in_words(standings(notebook, released(out)))
     output = {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text, "text/plain": text}}

@@ -25,7 +25,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: every pytest that judges loads `plugin`, which must not bring the rest along."""
+    """Import a name on first use: every pytest that judges loads `plugin`, which must not import the rest."""
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,4 +1,4 @@
-"""What a reference asks for, so that `course.answers` finds the answers to its questions in a submission."""
+"""Find the answers to a reference's questions in a submission, with `course.answers`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from scalelab.course.notebooks import text_of
 from scalelab.grading.merge import Reference
 
 LARGEST_READ = 20_000
-"""The most characters of an answer that are read for names; a longer one is judged all the same."""
+"""An answer with more characters is not searched for names; it is judged all the same."""
 IMPORTS = re.compile(r"^(?:from[ \t]+\S+[ \t]+)?import[ \t]+(.+)", re.MULTILINE)
 
 
 def asked(reference: Reference) -> Asked:
-    """Return what the reference asks for; an answer must define what its solution defines and its checks use."""
+    """Return the cells' text, and the names that each answer must define: its solution's, if its checks use them."""
     return Asked(
         wanted={
             question.exercise: course_answers.wanted(
@@ -39,18 +39,18 @@ def answers(reference: Reference, cells: Sequence[Cell]) -> dict[str, Answer]:
 
 
 def marks(reference: Reference) -> frozenset[str]:
-    """Return by what a notebook of this set is recognised: its answers' names, and its prompts' and checks' text."""
+    """Return the marks of this set's notebooks: its answers' names, and its prompts' and checks' text."""
     return course_answers.marks(asked(reference))
 
 
 def digest_of_answers(given: Mapping[str, Answer]) -> str:
-    """Return a hash of the answers, and of why there is none where there is none."""
+    """Return a hash of the answers, and of the reason for each that is missing."""
     parts = {name: [answer.source, answer.state, answer.reason] for name, answer in given.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def from_other_cells(reference: Reference, cells: Sequence[Cell], answer: Answer) -> list[str]:
-    """Return a sentence for each name that an answer uses and only another cell of the notebook defines."""
+    """Return a sentence for each name that an answer uses, but only another cell of the notebook defines."""
     course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
     others = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]
     own = _bound("\n".join(cell.source for cell in others if not course_cells.intersection(cell.names)))
@@ -69,7 +69,7 @@ def _bound(source: str) -> set[str]:
 
 
 def _free_names(source: str) -> set[str]:
-    """Return the names that an answer reads and does not bind; none if it is long, or not plain Python."""
+    """Return the names that an answer reads and does not bind; none if it is too long, or not valid Python."""
     try:
         tables = [symtable.symtable(source, "answer", "exec")] if len(source) <= LARGEST_READ else []
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -60,7 +60,7 @@ _Outcome = tuple[Submission, Grade | BaseException]
 class Summary:
     """The outcome of a batch: the grades, the refused files with their reasons, and the path of the table.
 
-    `before` is the number of grades that an earlier run has made.
+    `before` is the number of these grades that an earlier run made.
     """
 
     grades: tuple[Grade, ...]
@@ -170,7 +170,7 @@ class _Desk:
         return [self.references[slug] for slug in sorted({submission.exercises for submission in found})]
 
     def graded_before(self, found: Sequence[Submission], keeper: Keeper) -> dict[Submission, Grade]:
-        """Return the kept grades of submissions that have not changed, if the same grader has made them.
+        """Return the kept grades of submissions that have not changed, if the same grader made them.
 
         A submission with a question that could not be judged is judged again.
         """
@@ -311,7 +311,7 @@ def _versions(course: Course) -> dict[str, str]:
 
 
 def _proved(reference: Reference, results: Mapping[str, Result], took: float) -> str:
-    """Return the line that a set's solutions pass. Raises BadReference if one fails, as every student's would."""
+    """Return a line that says that a set's solutions pass. Raises BadReference if one fails, as every answer would."""
     failed = [f"{name} ({result.state})" for name, result in results.items() if result.state != PASSED]
     if failed:
         raise BadReference(
@@ -326,8 +326,8 @@ def _judged(
 ) -> Generator[_Outcome | str, None, None]:
     """Yield each submission with its grade, or with the error that prevented judging, as soon as it is known.
 
-    For a reference, yield the line that its solutions pass, or raise BadReference. Errors of the judges themselves
-    (ScalelabErrors other than NoNotebook) are raised, because they would occur for all other submissions.
+    For a reference, yield a line that says that its solutions pass, or raise BadReference. Errors of the judges
+    themselves (ScalelabErrors other than NoNotebook) are raised, because they would occur for all other submissions.
     """
     stop = Event()
     done: SimpleQueue[_Outcome | str | BaseException | None] = SimpleQueue()

@@ -1,7 +1,8 @@
-"""One control group per sandbox, if this process may make some: they bound memory and processes of all that it starts.
+"""One control group per sandbox, if this process may make groups: it limits a sandbox's memory and processes in total.
 
-Without them (an ordinary user outside a delegated part of the tree, most containers) the limits of each process hold,
-and the sandbox's init adds up their memory a few times a second (`held`) and ends the sandbox soon after it holds more.
+Without groups (an ordinary user outside a delegated part of the tree, most containers) only the limits of each process
+apply. The sandbox's init then adds up the processes' memory a few times a second (`held`), and ends the sandbox soon
+after it exceeds its limit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from scalelab.grading.sandbox import Limits
 
 COPIED_MB = 128
-"""What a sandbox may take beyond its limit: pages that it only copies from the fork server count, and its /tmp."""
+"""Memory that a sandbox may use beyond its limit: pages copied from the fork server, and its /tmp, count too."""
 CONTROLLERS = ("memory", "pids")
 Files = dict[str, tuple[str, ...]]
 V1: Files = {"memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), "pids": ("pids.max",)}
@@ -23,18 +24,18 @@ V2: Files = {"memory": ("memory.max",), "pids": ("pids.max",)}
 
 @dataclass(frozen=True)
 class Cgroups:
-    """The folders in which groups are made, each with the files that limit, by controller; none where none may be."""
+    """The folders in which groups can be made (perhaps none), each with the names of its limit files by controller."""
 
     name: str
     parents: tuple[tuple[Path, Files], ...]
 
     @property
     def memory(self) -> bool:
-        """Whether they bound memory."""
+        """Whether the groups limit memory."""
         return any("memory" in files for _, files in self.parents)
 
     def make(self, slot: int, limits: Limits) -> tuple[Path, ...]:
-        """Make a sandbox's groups, or take those that are there already, and return their folders."""
+        """Make a sandbox's groups, or reuse existing ones, set their limits, and return their folders."""
         most = {"memory": bytes_of(limits), "pids": limits.processes}
         made = []
         for parent, files in self.parents:
@@ -43,7 +44,7 @@ class Cgroups:
             for controller, names in files.items():
                 for name in filter(lambda name: (folder / name).exists(), names):
                     (folder / name).write_text(str(most[controller]), encoding="ascii")
-            with suppress(OSError):  # where nothing is swapped, there is nothing to refuse
+            with suppress(OSError):  # without swap, there is nothing to forbid
                 (folder / "memory.swap.max").write_text("0", encoding="ascii")
             made.append(folder)
         return tuple(made)
@@ -69,7 +70,7 @@ def join(folders: tuple[Path, ...]) -> None:
 
 
 def held() -> int:
-    """Return how many bytes the processes that this one sees hold together, shared pages shared among them."""
+    """Return the memory in bytes of all processes that this one sees; a shared page is divided among its users."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = 0
     for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -79,23 +80,23 @@ def held() -> int:
 
 
 def _share(process: Path, page: int) -> int:
-    for thread in (process / "task").iterdir():  # one whose first thread has ended says nothing by itself
+    for thread in (process / "task").iterdir():  # if its first thread has ended, only others report memory
         with suppress(ProcessLookupError, FileNotFoundError):
             try:
                 with (thread / "smaps_rollup").open("rb") as lines:
                     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
-            except PermissionError:  # a process can hide this, but not how much it maps
+            except PermissionError:  # a process can hide this, but not its resident size
                 return int((thread / "statm").read_bytes().split()[1]) * page
     return 0
 
 
 def usable(name: str) -> Cgroups:
-    """Return where groups of this name can be made, which is tried, by a fork."""
+    """Return the places in which groups of this name can be made; a forked process tries each."""
     return Cgroups(name, tuple(one for one in known(name).parents if _writable(one[0], name)))
 
 
 def known(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo") -> Cgroups:
-    """Return where groups of this name would be made."""
+    """Return the places in which groups of this name would be made, untried."""
     wanted: dict[str, Path] = {}
     parents: list[tuple[Path, Files]] = []
     places = _mounted(Path(mounts).read_text(encoding="utf-8"))
@@ -111,7 +112,7 @@ def known(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/
 
 
 def _mounted(mounts: str) -> dict[str, tuple[str, Path]]:
-    """Return, by controller ("" for version 2), the part of the tree that is mounted and where."""
+    """Return, by controller ("" for version 2), the root of the mounted part of the tree and its mount point."""
     places = {}
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
@@ -130,7 +131,7 @@ def _below(root: str, point: Path, path: str) -> Path:
 
 
 def _delegated(own: Path, top: Path) -> Path | None:
-    """Return the nearest folder from `own` upwards whose groups have both controllers."""
+    """Return the nearest folder, from `own` upwards, whose child groups have both controllers, or None."""
     for folder in (own, *own.parents):
         if not folder.is_relative_to(top):
             return None

@@ -1,4 +1,4 @@
-"""What a class's grades say about its exercises: points per question, wrong ideas, open cases, and the time it took."""
+"""Report on a class's exercises from its grades: points per question, wrong ideas, open cases, and time taken."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Thing = TypeVar("_Thing", str, tuple[str, str], tuple[tuple[str, str], ...])
 
 @dataclass(frozen=True)
 class Idea:
-    """A wrong idea, the words by which its check recognises it, and how many students had it."""
+    """A wrong idea, its check's message about it, and the number of students who had it."""
 
     exercise: str
     name: str
@@ -35,7 +35,7 @@ class Idea:
 
 @dataclass(frozen=True)
 class Case:
-    """An answer that waits for a person: whose, and why."""
+    """An answer that a person must look at: its student, and the reason."""
 
     student: str
     exercise: str
@@ -45,10 +45,10 @@ class Case:
 
 @dataclass(frozen=True)
 class QuestionFigures:
-    """One question in a class: how many students got how many points, and what else became of it.
+    """The figures of one question in a class.
 
-    `points` maps points to students; `open` counts those without points yet, who count in no mean. `seconds` are the
-    median and the 95th percentile of how long its cells ran.
+    `points` maps points to numbers of students; `open` is the number of students without points yet, who are not in
+    `mean`. `seconds` are the median and the 95th percentile of the time that judging the question took.
     """
 
     exercise: str
@@ -71,10 +71,10 @@ class QuestionFigures:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One exercise set in a class; totals, their mean and median are those of the `final` grades.
+    """The figures of one exercise set in a class; `totals`, `mean` and `median` are of final grades only.
 
-    `states` counts the answers of all questions by state; `seconds` are the median and the 95th percentile of how long
-    judging a submission took.
+    `states` counts the answers to all questions by state; `seconds` are the median and the 95th percentile of the time
+    that judging a submission took.
     """
 
     exercises: str
@@ -97,7 +97,7 @@ class ClassFigures:
 
 
 def class_figures(grades: Sequence[Grade], texts: SetTexts) -> ClassFigures:
-    """Return what the grades of one exercise set, at least one, come to."""
+    """Return the figures of one exercise set from its grades; expects at least one grade."""
     names = list(dict.fromkeys(one.exercise for grade in grades for one in grade.questions))
     questions = tuple(_question(name, grades, texts) for name in names)
     totals = sorted(grade.total for grade in grades if grade.final)
@@ -125,7 +125,7 @@ def class_figures(grades: Sequence[Grade], texts: SetTexts) -> ClassFigures:
 
 
 def as_json(figures: ClassFigures) -> dict[str, Any]:
-    """Return the figures as they are kept in `OUT/class/SET.json`."""
+    """Return the figures as the data of `OUT/class/SET.json`."""
     return {"form": FORM, **asdict(figures)}
 
 
@@ -173,13 +173,13 @@ def _cases(grades: Iterable[Grade]) -> Iterable[Case]:
 
 
 def _reason(one: QuestionGrade) -> str:
-    """Return why an answer could not be judged: the end of it, which matters most."""
+    """Return the reason why an answer could not be judged; of a long one the end, which matters most."""
     text = on_one_line(one.reason, longest=10_000)
     return text if len(text) <= 300 else f"…{text[-299:]}"
 
 
 def _bars(figures: ClassFigures) -> list[tuple[str, int]]:
-    """Return the distribution of totals: for each range of points, which and how many students."""
+    """Return the distribution of totals: each range of points as a label, and its number of students."""
     width = math.ceil((figures.max + 1) / MOST_BARS)
     bars = []
     for first in range(0, figures.max + 1, width):
@@ -190,12 +190,12 @@ def _bars(figures: ClassFigures) -> list[tuple[str, int]]:
 
 
 def _counted(things: Iterable[_Thing]) -> dict[_Thing, int]:
-    """Return how often each thing is there, the most common first, in the same order each time."""
+    """Return the number of each item, the most common first; ties are sorted by the item."""
     return dict(sorted(Counter(things).items(), key=lambda one: (-one[1], one[0])))
 
 
 def _middle_and_high(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the median and the 95th percentile (nearest rank); zeros where there is nothing."""
+    """Return the median and the 95th percentile (nearest rank); zeros if `seconds` is empty."""
     if not seconds:
         return 0.0, 0.0
     return _rounded(median(seconds), 3), _rounded(sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1], 3)

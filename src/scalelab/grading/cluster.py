@@ -1,4 +1,4 @@
-"""Judge on a Dask cluster: what goes out and comes back is JSON text, so nothing that a student wrote is unpickled."""
+"""Judge on a Dask cluster. Tasks and results are JSON text, so nothing that a student wrote is unpickled."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ LOST_S = 60
 POLL_S = 0.5
 RETRIES = 2
 SETTINGS = {"timeout", "sandbox"}
-"""What each task says, and no worker must agree on before."""
+"""The entries of `made_with` that each task sends along, so workers need not agree on them."""
 AHEAD = 2
-"""How many sessions each thread of a worker is given: the next one waits there when one is done."""
+"""Sessions sent to each thread of a worker: the next one is there already when one is done."""
 
 
 class ClusterFailed(ScalelabError):
-    """The cluster cannot judge, whatever the submission is."""
+    """The cluster can judge no submission."""
 
 
 @contextmanager
 def cluster(address: str, *, timeout: float, sandbox: bool) -> Iterator[tuple[Judge, int]]:
-    """Yield what judges on the workers of the scheduler at `address`, and how many sessions to give it side by side.
+    """Yield a judge that uses the workers of the scheduler at `address`, and its number of sessions side by side.
 
-    Raises BadInput where no scheduler answers, it has no workers, or a worker's grader is not the same as this one.
+    Raises BadInput if no scheduler answers, it has no workers, or a worker's grader differs from this machine's.
     """
     try:
         client: Any = Client(address, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
@@ -75,7 +75,10 @@ def cluster(address: str, *, timeout: float, sandbox: bool) -> Iterator[tuple[Ju
 
 
 def judge_here(task: str) -> str:
-    """On a worker: judge a task, and return the results as JSON. Raises ClusterFailed if this worker can judge none."""
+    """Judge a task on a worker, and return the results as JSON.
+
+    Raises ClusterFailed if this worker can judge no task, and RuntimeError if only this task failed.
+    """
     given = json.loads(task)
     if given["made_with"] != _identity():
         raise ClusterFailed(_differs("A worker", _identity(), given["made_with"]))
@@ -86,7 +89,7 @@ def judge_here(task: str) -> str:
 
 
 def _threads(client: Any, address: str) -> int:
-    """Return how many threads the workers have, once each is known to judge as this machine does."""
+    """Return the workers' number of threads. Raises BadInput if there are none, or if their graders differ."""
     try:
         client.wait_for_workers(1, timeout=WORKERS_S)
     except TimeoutError as error:
@@ -107,7 +110,7 @@ def _threads(client: Any, address: str) -> int:
 
 
 def _identity() -> dict[str, str]:
-    """Return what must be the same on all machines, for the grades to be."""
+    """Return the entries of `made_with` that must be the same on all machines."""
     return {name: value for name, value in made_with(timeout=0, sandbox=True).items() if name not in SETTINGS}
 
 
@@ -119,7 +122,7 @@ def _differs(who: str, its: Mapping[str, str], ours: Mapping[str, str]) -> str:
 
 
 def _wait(client: Any, future: Any, stop: threading.Event) -> None:
-    """Return when the future is done. Raises Stopped soon after `stop`, and ClusterFailed where no worker is left."""
+    """Return when the future is done. Raises Stopped soon after `stop`, and ClusterFailed if no worker is left."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     alive = time.monotonic()
@@ -143,12 +146,12 @@ class _Hand:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            # Ctrl-C is for the worker: when that ends, so does this.
+            # Ctrl-C must reach only the worker: this process ends when the worker does.
             start_new_session=True,
         )
 
     def judge(self, task: str) -> str:
-        """Return the answer to a task; "" where the process has ended."""
+        """Return the line that answers a task; "" if the process has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -165,11 +168,11 @@ class _Hand:
 
 
 _idle: list[_Hand] = []
-"""A worker judges as many tasks at once as it has threads; each has a process, which stays warm for the next."""
+"""Warm processes without a task: a worker judges one task per thread at once, each in a process of its own."""
 
 
 def _hand(task: str) -> str:
-    """Have a task judged by an idle process, or a new one; once more by another where it ends meanwhile."""
+    """Judge a task in an idle process or a new one; if it ends, try another. Raises RuntimeError if both end."""
     for _ in range(2):
         try:
             hand = _idle.pop()

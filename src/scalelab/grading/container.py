@@ -1,7 +1,7 @@
-"""The grader in a container: where the system cannot sandbox, but a container engine runs a Linux that can.
+"""Grade in a container, if this system cannot sandbox answers but a container engine runs a Linux that can.
 
-The same command runs inside, with the same sandbox around each answer. The container has no network, and of this
-machine only the course, what was handed in, and the folder for the grades, which alone can be written.
+The same command runs inside, with the same sandbox around each answer. The container has no network. It sees only this
+machine's course, submissions, roster and folder for the grades, and can write only to that folder.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scalelab.errors import ScalelabError
 from scalelab.grading import sandbox
 
 BASE = "SCALELAB_BASE_IMAGE"
-"""The environment variable that names another image to build on than the Containerfile does."""
+"""The environment variable that replaces the base image of the Containerfile."""
 IMAGE = "scalelab-grade"
 SOURCES = ("requirements.lock", "pyproject.toml", "README.md", "LICENSE", "src/scalelab")
-"""What the image is made of: the files of the course that a build sees."""
+"""The files of the course that a build of the image sees."""
 PROCESSES = 4096
 ASK_S, TRY_S, STOP_S = 10.0, 600.0, 60.0
 AS_ROOT = ("SYS_ADMIN", "NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "KILL")
-"""The capabilities with which root makes sandboxes; found by trial: without any one of them, nothing is graded."""
+"""The capabilities with which root makes sandboxes; found by trial: if any one is missing, nothing is graded."""
 MAKES_SANDBOXES = {"mount", "umount", "umount2", "pivot_root", "mount_setattr", "unshare", "sethostname"}
 TRY = "import sys; from scalelab.grading.judging.fork_server import sandbox_missing; sys.exit(sandbox_missing() or 0)"
 TAKEN = tuple(map(PurePosixPath, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/dev")))
@@ -44,7 +44,7 @@ class NoContainer(ScalelabError):
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers. `rootless`: its root is an ordinary user here; `memory` is in bytes."""
+    """A container engine that answers. `rootless`: root inside is an ordinary user here; `memory` is in bytes."""
 
     path: str
     name: str
@@ -54,7 +54,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Said:
-    """How the engine's program ended, and what it said."""
+    """The exit status and the output of the engine's program."""
 
     status: int
     stdout: str
@@ -71,9 +71,9 @@ def grade_in_container(
     roster: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Grade as `scalelab grade` does, with these further `options`, in a container of the engine at `path`.
+    """Run `scalelab grade` with these further `options` in a container of the engine at `path`.
 
-    Returns the exit status of the command inside. Raises NoContainer where it cannot be run there.
+    Returns the exit status of the command inside. Raises NoContainer if it cannot be run there.
     """
     engine = _engine(path)
     out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def grade_in_container(
 
 
 def _engine(path: str) -> Engine:
-    """Ask an engine what it is; docker may be another name for podman."""
+    """Return the engine at `path`: docker may be another name for podman. Raises NoContainer if it does not answer."""
     podman = "podman" in _ask(path, "--version").stdout.lower()
     about = "{{.Host.MemTotal}} {{.Host.Security.Rootless}}" if podman else "{{.MemTotal}} {{.SecurityOptions}}"
     done = _ask(path, "info", "--format", about)
@@ -104,7 +104,7 @@ def _engine(path: str) -> Engine:
 
 
 def _image(engine: Engine, course: Course, context: Path, say: Callable[[str], None]) -> str:
-    """Return the name of the image for this state of the course, which is built where it is not there yet."""
+    """Return the name of the image for this state of the course; build it if it is missing. Raises NoContainer."""
     for name in SOURCES:
         source, there = course.root / name, context / name
         there.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _image(engine: Engine, course: Course, context: Path, say: Callable[[str], N
 
 
 def _filter(path: Path) -> str:
-    """Write the container's filter of system calls: all that answers are refused, but for what makes sandboxes."""
+    """Write the container's filter of system calls, and return its path: `sandbox.DENIED` without MAKES_SANDBOXES."""
     refused = sorted(set(sandbox.DENIED) - MAKES_SANDBOXES)
     rules = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": refused, "action": "SCMP_ACT_ERRNO"}]}
     path.write_text(json.dumps(rules), encoding="ascii")
@@ -143,14 +143,17 @@ def _filter(path: Path) -> str:
 
 
 def _way(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]:
-    """Return in words and arguments how a container makes sandboxes: tried without capabilities, else as root."""
+    """Return how a container can make sandboxes, in words and arguments: without capabilities, or else as root.
+
+    Raises NoContainer if neither works.
+    """
     shared = (
         *("--network=none", "--read-only", "--tmpfs=/tmp", "--workdir=/tmp", f"--memory={engine.memory * 3 // 4}b"),
         *(f"--pids-limit={PROCESSES}", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
         *("--security-opt=label=disable", "--security-opt=apparmor=unconfined", f"--security-opt=seccomp={filter}"),
         *("--env=HOME=/tmp", "--env=LANG=C.UTF-8", "--env=PYTHONUNBUFFERED=1", "--env=PYTHONDONTWRITEBYTECODE=1"),
     )
-    # A sandbox of an ordinary user's mounts a /proc of its own, which Linux allows where nothing of /proc is hidden.
+    # An ordinary user's sandbox mounts its own /proc, which Linux allows only if nothing of /proc is hidden.
     bare = "--security-opt=unmask=ALL" if engine.name == "podman" else "--security-opt=systempaths=unconfined"
     uid, gid = _caller()
     user: tuple[str, ...] = (f"--user={uid}:{gid}",)
@@ -158,7 +161,7 @@ def _way(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]
     if engine.rootless and engine.name == "podman":
         user = ("--userns=keep-id",)
     elif engine.rootless or uid == 0:
-        # Files of a root's are its root's, for whom no namespace is made without this one.
+        # The caller's files belong to the container's root, who can make no namespace without SETFCAP.
         user, words = ("--user=0:0", "--cap-add=SETFCAP"), "with no capability but SETFCAP"
     ways = [(words, (*shared, bare, *user))]
     if not engine.rootless:
@@ -175,11 +178,11 @@ def _way(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]
 
 
 def _run(engine: Engine, arguments: Sequence[str]) -> int:
-    """Run the container, and return its exit status. An interrupt is passed on, and waited for."""
+    """Run the container, and return its exit status. An interrupt is passed on; the container has STOP_S to end."""
     name = f"{IMAGE}-{uuid4().hex[:12]}"
     command = [engine.path, "run", *_named(name), *arguments]
     sys.stdout.flush()
-    # A group of its own: a terminal's Ctrl-C would end the engine's program, and leave the container.
+    # A process group of its own: else Ctrl-C would end the engine's program, and leave the container running.
     group = {"creationflags": 0x200} if os.name == "nt" else {"process_group": 0}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **group)  # type: ignore[call-overload]
     try:
@@ -199,7 +202,7 @@ def _run(engine: Engine, arguments: Sequence[str]) -> int:
 
 
 def _give_to_caller(engine: Engine, way: Sequence[str], image: str, mount: str, folder: str) -> None:
-    """Let the folder of the grades belong to who asked for them, where the container's root wrote them."""
+    """Make the caller the owner of the folder of grades, if the container's root wrote it."""
     uid, gid = _caller()
     if uid and "--cap-add=CHOWN" in way:
         arguments = (*way, mount, "--entrypoint=chown", image, "-R", f"{uid}:{gid}", folder)
@@ -211,18 +214,21 @@ def _named(name: str = "") -> tuple[str, ...]:
 
 
 def _caller() -> tuple[int, int]:
-    """Return uid and gid of whoever runs this; where there is none, the engine's files belong to its user anyway."""
+    """Return the caller's uid and gid; 1000 on systems without them: the engine's files are its user's there anyway."""
     return (os.getuid(), os.getgid()) if hasattr(os, "getuid") else (1000, 1000)
 
 
 def _mount(path: Path, *, writable: bool = False) -> str:
     fields = ["type=bind", f"source={path}", f"target={_inside(path)}", *([] if writable else ["readonly"])]
-    # The engines read it as a line of CSV.
+    # Engines parse the option as a line of CSV.
     return "--mount=" + ",".join('"' + one.replace('"', '""') + '"' if set(one) & set(',"') else one for one in fields)
 
 
 def _inside(path: Path) -> PurePosixPath:
-    """Return where the container shows a path of this machine: at the same place, so that what it says holds here."""
+    """Return a path's place in the container: the same as here, so that paths in the output are valid here, too.
+
+    A drive becomes a folder. Raises NoContainer if the container has its own system there.
+    """
     there = PurePosixPath("/", path.drive.rstrip(":").lower(), *path.parts[1:])
     if there in (PurePosixPath("/"), PurePosixPath("/tmp")) or any(there.is_relative_to(one) for one in TAKEN):
         raise NoContainer(f"{path} is where a container has its own system. Nothing was graded. Use another folder.")
@@ -230,7 +236,7 @@ def _inside(path: Path) -> PurePosixPath:
 
 
 def _ask(path: str, *arguments: str, limit: float | None = ASK_S) -> Said:
-    """Run the engine's program to its end."""
+    """Run the engine's program; the status is 1 if it cannot be run, or takes longer than `limit` (seconds)."""
     command = [path, *arguments]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)

@@ -1,7 +1,7 @@
 """Write a class's grades in the columns that other systems read: nbgrader, Canvas and Moodle; and one row per question.
 
-Only final totals go out. A student whose work waits for a person (`Grade.final`) has no row, and neither has one who
-handed nothing in: a cell that is empty, or a 0 that nobody meant, would overwrite what the other system holds.
+Other systems get only final totals. Students whose grade is not final (`Grade.final`) have no row, nor have those who
+handed nothing in: an empty cell, or a 0 that nobody meant, would overwrite the other system's value.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ QUESTIONS_HEADER = (
     *("seconds", "ideas"),
 )
 MOODLE_KEYS = {"idnumber": "ID number", "email": "Email address"}
-"""By what Moodle finds a user, and the heading under which it exports that."""
+"""The columns of a roster by which Moodle finds a user, and Moodle's own headings for them."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file's text, and the students whom it leaves out, each with the reason."""
+    """A file's text, and the students who are left out of it, each with the reason."""
 
     text: str
     left_out: Mapping[str, str]
@@ -38,8 +38,8 @@ class Export:
 def nbgrader_csv(grades: Iterable[Grade], roster: Roster | None = None) -> Export:
     """Return all sets in the columns of `nbgrader export`, a row per student and set.
 
-    As there, scores are floats and times are in UTC. Due dates and penalties for lateness are not known here: empty,
-    and 0. Unlike there, a student without a submission has no row with a score of 0.
+    As in nbgrader's export, scores are floats and times are in UTC. Due dates and penalties for lateness are unknown:
+    they are empty and 0. Unlike in nbgrader's, a student without a submission has no row with a score of 0.
     Source: https://github.com/jupyter/nbgrader/blob/main/nbgrader/plugins/export.py
     """
     rows, left_out = [], {}
@@ -56,11 +56,11 @@ def nbgrader_csv(grades: Iterable[Grade], roster: Roster | None = None) -> Expor
 
 
 def canvas_csv(grades: Sequence[Grade], roster: Roster | None = None, assignment: int | None = None) -> Export:
-    """Return one set for the import into Canvas's gradebook; without its id, `assignment`, Canvas makes a new one.
+    """Return one set for import into Canvas's gradebook; without the id `assignment`, Canvas makes a new assignment.
 
     The header and the row of possible points are those that Canvas itself exports and reads. Canvas finds a student by
-    its ID, else the SIS user id, else the login id, else the name; without a roster the submission's name is taken for
-    the login id.
+    its own ID, else the SIS user id, else the login id, else the name; without a roster, the student's name in the
+    submission is taken as the login id.
     Sources: https://community.canvaslms.com/t5/Instructor-Guide/How-do-I-import-grades-in-the-Gradebook/ta-p/807,
     https://github.com/instructure/canvas-lms/blob/master/lib/gradebook_importer.rb
     """
@@ -83,9 +83,9 @@ def canvas_csv(grades: Sequence[Grade], roster: Roster | None = None, assignment
 def moodle_csv(grades: Sequence[Grade], roster: Roster | None = None) -> Export:
     """Return one set for Moodle's import of grades from CSV, with points and a line of feedback.
 
-    Every row has the key by which Moodle finds the user (the ID number, or the address where more of the class have
-    one; without a roster the submission's name as user name), because one that it cannot find ends the whole import.
-    Every row has a grade: feedback without one wipes the grade that is there.
+    Every row has a key by which Moodle finds the user, because an unknown user ends the whole import: the ID number, or
+    the email address if more students have one; without a roster, the student's name in the submission as user name.
+    Every row has a grade, because feedback without one deletes the grade in Moodle.
     Source: https://docs.moodle.org/en/Grade_import (CSV import, note 3)
     """
     name = grades[0].exercises
@@ -106,7 +106,7 @@ def moodle_csv(grades: Sequence[Grade], roster: Roster | None = None) -> Export:
 
 
 def questions_csv(grades: Iterable[Grade]) -> Export:
-    """Return all sets with a row per question. Points that are not there yet are empty; `; ` separates the ideas."""
+    """Return all sets with a row per question. Open points are empty; `; ` separates the ideas."""
     rows = [
         (
             *(grade.student, grade.exercises, one.exercise, one.state, one.points, one.max, one.visible_points),
@@ -124,7 +124,7 @@ NOT_FINAL = "a question waits for a person, so the total is not final"
 def _persons(
     grades: Iterable[Grade], roster: Roster | None, left_out: dict[str, str]
 ) -> Iterable[tuple[Grade, Person]]:
-    """Yield the final grades with whose they are; the others go into `left_out`."""
+    """Yield each final grade with its person; students left out are added to `left_out`, with the reason."""
     for grade in grades:
         if not grade.final:
             left_out[grade.student] = NOT_FINAL
@@ -135,6 +135,6 @@ def _persons(
 
 
 def _feedback(grade: Grade) -> str:
-    """Return the points of each question in a line; nothing in it is a student's own words."""
+    """Return the total and each question's points on one line, which contains no text of the student's."""
     parts = (f"{one.exercise} {one.points}/{one.max}" for one in grade.questions)
     return f"{grade.total} of {grade.max} points: {', '.join(parts)}"

@@ -1,6 +1,6 @@
-"""A page of feedback for one student: what each question got, what a failing check says, a hint, and where to read.
+"""Feedback page for one student: each question's points, the messages of failing checks, a hint, and further reading.
 
-The page tells no more than the grade does: of a hidden check whether it passed, and its author's words.
+The page tells no more than the grade: of a hidden check, only whether it passed, and its author's messages.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def feedback_page(grade: Grade, texts: SetTexts) -> str:
 
 
 def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
-    """Return what the template shows of a question. Nothing of the judge's own trouble is told to a student."""
+    """Return the template's values for a question, without the grader's own errors, which students do not see."""
     words: QuestionTexts | None = texts.questions.get(question.exercise)
     partly = question.points is not None and 0 < question.points < question.max
-    again = question.state == RAISED and bool(question.expectations)  # when it ran for its hidden check
+    again = question.state == RAISED and bool(question.expectations)  # the error came in the run for the hidden check
     return {
         "grade": question,
         "title": words.title if words else question.exercise,

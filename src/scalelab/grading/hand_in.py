@@ -1,7 +1,7 @@
-"""Before a student hands in: run each answer alone, as the grader does, say what passes, and write the file.
+"""Check a notebook before it is handed in: run each answer alone, as the grader does, report, and write the file.
 
-The visible checks judge, with the course's own text. What a notebook says of itself, its outputs and its progress,
-counts for nothing here, as it does when it is graded.
+The visible checks judge, with the course's own text. The notebook's own outputs and progress give no points, as in
+grading.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import recognise
 
 IMPORTS = ("from scalelab import checks", "import aiohttp")
-"""What most sets need, imported once for all answers."""
+"""Imports that most sets need, done once for all answers."""
 HELP = "help-taken"
-"""The id of the cell that says which help was taken."""
+"""The id of the cell that lists the help taken."""
 LOST = (
     "In your notebook its check passed. Something that ran there is missing here: try the menu",
     "Kernel, Restart Kernel and Run All Cells.",
@@ -50,7 +50,7 @@ class NotToHandIn(ScalelabError):
 
 @dataclass(frozen=True)
 class Checked:
-    """What `submit_check` found: by exercise the points of its visible check, and the file that it wrote."""
+    """The result of `submit_check`: the visible checks' points by exercise, the file, and its answers' checksum."""
 
     exercises: str
     points: Mapping[str, int]
@@ -61,8 +61,8 @@ class Checked:
 def submit_check(course: Course, path: Path, report: Callable[[str], None] = print) -> Checked:
     """Run the answers in a notebook as the grader does, with the visible checks, and write the file to hand in.
 
-    It goes into the folder `to_hand_in` of the workspace, or beside the notebook. Raises NotToHandIn, and BadReference
-    where the course has nothing to compare with.
+    The file goes into the folder `to_hand_in` of the workspace, or one beside the notebook. Raises NotToHandIn, and
+    BadReference if a reference of the course is missing or out of date.
     """
     path = path.resolve()
     references = references_of(course)
@@ -102,9 +102,9 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
 
 
 def _results(reference: Reference, sources: Mapping[str, str]) -> dict[str, Result]:
-    """Return what the visible checks say of these answers, by exercise.
+    """Return the results of the visible checks for these answers, by exercise.
 
-    They are a student's own, on the student's own machine: they run with the rights that they have in JupyterLab.
+    The answers are the student's own, on the student's machine: they run with the same rights as in JupyterLab.
     """
     before = [text_of(cell["source"]) for cell in reference.setup]
     with WarmModule("scalelab.course.run_cells", IMPORTS) as warm:
@@ -119,7 +119,7 @@ def _results(reference: Reference, sources: Mapping[str, str]) -> dict[str, Resu
 
 
 def _read(path: Path) -> tuple[HandedIn, Notebook]:
-    """Return what a notebook hands in, however large its outputs are, and the notebook itself."""
+    """Return a notebook as the grader would read it, and the notebook itself; its outputs may have any size."""
     if not path.exists():
         raise NotToHandIn(f"{path} does not exist; name a notebook of your workspace's folder exercises.")
     notebook = stored_notebook(path)
@@ -154,9 +154,9 @@ def _folder(path: Path) -> Path:
 
 
 def _to_hand_in(notebook: Notebook, checksum: str, taken: Mapping[str, Taken]) -> Notebook:
-    """Return the notebook as it is handed in: every text in it, what checks printed, and no other output.
+    """Return the notebook to hand in: its cells without the progress cell, and only the printed output of checks.
 
-    A last cell tells whoever teaches which help was taken; no grade depends on it.
+    A last cell tells the instructor which help was taken; no grade depends on it.
     """
     own = own_metadata(notebook)
     cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") not in (PROGRESS, HELP)]

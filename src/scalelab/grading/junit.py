@@ -1,8 +1,8 @@
-"""A grade as JUnit XML, in the shape of pytest's `xunit2`: a suite per submission, a case per check of a question.
+"""A grade as JUnit XML, in the form of pytest's `xunit2`: a suite per submission, a case per check of a question.
 
-pytest's own writer takes the reports of one session, and has no public way in for others. A submission is judged in
-several sessions, of which a later one may overrule an earlier one, and a hidden check's report holds what students must
-not see. So the file is written from the grade, to the rules that pytest's is written to:
+pytest's own writer takes the reports of one session, and has no public API for others. A submission is judged in
+several sessions, of which a later one may overrule an earlier one, and a hidden check's report contains text that
+students must not see. So this module writes the file from the grade, by the schema that pytest's writer follows:
 https://github.com/jenkinsci/xunit-plugin/blob/master/src/main/resources/org/jenkinsci/plugins/xunit/types/model/xsd/junit-10.xsd
 """
 
@@ -16,14 +16,14 @@ from scalelab.grading.report import Grade, QuestionGrade
 
 CHECKS = ("check", "hidden check")
 LONGEST_MESSAGE = 500
-"""pytest's own budget for a `message`; the whole text stands in the element."""
+"""pytest's own limit for a `message`, in characters; the element contains the whole text."""
 
 
 def junit_xml(grade: Grade) -> str:
     """Return a grade as JUnit XML.
 
-    A check that is not passed is a `failure`, of the question's state; one that the grader could not judge an `error`.
-    Only the suite has a `time`: that of a single check is not kept.
+    A check that did not pass is a `failure` with the question's state as its type; one that the grader could not judge
+    is an `error`. Only the suite has a `time`: a grade does not contain the time of a single check.
     """
     suite = ElementTree.Element("testsuite", name=on_one_line(grade.exercises))
     for question in grade.questions:
@@ -41,7 +41,7 @@ def junit_xml(grade: Grade) -> str:
 
 
 def _outcome(case: ElementTree.Element, question: QuestionGrade, check: str, points: int) -> None:
-    """Add to a check's case why it is not passed, if it is not."""
+    """Add a failure or an error to a check's case, unless the check passed."""
     kind = "error" if question.state == NOT_JUDGED else "failure"
     if kind == "failure" and (points or question.state == PASSED):
         return

@@ -1,4 +1,4 @@
-"""Keep grades in a folder: JSON per submission, each written as a whole as soon as it is there, and one CSV of all."""
+"""Keep grades in a folder: a JSON file per submission, each written atomically and at once, and a CSV of all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOCK = ".lock"
 HEADER = ("student", "exercises", "file", "total", "max")
 CSV_EVERY_S = 30
 LEFT_OVER = re.compile(r"\..+\.\d+\.new")
-"""The names that `write_atomically` gives to files that are not whole yet."""
+"""The names that `write_atomically` gives to unfinished files."""
 TIMES = "seconds"
 PLAIN = re.compile(r"(?![ .])[a-z0-9 !#$&'()+,;=@\[\]^_`{}~.-]{1,80}(?<![ .])")
 HASHED = re.compile(r".*-[0-9a-f]{12}")
@@ -36,11 +36,11 @@ LONGEST_NAME = 120
 
 
 class NotKept(ScalelabError):
-    """A grade or the table cannot be written; what was written before is there."""
+    """A file in the folder of grades cannot be written; earlier files are unharmed."""
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file as a whole. Raises NotKept."""
+    """Write a file atomically. Raises NotKept if it cannot be written."""
     with _kept(path):
         write_atomically(path, text)
 
@@ -55,11 +55,11 @@ def _kept(path: Path) -> Iterator[None]:
 
 
 def file_name(student: str) -> str:
-    """Return the name of a student's files, without its ending: safe on every system, and no other student's.
+    """Return the name of a student's files, without an ending: valid on every system, and unique to the student.
 
-    Systems differ in which letters a name may have, and in which names are one: most on Windows and macOS do not tell
-    capitals apart, or letters that are put together in two ways. So a name of other than plain lower-case letters,
-    digits and signs gets a hash of its exact letters, and a plain one never looks like that.
+    Systems differ in the characters that they allow, and in the names that they treat as equal: most file systems on
+    Windows and macOS ignore case, or different encodings of the same letter. So only names of plain lower-case letters,
+    digits and signs stay as they are; any other gets a hash of its exact characters, as does one that looks hashed.
     """
     if PLAIN.fullmatch(student) and not RESERVED.fullmatch(student) and not HASHED.fullmatch(student):
         return student
@@ -71,9 +71,9 @@ def file_name(student: str) -> str:
 
 @contextmanager
 def keeping(out: Path) -> Iterator[Keeper]:
-    """Yield the keeper of the folder `out`, which is made where it is missing, and belongs to this process meanwhile.
+    """Yield the keeper of the folder `out`, made if it is missing, and locked by this process meanwhile.
 
-    Raises BadInput where it cannot be made or written to, and where another process grades into it.
+    Raises BadInput if the folder cannot be made, written to or locked, or if another process grades into it.
     """
 
     def refuse() -> None:
@@ -99,7 +99,7 @@ def keeping(out: Path) -> Iterator[Keeper]:
 
 
 class Keeper:
-    """Writes into the folder of grades. What a file held before is set by below `earlier/`, never lost."""
+    """Writes into the folder of grades. Files of earlier runs are kept below `earlier/` before they are replaced."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -108,11 +108,11 @@ class Keeper:
         self._table_is_due = time.monotonic() + CSV_EVERY_S
 
     def path(self, exercises: str, student: str) -> Path:
-        """Return the file of a submission's grade."""
+        """Return the path of a submission's grade."""
         return self.out / exercises / f"{file_name(student)}.json"
 
     def kept(self, exercises: str, student: str) -> Grade | None:
-        """Return the grade that is kept for a student, or None where none of today's form is."""
+        """Return the stored grade of a student, or None if there is none in the current form."""
         data = _json(self.path(exercises, student))
         if not isinstance(data, dict) or data.get("form") != FORM or data.get("student") != student:
             return None
@@ -121,12 +121,12 @@ class Keeper:
         return None
 
     def keep(self, grade: Grade) -> Path:
-        """Write one grade to `OUT/SET/STUDENT.json`, as a whole. One that differs in times alone stays as it is.
+        """Write one grade to `OUT/SET/STUDENT.json`. A file whose `seconds` alone differ is left unchanged.
 
-        Raises NotKept.
+        Returns the path. Raises NotKept.
         """
         path = self.path(grade.exercises, grade.student)
-        # Outputs may hold halves of letters, which UTF-8 has no bytes for.
+        # Outputs may contain lone surrogates, which UTF-8 cannot encode.
         text = json.dumps(as_json(grade), indent=1, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
         if _timeless(_json(path)) != _timeless(json.loads(text)):
             self._write(path, text)
@@ -135,7 +135,7 @@ class Keeper:
         return path
 
     def write_csv(self) -> Path:
-        """Write `OUT/grades.csv` from every grade in OUT, those of earlier runs included, and return its path.
+        """Write `OUT/grades.csv` from every grade in OUT, including those of earlier runs, and return its path.
 
         Raises NotKept.
         """
@@ -155,7 +155,7 @@ class Keeper:
             write_atomically(path, text)
 
     def _set_by(self, path: Path) -> None:
-        """Keep what the file holds below `earlier/`, under this run's number, unless that holds it already."""
+        """Keep a file below `earlier/RUN/`, unless this run has done so, or the last earlier copy is the same."""
         place = path.relative_to(self.out)
         earlier = self.out / EARLIER / str(self._run) / place
         if earlier.exists():
@@ -166,14 +166,14 @@ class Keeper:
             return
         earlier.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Needs no room, and leaves the file where it is until the new one takes its place.
+            # A hard link needs no space, and the file stays in place until the new one replaces it.
             os.link(path, earlier)
         except OSError:
             write_atomically(earlier, path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _json(path: Path) -> Any:
-    """Return what a JSON file holds, or None where there is no such file or no JSON in it."""
+    """Return the data of a JSON file, or None if there is no such file, or it is not valid JSON."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -181,14 +181,14 @@ def _json(path: Path) -> Any:
 
 
 def _timeless(data: Any) -> Any:
-    """Return a grade's data without how long it took."""
+    """Return a grade's data without its `seconds`."""
     if isinstance(data, dict):
         return {name: _timeless(value) for name, value in data.items() if name != TIMES}
     return [_timeless(value) for value in data] if isinstance(data, list) else data
 
 
 def _row(data: Any) -> tuple[list[Any], dict[str, Any]] | None:
-    """Return the values of `HEADER` and the points by question, or None where the data are no grade of ours."""
+    """Return the values of `HEADER` and the points by question, or None if the data are not a grade."""
     try:
         return [data[name] for name in HEADER], {one["exercise"]: one["points"] for one in data["questions"]}
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Make text of strangers fit to be shown: nothing in it steers a terminal, a page, an XML reader or a spreadsheet."""
+"""Make untrusted text safe to show: nothing in it controls a terminal, a page, an XML reader or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 ANSI = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and moves
-    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles and links
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and cursor moves
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # window titles and links
     r"|\x1b."
 )
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -19,14 +19,14 @@ UNUSUAL = re.compile(r"[^\n\t -~]+")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 MOST_MARKS = 4
-"""How many accents a letter may carry: a tower of them would cover the lines above."""
-FORMULA = re.compile(rf"[\s\"'{REPLACEMENT}]*[=+\-@＝＋－＠]")  # noqa: RUF001 (a spreadsheet takes the wide ones, too)
+"""The most combining marks that a letter keeps: a taller stack of them would cover the lines above."""
+FORMULA = re.compile(rf"[\s\"'{REPLACEMENT}]*[=+\-@＝＋－＠]")  # noqa: RUF001 (a spreadsheet accepts the wide signs, too)
 
 
 def legible(text: str) -> str:
-    """Return text of several lines without colours and controls; what cannot be shown becomes a replacement character.
+    """Return text with its lines, but without ANSI sequences; characters that cannot be shown are replaced.
 
-    Controls are also those of the direction of writing, which could make words read as others.
+    These include control characters and controls of the writing direction, which could make words look like others.
     """
     text = LINE_ENDS.sub("\n", ANSI.sub("", text))
     return UNUSUAL.sub(lambda found: _shown(found.group()), text)

@@ -1,4 +1,4 @@
-"""By what submissions are judged: a grade says it, and one that was made by something else is made again."""
+"""The grader's version and settings, stored in each grade; a grade made with others is judged again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ JUDGES = ("nbval", "ipykernel")
 
 
 def made_with(*, timeout: float, sandbox: bool) -> dict[str, str]:
-    """Return what decides a grade beside the answers and the reference; `timeout` is an answer's processor
-    time per check, in seconds."""
+    """Return the versions and settings that decide a grade, besides the answers and the reference.
+
+    `timeout` is an answer's processor time per check, in seconds.
+    """
     return {
         "scalelab": scalelab.__version__,
         "python": platform.python_version(),
@@ -28,7 +30,7 @@ def made_with(*, timeout: float, sandbox: bool) -> dict[str, str]:
 
 @cache
 def grader_digest() -> str:
-    """Return a hash of the grader's code and of what checks use, whatever the line ends, and of who runs the cells."""
+    """Return a hash of the code of the grader and the checks, with any line endings, and of the versions of JUDGES."""
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in JUDGES).encode())
     for folder in (Path(__file__).parent, CHECKS, CHECKS.parent / "answers"):
         for path in sorted(folder.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Read the executed reference of an exercise set: its set-up, and what each question needs."""
+"""Read the executed reference of an exercise set: its set-up cells and its questions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ VISIBLE, HIDDEN = "check", "hidden"
 
 
 class BadReference(ScalelabError):
-    """A reference notebook is not there, or not what `scalelab course sync` writes."""
+    """A reference notebook is missing, invalid or out of date, or its solutions do not pass here."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One exercise of a reference: its cells, points, and per wrong idea the words that its failing check shows."""
+    """One exercise of a reference: its cells and points, and each wrong idea with the message of its failing check."""
 
     exercise: str
     answer: Cell
@@ -27,7 +27,7 @@ class Question:
     wrong: tuple[tuple[str, str], ...]
 
     def check(self, role: str) -> Cell:
-        """Return the check of the role "check" or "hidden"."""
+        """Return the check cell with the role "check" or "hidden"."""
         return {VISIBLE: self.visible, HIDDEN: self.hidden}[role]
 
     @property
@@ -50,7 +50,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Reference:
-    """An executed reference, split into what every question needs and the questions."""
+    """An executed reference: the set-up cells that every question needs, and the questions."""
 
     slug: str
     digest: str
@@ -69,7 +69,7 @@ class Reference:
 
 
 def read_reference(path: Path) -> Reference:
-    """Return the reference in a file. Raises BadReference."""
+    """Return the reference in a file. Raises BadReference if it is not an executed reference."""
     notebook = stored_notebook(path)
     own = own_metadata(notebook)
     if notebook is None or "digest" not in own:

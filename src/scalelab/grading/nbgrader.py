@@ -43,9 +43,9 @@ os.environ["JUPYTER_PATH"] = str(Path(__file__).resolve().parent / "jupyter")
 def export(exercises: ExerciseSet, folder: Path) -> Path:
     """Write the set into nbgrader's course folder: `source/SET/SET.ipynb`, with the settings and the kernel it needs.
 
-    Then, in that folder: `nbgrader generate_assignment SET`, students' files in `submitted/STUDENT/SET/SET.ipynb`,
-    `nbgrader autograde SET`, `nbgrader export`. Both what nbgrader releases and our own student notebook can be handed
-    in. Returns the notebook's path; settings that are there already are kept.
+    Next steps in that folder: `nbgrader generate_assignment SET`, students' files into
+    `submitted/STUDENT/SET/SET.ipynb`, `nbgrader autograde SET`, `nbgrader export`. Students can hand in nbgrader's
+    release or our own student notebook. Returns the notebook's path; existing settings are kept.
     """
     path = folder / "source" / exercises.slug / f"{exercises.slug}.ipynb"
     write_atomically(path, written(source_notebook(exercises)))
@@ -58,7 +58,7 @@ def export(exercises: ExerciseSet, folder: Path) -> Path:
 
 
 def source_notebook(exercises: ExerciseSet) -> Notebook:
-    """Return nbgrader's source notebook: the student's, with the hidden checks in cells of their own."""
+    """Return nbgrader's source notebook: the student notebook, with the hidden checks in cells of their own."""
     notebook = student(exercises)
     hidden = {cell["id"]: cell for cell in reference(exercises, {}, "")["cells"] if cell["id"].endswith("-hidden")}
     cells: list[Cell] = []
@@ -70,7 +70,7 @@ def source_notebook(exercises: ExerciseSet) -> Notebook:
 
 
 def _marked(hidden: Cell) -> Cell:
-    """Return a hidden check between nbgrader's marks: a release keeps of it only the line that stands for it."""
+    """Return a hidden check between nbgrader's markers: a release keeps only the line before them."""
     source = "\n".join([STANDS_FOR_HIDDEN, BEGIN, text_of(hidden["source"]), END])
-    # What else the reference says of a hidden check, such as the wrong ideas it finds, is not for students.
+    # Other metadata of a hidden check, such as the wrong ideas that it recognises, are not for students.
     return {**hidden, "metadata": {"nbgrader": hidden["metadata"]["nbgrader"]}, "source": source.splitlines(True)}

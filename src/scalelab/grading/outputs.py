@@ -1,7 +1,7 @@
-"""Write what others read from the grades in a folder: pages, exports, JUnit XML and class reports.
+"""Write the outputs for other people and systems: feedback pages, exports, JUnit XML and class reports.
 
-All of it is made from the grades' JSON files, so a run that was interrupted, or graded a part of the class, is followed
-by outputs of the whole class. Nothing here can lose a grade: an output that cannot be written is reported by name, and
+All outputs are made from the grades' JSON files, so they cover the whole class, even if this run continued another or
+graded only a part of the class. Nothing here can lose a grade: if an output cannot be written, this is reported, and
 the others are written.
 """
 
@@ -28,19 +28,19 @@ from scalelab.grading.texts import SetTexts, texts_of
 
 LEFT_OUT = "left_out.csv"
 NAMED = 10
-"""How many students a line of the report names."""
+"""The most students that a line of the report names."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A grade in the folder; `name` is its file's name without the ending, which what is made from it has, too."""
+    """A grade in the folder; `name` is its file name without the ending, shared by the files made from it."""
 
     name: str
     grade: Grade
 
 
 def kept_grades(out: Path) -> Iterator[Kept]:
-    """Yield the grades in `out`, by exercise set and file name; other files there are passed over."""
+    """Yield the grades in `out`, by exercise set and file name; other files are ignored."""
     for path in sorted(out.glob("*/*.json")):
         try:
             grade = from_json(json.loads(path.read_bytes()))
@@ -58,12 +58,12 @@ def write_outputs(
     canvas_ids: Mapping[str, int] | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Write all outputs from every grade in `out`, and report what was left out and what could not be written.
+    """Write all outputs from every grade in `out`, and report the students left out and the files not written.
 
     Per student `feedback/SET/STUDENT.html` and `junit/SET/STUDENT.xml`; per set `class/SET.html`, `class/SET.json`,
-    `canvas/SET.csv` and `moodle/SET.csv`; for all `nbgrader.csv`, `questions.csv`, and `left_out.csv`, which says who
-    is in which of them not, and why. `canvas_ids` are Canvas's assignment ids by set. What would not change is not
-    written again.
+    `canvas/SET.csv` and `moodle/SET.csv`; for all `nbgrader.csv`, `questions.csv`, and `left_out.csv`, which lists
+    who is missing from which of them, and why. `canvas_ids` are Canvas's assignment ids by set. A file that would not
+    change is not written again.
     """
     sets: dict[str, list[Kept]] = defaultdict(list)
     for kept in kept_grades(out):
@@ -99,7 +99,7 @@ def _class_files(slug: str, grades: Sequence[Grade], texts: SetTexts) -> dict[st
 
 
 class _Writer:
-    """Writes files below a folder; `left_out` collects by file and student why a student is not in a file."""
+    """Writes files below a folder; `left_out` gives, by file and student, the reason why a student is missing."""
 
     def __init__(self, out: Path, report: Callable[[str], None]) -> None:
         self.out = out
@@ -107,13 +107,13 @@ class _Writer:
         self.left_out: dict[tuple[str, str], str] = {}
 
     def files(self, what: str, texts: Mapping[str, Callable[[], str]]) -> None:
-        """Write each file with the text that its function makes; report how many could not be written, and why."""
+        """Write each file with the text that its function makes; report how many failed, and the first error."""
         failed = [error for name, text in texts.items() if (error := self._write(name, text))]
         if failed:
             self.report(f"Not written: {len(failed)} of {count(len(texts), what)}. The first: {failed[0]}")
 
     def export(self, name: str, make: Callable[[], Export]) -> None:
-        """Write an export, and note whom it leaves out."""
+        """Write an export, and note the students who are left out of it."""
         made: list[Export] = []
 
         def text() -> str:
@@ -125,7 +125,7 @@ class _Writer:
             self.left_out |= {(name, student): reason for student, reason in export.left_out.items()}
 
     def tell_who_is_left_out(self) -> None:
-        """Write who is in which file not, and why, to `left_out.csv`; report it by reason."""
+        """Write to `left_out.csv` who is missing from which file, and why; report one line per reason."""
         rows = [(name, student, reason) for (name, student), reason in self.left_out.items()]
         self.files("export", {LEFT_OUT: lambda: csv_text(("where", "student", "reason"), rows)})
         for reason in dict.fromkeys(self.left_out.values()):
@@ -135,10 +135,10 @@ class _Writer:
             self.report(f"Not in {', '.join(places)}: {', '.join(students[:NAMED])}{more} ({reason}).")
 
     def _write(self, name: str, make: Callable[[], str]) -> str:
-        """Write one file where it would change; return what went wrong, or nothing."""
+        """Write a file if it would change; return the error with the file's name, or ""."""
         path = self.out / name
         try:
-            # A name may hold halves of letters, which UTF-8 has no bytes for.
+            # A name may contain lone surrogates, which UTF-8 cannot encode.
             data = make().encode("utf-8", "replace")
             if not path.is_file() or path.read_bytes() != data:
                 write_atomically(path, data.decode())

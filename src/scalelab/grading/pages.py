@@ -1,4 +1,4 @@
-"""What the pages for students and instructors share: the templates' environment, and how text becomes markup."""
+"""Shared code of the pages for students and instructors: the template environment and the filters for text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from scalelab.grading.legible import legible, on_one_line
 
-MONTHS = (  # in the page's language, whatever this machine's is
+MONTHS = (  # in the page's language, not the machine's
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
@@ -26,12 +26,12 @@ def page(template: str, **values: Any) -> str:
 
 
 def ticked(text: str) -> Markup:
-    """Return text in which what stands between backticks is code."""
+    """Return text as markup, in which the parts between backticks are code."""
     return Markup(TICKS.sub(r"<code>\1</code>", str(escape(legible(text)))))
 
 
 def markdown(text: str) -> Markup:
-    """Return an author's Markdown as markup: without HTML of its own, images and headings; links lead to the web."""
+    """Return an author's Markdown as markup, without raw HTML, images and headings; links lead only to the web."""
     return Markup(_markdown().render(text))
 
 
@@ -41,14 +41,14 @@ def inline_markdown(text: str) -> Markup:
 
 
 def quoted(message: str) -> str:
-    """Return words of a check, a part of a sentence or all of it, with dots where something is left out."""
+    """Return a check's message, with dots before or after it if it is only a part of a sentence."""
     before = "" if message[:1].isupper() else "… "
     after = "" if message.endswith((".", "?", "!")) else " …"
     return f"{before}{message}{after}"
 
 
 def moment(then: datetime) -> str:
-    """Return a time in UTC for people."""
+    """Return a UTC time in readable form, such as `3 May 2025, 14:05 UTC`."""
     return f"{then.day} {MONTHS[then.month - 1]} {then:%Y, %H:%M} UTC"
 
 
@@ -83,7 +83,7 @@ def _markdown() -> MarkdownIt:
 
 
 def _link(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-    """Open a link that leads to the web; one to a file of the course leads nowhere from a page that stands alone."""
+    """Return the opening tag of a link; only web addresses are kept, as a page alone has no course files beside it."""
     target = str(tokens[index].attrGet("href") or "")
     if not target.startswith(("https://", "http://")):
         return "<a>"

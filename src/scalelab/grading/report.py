@@ -1,4 +1,4 @@
-"""What a grade is, and the table of a class on the screen."""
+"""Grades, their JSON, and the printed table of a class."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from scalelab.grading.merge import Question, Reference
 from scalelab.grading.submissions import Submission
 
 FORM = 3
-"""Counts up when the JSON of a grade changes its fields."""
+"""The version of a grade's JSON; it increases when fields change."""
 
 MOST_LINES = 40
 PRINTED_CHARACTERS = 4_000
-"""How much of what an answer printed is kept."""
+"""The most characters of an answer's printed output that are kept."""
 LONGEST_NAME = 32
 
 
 @dataclass(frozen=True)
 class QuestionGrade:
-    """The points of one question, and what a student is told about it.
+    """The points of one question, and the feedback on it for the student.
 
     `state` is one of `judging.results`, or of `course.answers` if there is no answer to judge. `points` is None if the
-    answer could not be judged, through no fault of its own. `reason` says why nothing ran, or what ended the question
-    early; `expectations` are those of the visible check, `never_awaited` the coroutines that nobody awaited in it, and
-    `printed` is what the answer printed meanwhile. `feedback` is all this as text. Of a hidden check only whether it
-    passed, and the author's words for the wrong ideas that it recognised, are told. `ideas` names these and those that
-    the visible check recognised. `seconds` is how long judging took, `note` what the grader did in doing so.
+    answer could not be judged, through no fault of its own. `reason` says why nothing ran, what ended the question
+    early, or which names the answer uses from other cells. `expectations` are those of the visible check,
+    `never_awaited` the coroutines that were never awaited in it, and `printed` is the answer's output during it.
+    `feedback` is the reason as text and, if the visible check failed, its verdict. Of a hidden check, students see only
+    whether it passed, and the author's messages for the wrong ideas that it recognised. `ideas` names the wrong ideas
+    that either check recognised. `seconds` is the time that judging took, `note` the grader's remark about it.
     """
 
     exercise: str
@@ -57,9 +58,9 @@ class QuestionGrade:
 class Grade:
     """One submission's grade.
 
-    `file` is its path below the folder of submissions, `submitted` when it was last changed (seconds since 1970).
-    `seconds` is how long judging it took, `notes` what the grader did about the file ("an answer was found by its
-    text"), and `made_with` by what it was judged: versions, the seconds that a cell had, `sandbox` "yes" or "no".
+    `file` is the path below the folder of submissions, `submitted` the time of its last change (seconds since 1970).
+    `seconds` is the time that judging took, `notes` are the grader's remarks on the file ("an answer was found by its
+    text"). `made_with` has versions, `timeout` (processor time per check, in seconds), and `sandbox`, "yes" or "no".
     """
 
     student: str
@@ -88,7 +89,7 @@ class Grade:
 
     @property
     def submitted_at(self) -> datetime | None:
-        """When the file was last changed, in UTC; None where the file system does not say, or says what cannot be."""
+        """The time of the file's last change, in UTC; None if the file system gives none, or an impossible one."""
         try:
             return datetime.fromtimestamp(int(self.submitted), UTC) if self.submitted > 0 else None
         except (ValueError, OverflowError, OSError):
@@ -106,9 +107,9 @@ def grade_of(
     notes: Sequence[str] = (),
     made_with: Mapping[str, str] | None = None,
 ) -> Grade:
-    """Return the grade that the results give; a question without one has no answer to judge.
+    """Return the grade of a submission from its results by exercise; a question without one has no answer to judge.
 
-    `cells` are the submission's: an answer that fails may use what a cell of the student's own defines.
+    `cells` are the submission's: if an answer fails, its reason lists the names that it uses from other cells.
     """
     return Grade(
         student=submission.student,
@@ -133,12 +134,14 @@ def as_json(grade: Grade) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Grade:
-    """Return the grade that a JSON file holds, also of an earlier form, which lacks some fields.
+    """Return the grade in the data of a JSON file, which may lack the fields that an earlier form did not have.
 
-    Raises KeyError, TypeError or ValueError where it holds none.
+    Raises KeyError, TypeError or ValueError if the data are not a grade.
     """
     if not isinstance(data, dict):
         raise TypeError(f"a grade is an object, not {type(data).__name__}")
+    if not isinstance(made_with := data.get("made_with", {}), dict):
+        raise TypeError(f"`made_with` is an object, not {type(made_with).__name__}")
     return Grade(
         student=str(data["student"]),
         exercises=str(data["exercises"]),
@@ -149,7 +152,7 @@ def from_json(data: Any) -> Grade:
         submitted=float(data.get("submitted", 0)),
         seconds=float(data.get("seconds", 0)),
         notes=tuple(map(str, data.get("notes", ()))),
-        made_with={str(name): str(value) for name, value in data.get("made_with", {}).items()},
+        made_with={str(name): str(value) for name, value in made_with.items()},
     )
 
 
@@ -187,7 +190,7 @@ def _question(
     reason = "\n".join(filter(None, (result.reason, *own)))
     verdict = result.visible.verdict or Verdict(question.exercise, ())
     printed = "\n".join(filter(None, (*verdict.printed, result.printed.rstrip())))
-    if result.printed.strip():  # in a notebook the verdict shows it, too
+    if result.printed.strip():  # the verdict in a notebook shows this output, too
         verdict = replace(verdict, printed=(*verdict.printed, first_lines(result.printed)))
     shown = verdict if verdict.expectations and not result.visible.passed else ""
     visible_ideas, hidden_ideas = _ideas(result.visible, question), _ideas(result.hidden, question)
@@ -224,8 +227,8 @@ def show_table(
 ) -> None:
     """Print one table per exercise set: a line per student, a column per question, and the class's mean.
 
-    A question without points yet is a `?`, and counts in no mean. Of a large class the first lines are printed, and
-    `table` names the file that has them all.
+    A question without points yet is a `?`, and is not in the mean. For a large class, only the first lines are printed;
+    `table` is the name of the file that has all of them.
     """
     for reference in references:
         mine = sorted((grade for grade in grades if grade.exercises == reference.slug), key=lambda one: one.student)

@@ -1,4 +1,4 @@
-"""Who is in the class: an optional CSV that says under which names a student's grade goes into other systems."""
+"""The roster of a class: an optional CSV with the names and ids by which other systems know each student."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scalelab.grading.submissions import BadInput
 
 @dataclass(frozen=True)
 class Person:
-    """A line of the roster. `student` is the name that submissions go by; what the roster does not say is empty."""
+    """A line of the roster. `student` is the student's name in submissions; fields that the roster lacks are empty."""
 
     student: str
     first_name: str = ""
@@ -29,7 +29,7 @@ class Person:
 
 COLUMNS = tuple(field.name for field in fields(Person))
 UNIQUE = ("student", "email", "canvas_id", "sis_user_id", "sis_login_id", "idnumber")
-"""Two persons who shared one of these would get each other's grades."""
+"""Columns that no two persons may share: they would get each other's grades."""
 DELIMITERS = ",;\t"
 
 Roster = Mapping[str, Person]
@@ -39,8 +39,9 @@ def read_roster(path: Path) -> dict[str, Person]:
     """Return the persons of a roster by `student`.
 
     The file is UTF-8, its cells are separated by commas, semicolons or tabs, and its first line names the columns:
-    `student`, and any of the others of `Person`; further columns are passed over. Raises BadInput, which names the
-    line, where the column `student` is missing or empty, a line has too many cells, or two lines share a name or an id.
+    `student`, and any of the other fields of `Person`; other columns are ignored. Raises BadInput if the file is not
+    such a CSV or has no column `student`, and, with the line's number, if a line has no student or too many cells, or
+    if two lines share a name or an id.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -96,7 +96,7 @@ _MASKED_FILES = (
 )
 
 DENIED = (
-    # Other processes, and what the kernel knows of them.
+    # Other processes, and the kernel's data about them.
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "move_pages"),
     *("migrate_pages", "perf_event_open", "userfaultfd", "bpf", "lookup_dcookie", "syslog", "acct", "quotactl"),
     *("quotactl_fd", "fanotify_init", "fanotify_mark", "open_by_handle_at", "name_to_handle_at"),
@@ -108,12 +108,12 @@ DENIED = (
     *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "personality", "uselib", "nfsservctl", "vhangup", "sysfs"),
     *("settimeofday", "clock_settime", "clock_settime64", "clock_adjtime", "clock_adjtime64", "adjtimex", "stime"),
     *("sethostname", "setdomainname", "_sysctl", "io_uring_setup", "io_uring_enter", "io_uring_register"),
-    # Memory that no limit of a process counts, and that may outlive it.
+    # Memory that no limit of a process counts, and that may outlive the process.
     *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "mq_unlink"),
 )
 _FAMILIES = {1, 2, 10, 16}  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all belong to the network namespace
 _CLONE_PARENT, _CLONE_VFORK, _CLONE_THREAD = 0x8000, 0x4000, 0x10000
-_UNSEEN_WAITS = (_CLONE_PARENT, _CLONE_VFORK | _CLONE_THREAD)  # in these, a wait would look like that for a disk
+_UNSEEN_WAITS = (_CLONE_PARENT, _CLONE_VFORK | _CLONE_THREAD)  # with these, a wait would look like a wait for a disk
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8)  # SO_SNDBUF, SO_RCVBUF: memory that no limit counts
 _TCP_BUFFERS = "4096 16384 65536"
@@ -344,7 +344,7 @@ def contents() -> frozenset[Path]:
 
 
 def clear(kept: frozenset[Path]) -> None:
-    """As the sandbox's process 1, kill all others, and remove the files that they have left, except for `kept`.
+    """As the sandbox's process 1, kill all other processes, and remove the files that they left, except for `kept`.
 
     Raises OSError or RecursionError if a file cannot be removed.
     """
@@ -453,7 +453,7 @@ def _bind(source: Path, target: Path) -> None:
 
 
 def _set_read_only(path: Path) -> None:
-    """Make a mount read-only, and all that is mounted below it."""
+    """Make a mount read-only, and all mounts below it."""
     attributes = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)
     try:
         _call("syscall", _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))

@@ -1,4 +1,4 @@
-"""Find submissions, read them without trusting a byte, and say whose they are and what they answer."""
+"""Find submissions, read them as untrusted data, and determine the student and the exercise set of each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CHECKPOINTS = ".ipynb_checkpoints"
 
 
 class BadInput(ScalelabError):
-    """What the command was given cannot be graded at all."""
+    """Nothing can be graded, because the command's input is invalid."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One notebook that was handed in: whose, for which exercise set, and when (seconds since 1970).
+    """One notebook that was handed in: its student, its exercise set, and its last change (seconds since 1970).
 
-    `older` names the files of the same student for the same set that it was chosen over.
+    `older` names the same student's older files for the set, which are not graded.
     """
 
     path: Path
@@ -47,13 +47,13 @@ class Refused:
 def find(
     folder: Path, sets: Mapping[str, Collection[str]], leave_out: Path | None = None
 ) -> tuple[list[Submission], list[Refused]]:
-    """Return the submissions in `folder` (or the one file), and the files that are none.
+    """Return the submissions in `folder` (or the one file), and the files that are refused.
 
     `sets` gives the marks of every exercise set (`answers.marks`); `leave_out` is a folder that is not searched.
-    A file directly in `folder` belongs to the student that its name says, a file further down to the student that the
-    first folder below `folder` says; a folder that has the name of an exercise set is passed over. Of two files of one
-    student for one set the newest counts. No link is followed: it could lead to another student's work, or out.
-    Raises BadInput where there is no such folder, or no file in it.
+    A file directly in `folder` belongs to the student whose name it has; a file further down, to the student after whom
+    the first folder below `folder` is named, not counting folders named after an exercise set. Of two files of one
+    student for one set, the newer counts. No link is followed: it could lead to another student's work, or out of
+    `folder`. Raises BadInput if there is no such folder, or no file in it.
     """
     if not os.path.lexists(folder):
         raise BadInput(f"{folder} does not exist; expected a folder of submissions (.ipynb), or one of them.")
@@ -77,9 +77,9 @@ def find(
 
 
 def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:
-    """Return the set that a notebook answers: by its metadata, or, where they are lost, by the cells that it holds.
+    """Return a notebook's exercise set: by its metadata or, if these name no set of the course, by its cells.
 
-    Raises NoNotebook where it is no set of this course, or where two fit.
+    Raises NoNotebook if no set of this course fits, or if two fit equally well.
     """
     claimed = handed_in.exercises
     if claimed in sets:
@@ -96,9 +96,9 @@ def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:
 
 
 def _files(folder: Path, leave_out: Path | None, refused: list[Refused]) -> Iterator[Path]:
-    """Yield what is below `folder` and no folder, in order, without hidden names and Jupyter's checkpoints.
+    """Yield files and links below `folder`, in order, except for hidden ones, Jupyter's checkpoints and `leave_out`.
 
-    A folder that cannot be listed is refused.
+    A folder that cannot be listed is added to `refused`.
     """
     own = None if leave_out is None else leave_out.resolve()
     waiting = [folder]
@@ -133,7 +133,7 @@ def _student(folder: Path, path: Path, sets: Collection[str]) -> str:
 
 
 def _newest(found: list[Submission], refused: list[Refused]) -> list[Submission]:
-    """Keep one submission per student and set, and say which was left out for which."""
+    """Return the newest submission per student and set, and add the others to `refused`."""
     kept: dict[tuple[str, str], Submission] = {}
     for newer in sorted(found, key=lambda one: (one.modified, one.file)):
         key = (newer.student, newer.exercises)

@@ -1,4 +1,4 @@
-"""What a reference says to students and instructors: titles, hints, where to read, and the words for wrong ideas."""
+"""A reference's texts for students and instructors: titles, hints, readings, and messages for wrong ideas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDED = re.compile(r"<details><summary>.*?</summary>\s*(.*?)\s*</details>", re.
 
 @dataclass(frozen=True)
 class QuestionTexts:
-    """One exercise's words, as Markdown; `wrong` maps a wrong idea's name to the message that its check shows."""
+    """One exercise's texts, as Markdown, and points; `wrong` maps a wrong idea's name to its check's message."""
 
     title: str
     hint: str
@@ -27,14 +27,14 @@ class QuestionTexts:
 
 @dataclass(frozen=True)
 class SetTexts:
-    """An exercise set's title, and the words of each exercise by its id."""
+    """An exercise set's title, and the texts of each exercise by its id."""
 
     title: str
     questions: Mapping[str, QuestionTexts]
 
 
 def texts_of(reference: Reference) -> SetTexts:
-    """Return what the reference's cells say; an exercise's title is the first heading of its prompt, else its id."""
+    """Return the texts of a reference's cells; an exercise's title is its prompt's first heading, or else its id."""
     cells = {str(cell.get("id")): text_of(cell.get("source")) for cell in reference.notebook["cells"]}
     title = reference.notebook.get("metadata", {}).get("title", reference.slug)
     return SetTexts(str(title), {one.exercise: _question(one, cells) for one in reference.questions})

@@ -1,7 +1,7 @@
-"""A process that judges what comes in on its standard input, a line each: what a Dask worker has its work done by.
+"""Judge tasks from standard input, one per line, for a Dask worker that has started this process.
 
-A Dask worker is often a daemonic process, which may have no children of multiprocessing's; and here judging ends when
-the worker does, however that ends, because then the input does.
+A Dask worker is often a daemonic process, to which multiprocessing allows no children. And this process stops judging
+when the worker ends, for any reason, because its standard input then ends, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scalelab.grading.merge import Reference, read_reference
 
 
 class _Judges:
-    """Judges tasks one after another, and keeps the fork server of the last set for the next."""
+    """Judges tasks one after another; the fork server is reused while the reference and the settings stay the same."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
@@ -49,8 +49,11 @@ class _Judges:
 
 
 def main() -> int:
-    """Judge each line of the input, and write a line each: `results`, or `error` and whether all tasks would fail."""
-    # Whoever prints by mistake, prints to the log: the output is for results alone.
+    """Judge the task on each input line, and write a JSON line with its `results`, or with `error` and `fatal`.
+
+    `fatal` is true if all tasks would fail. Returns the exit status: 1 if the input or the output was closed too early.
+    """
+    # Code that prints by mistake prints to standard error: standard output is for results alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as results:
         os.dup2(2, 1)
         stop = threading.Event()
@@ -77,7 +80,7 @@ def _outcome(judges: _Judges, line: str) -> dict[str, Any]:
 
 
 def _lines(stream: TextIO, stop: threading.Event) -> Iterator[str]:
-    """Yield the stream's lines; set `stop` as soon as it ends, also while a line is in work."""
+    """Yield the stream's lines; set `stop` as soon as the stream ends, even while a line is being judged."""
     lines: Queue[str | None] = Queue()
 
     def listen() -> None:

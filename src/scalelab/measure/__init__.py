@@ -1,4 +1,4 @@
-"""Measure time, load, memory, loop lag, and the machine they were measured on."""
+"""Measure time, load, memory and event-loop lag, and describe the machine."""
 
 from scalelab.cores import usable_cores
 from scalelab.measure.budget import BudgetError, within

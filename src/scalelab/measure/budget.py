@@ -1,4 +1,4 @@
-"""A time budget for an experiment: less work on a slow machine, and a line that says so."""
+"""A time budget for an experiment: less work on a slow machine, and a line of output that says so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 class BudgetError(ScalelabError):
-    """A budget was set that no work fits in."""
+    """A budget is not above 0 s, or `least` does not fit the number of items."""
 
 
 def within(
@@ -27,11 +27,12 @@ def within(
     what: str = "points",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Item]:
-    """Yield items, each time if the next is likely to end within the budget.
+    """Yield items as long as the next one is likely to end within the budget.
 
-    items: what to work on, the most needed first. seconds: for all of them; the next one is taken to last as long as
-    the longest so far. least: as many are yielded whatever they take. Shows how far the work is, and leaves one line:
-    how many of how many were done, and in what time. what: the items' name in that line. Raises BudgetError.
+    items: the work, the most important first. seconds: budget for all of them; the next item is expected to take as
+    long as the longest so far. least: this many items are yielded however long they take. Shows the progress, and
+    leaves one line: how many of how many items were done, and in what time. what: the items' name in that line. Raises
+    BudgetError.
     """
     todo = list(items)
     if seconds <= 0 or not 1 <= least <= max(len(todo), 1):

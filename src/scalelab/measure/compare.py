@@ -23,15 +23,15 @@ TIMER_STEPS = 1000
 
 
 class ComparisonError(ScalelabError):
-    """Functions were given in a way that no comparison can judge."""
+    """The given functions, options or times cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` measured.
+    """The times that `compare` measured.
 
-    times: per name, seconds of each round, shape (rounds,). again: the first function's second turns, likewise.
-    warm_up: per name, seconds of its first call, which is in no other figure.
+    times: for each name, seconds in each round, shape (rounds,). again: the same for the first function's extra calls.
+    warm_up: for each name, seconds of its first call, which counts in no other result.
     """
 
     times: Mapping[str, Array]
@@ -40,25 +40,25 @@ class Comparison:
 
     @property
     def first(self) -> str:
-        """The name of the function that all others are held against."""
+        """The name of the function that all others are compared with."""
         return next(iter(self.times))
 
     @property
     def floor(self) -> Interval:
-        """The first function against itself in this run: what a difference of nothing looks like here."""
+        """The noise floor of this run: the ratio of the first function's times to its own times."""
         return paired_ratio(self.again, self.times[self.first])
 
     def ratio(self, name: str, to: str) -> Interval:
-        """Return how many times as long `name` takes as `to`, with an interval of 95 % confidence."""
+        """Return how many times as long `name` takes as `to`, with its 95 % confidence interval."""
         return paired_ratio(self._of(name), self._of(to))
 
     def differs(self, name: str, to: str) -> bool:
-        """Return whether the ratio's whole interval lies outside what the first function showed against itself."""
+        """Return whether the ratio's whole interval lies outside the noise floor and its reciprocal."""
         ratio, floor = self.ratio(name, to), self.floor
         return ratio.low > max(floor.high, 1 / floor.low) or ratio.high < min(floor.low, 1 / floor.high)
 
     def verdict(self, name: str, to: str) -> str:
-        """Return the comparison in one sentence; a difference below the noise floor is called so."""
+        """Return the comparison in one sentence, which says so if the difference is below the noise floor."""
         ratio, floor = self.ratio(name, to), self.floor
         seen = f"{name} takes {_range(ratio)} times as long as {to}"
         if self.differs(name, to):
@@ -101,12 +101,13 @@ def compare(
 ) -> Comparison:
     """Time functions against each other in one run.
 
-    functions: name to a function without arguments; the first is the one that the others are held against. Every round
-    calls each of them once, and the first once more, so that the run measures its own noise floor. rounds: at least 6,
-    below which no interval of 95 % exists. order: "ABAB" lets the functions take turns, so that a slow moment of the
-    machine hits all of them; "AABB" runs each one's rounds in a row, which a drift of the machine turns into a
-    difference. clock: returns seconds. Each function is called once beforehand, and that call is kept apart. The
-    garbage collector is off while a call is timed. Raises ComparisonError.
+    functions: for each name, a function without arguments; the others are compared with the first. Every round calls
+    each function once, and the first once more, so that the run measures its own noise floor. rounds: at least 6,
+    because fewer give no 95 % interval. order: "ABAB" lets the functions take turns, so that a slow moment of the
+    machine affects all of them; "AABB" runs all rounds of a function in a row, so that a drift of the machine looks
+    like a difference. clock: returns seconds. Each function is called once beforehand, and that call is kept apart. The
+    garbage collector is off during a timed call. Raises ComparisonError if there is no function, or if `rounds` or
+    `order` is invalid.
     """
     if not functions:
         raise ComparisonError("Expected at least one function to time, got none.")
@@ -119,7 +120,7 @@ def compare(
     times: dict[str | None, list[float]] = {name: [] for name, _ in turns}
     if order == "ABAB":
         for i in range(rounds):
-            # Backwards every other round: who always runs after the same neighbour inherits its caches.
+            # Reverse every other round: a function that always follows the same neighbour inherits its caches.
             for name, function in turns if i % 2 == 0 else reversed(turns):
                 times[name].append(_timed(function, clock))
     else:
@@ -132,10 +133,10 @@ def compare(
 def paired_ratio(a: Iterable[float], b: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the median of the ratios a[i] / b[i], with an interval for it.
 
-    a, b: > 0, of one length, at least 6; pairs were measured beside each other. The interval lies between two order
-    statistics of the ratios, so it assumes no distribution: for the sorted ratios, the ranks of a binomial with p = ½
-    that leave at most 1 − confidence outside. Source: W. J. Conover, Practical Nonparametric Statistics (1999),
-    section 3.2. Raises ComparisonError.
+    a, b: > 0, of equal length, at least 6; a[i] and b[i] were measured next to each other. The interval lies between
+    two order statistics of the ratios, so it assumes no distribution: for the sorted ratios, the ranks of a binomial
+    with p = ½ that leave at most 1 − confidence outside. Source: W. J. Conover, Practical Nonparametric Statistics
+    (1999), section 3.2. Raises ComparisonError.
     """
     top, bottom = np.fromiter(a, dtype=np.float64), np.fromiter(b, dtype=np.float64)
     if len(top) != len(bottom) or len(top) < LEAST_ROUNDS:
@@ -154,7 +155,7 @@ def paired_ratio(a: Iterable[float], b: Iterable[float], confidence: float = CON
 
 
 def timer_step(clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the smallest step in seconds that `clock` was seen to make here, reading it again and again."""
+    """Return the smallest step of `clock` in seconds, observed by reading it repeatedly."""
     steps = []
     for _ in range(TIMER_STEPS):
         before = after = clock()
@@ -165,7 +166,7 @@ def timer_step(clock: Callable[[], float] = time.perf_counter) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration to three digits in the unit that suits it, e.g. `3.21 µs`."""
+    """Return a duration with three significant digits in a suitable unit, e.g. `3.21 µs`."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Run one function in a new interpreter, so that nothing of the notebook is in its memory."""
+"""Run a function in a new interpreter, so that its memory contains nothing from the notebook."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ print(json.dumps(result))
 
 
 class FreshProcessError(ScalelabError):
-    """The function failed, or took too long, in its own process."""
+    """The function failed or took too long in its own process, or that process could not start."""
 
 
 def run_fresh(function: Callable[..., Any], *arguments: Any, timeout: float = 60.0, python: str | None = None) -> Any:
-    """Return what `function(*arguments)` returns when a new Python process runs it.
+    """Return the result of `function(*arguments)`, run in a new Python process.
 
-    function: a function or coroutine function that imports what it needs itself; only its source goes along, so it may
-    be defined in a notebook cell (where multiprocessing's spawn could not import it). arguments and result: what JSON
-    can hold. timeout: seconds. python: the path of another interpreter to run it with, which then sees none of this
-    one's packages and none of the PYTHON… variables. Raises FreshProcessError with the process's own last words.
+    function: a function or coroutine function that imports everything it needs; only its source is passed on, so it may
+    be defined in a notebook cell (from which multiprocessing's spawn could not import it). arguments and result: values
+    that JSON can hold. timeout: seconds. python: the path of another interpreter, which then ignores this interpreter's
+    packages and the PYTHON… variables. Raises FreshProcessError, with the process's standard error if the function
+    failed.
     """
     program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
     interpreter = [sys.executable] if python is None else [python, "-I"]

@@ -15,15 +15,15 @@ UNITS_PER_SECOND = 1_000_000
 
 
 class HistogramError(ScalelabError):
-    """A histogram was asked for something that it cannot know."""
+    """A histogram was given invalid values, or has no counts to summarise."""
 
 
 class Histogram:
     """Counts of latencies from 1 µs to `highest` seconds, each kept to `digits` significant digits.
 
-    Its memory depends on these two alone, never on how much it counts, and histograms of several hosts can be added;
-    both are what a list of samples, and a percentile, lack. A latency above `highest` is counted as `highest`, one
-    below 1 µs as 1 µs. Source: G. Tene, HdrHistogram (hdrhistogram.org).
+    Its memory depends only on these two, not on the number of latencies, and histograms of several hosts can be added.
+    A list of samples lacks the first property, a percentile the second. A latency above `highest` is counted as
+    `highest`, one below 1 µs as 1 µs. Source: G. Tene, HdrHistogram (hdrhistogram.org).
     """
 
     def __init__(self, highest: float = 60.0, digits: int = 3) -> None:
@@ -34,7 +34,7 @@ class Histogram:
 
     @classmethod
     def of(cls, latencies: Iterable[float], highest: float = 60.0, digits: int = 3) -> Histogram:
-        """Return the histogram of `latencies` in seconds; NaN (no answer) is left out."""
+        """Return the histogram of `latencies` in seconds, without NaN values (requests without an answer)."""
         histogram = cls(highest, digits)
         for latency in latencies:
             if not math.isnan(latency):
@@ -42,14 +42,14 @@ class Histogram:
         return histogram
 
     def record(self, latency: float, count: int = 1) -> None:
-        """Count a latency in seconds, >= 0, `count` times. Raises HistogramError."""
+        """Count a latency in seconds `count` times. Raises HistogramError if it is below 0 or NaN."""
         if not latency >= 0:
             raise HistogramError(f"Expected a latency of 0 s or more; got {latency}.")
         units = min(max(round(latency * UNITS_PER_SECOND), 1), round(self.highest * UNITS_PER_SECOND))
         self._counts.record_value(units, count)
 
     def add(self, other: Histogram) -> None:
-        """Add the counts of another histogram. Raises HistogramError where its range or digits differ."""
+        """Add the counts of another histogram. Raises HistogramError if its range or digits differ."""
         if (self.highest, self.digits) != (other.highest, other.digits):
             raise HistogramError(
                 f"Expected a histogram up to {self.highest} s with {self.digits} digits; got one up to "
@@ -58,14 +58,14 @@ class Histogram:
         self._counts.add(other._counts)
 
     def percentile(self, p: float) -> float:
-        """Return the least latency in seconds that at least `p` percent of all do not exceed (nearest rank).
+        """Return the smallest latency in seconds that at least `p` percent of all do not exceed (nearest rank).
 
-        p: 0 < p <= 100. Raises HistogramError.
+        p: 0 < p <= 100. Raises HistogramError if p is out of range or nothing was counted.
         """
         if not 0 < p <= 100:
             raise HistogramError(f"Expected a percentile in (0, 100]; got {p}.")
         self._expect_some()
-        # hdrh rounds the rank to the nearest; like `percentile`, we want the first that covers p percent.
+        # hdrh rounds the rank to the nearest; like `percentile`, we want the first rank that covers p percent.
         rank = max(math.ceil(p / 100 * self.count - 1e-9), 1)
         return float(self._counts.get_value_at_percentile(100 * rank / self.count)) / UNITS_PER_SECOND
 
@@ -75,22 +75,22 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """Mean in seconds, to the histogram's digits. Raises HistogramError when nothing was counted."""
+        """Mean in seconds, to the histogram's digits. Raises HistogramError if nothing was counted."""
         self._expect_some()
         return float(self._counts.get_mean_value()) / UNITS_PER_SECOND
 
     @property
     def max(self) -> float:
-        """Largest in seconds, to the histogram's digits. Raises HistogramError when nothing was counted."""
+        """Largest latency in seconds, to the histogram's digits. Raises HistogramError if nothing was counted."""
         return self.percentile(100)
 
     @property
     def memory(self) -> int:
-        """Bytes that its counts occupy, however many latencies they count."""
+        """Size of the counts in bytes, which does not depend on how many latencies were counted."""
         return int(self._counts.encoder.payload.counts_len) * int(self._counts.get_word_size())
 
     def counts(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        """Return the filled buckets: their upper edges in seconds, ascending, and how many latencies each holds."""
+        """Return the non-empty buckets: upper edges in seconds, ascending, and the number of latencies in each."""
         found = [
             (item.value_iterated_to / UNITS_PER_SECOND, item.count_added_in_this_iter_step)
             for item in self._counts.get_recorded_iterator()

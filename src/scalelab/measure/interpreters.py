@@ -1,4 +1,4 @@
-"""Find other Pythons beside the one that runs this: a free-threaded one, and PyPy."""
+"""Find other Python interpreters on this machine: a free-threaded one, and PyPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = "SCALELAB_FREETHREADED"
 """The environment variable that names a free-threaded interpreter, by its path or by a name on PATH."""
 
 NAMED_PYPY = "SCALELAB_PYPY"
-"""The environment variable that names a PyPy, likewise."""
+"""The environment variable that names a PyPy, by its path or by a name on PATH."""
 
 NAMES = ("python3.14t", "python3.13t", "python3t")
 PYPY_NAMES = ("pypy3", "pypy3.11", "pypy3.10")
@@ -24,15 +24,15 @@ ASK_S = 30.0
 
 
 class InterpreterError(ScalelabError):
-    """An interpreter that was asked for by name is not what it should be."""
+    """The interpreter that an environment variable names does not exist or is of another kind."""
 
 
 def free_threaded() -> str | None:
     """Return the path of an interpreter that really runs without the interpreter lock, or None.
 
-    Looked for: the one named in SCALELAB_FREETHREADED; this one; python3.14t, python3.13t and python3t on PATH; then
-    3.14t and 3.13t as uv finds them, which downloads nothing. Each candidate is started and asked. Raises
-    InterpreterError where the one in SCALELAB_FREETHREADED does not run, or holds the lock after all.
+    The search order is: the one named in SCALELAB_FREETHREADED; this one; python3.14t, python3.13t and python3t on
+    PATH; 3.14t and 3.13t as found by uv, without a download. Each candidate is started and asked. Raises
+    InterpreterError if the one named in SCALELAB_FREETHREADED does not run, or runs with the lock.
     """
     if wanted := os.environ.get(NAMED):
         path = shutil.which(wanted)
@@ -47,7 +47,7 @@ def free_threaded() -> str | None:
 
 
 def missing_free_threaded() -> str:
-    """Return what this machine lacks for a free-threaded experiment, for `recorded(…, lacks=…)`; "" where one is found.
+    """Return the missing free-threaded Python and how to get it, for `recorded(…, lacks=…)`; "" if one is found.
 
     Raises InterpreterError as `free_threaded` does.
     """
@@ -57,9 +57,9 @@ def missing_free_threaded() -> str:
 
 
 def pypy() -> str | None:
-    """Return the path of a PyPy for Python 3, or None: the one named in SCALELAB_PYPY, or one found by its name.
+    """Return the path of a PyPy for Python 3, or None: the one named in SCALELAB_PYPY, else one found on PATH.
 
-    Each candidate is started and asked. Raises InterpreterError where the one in SCALELAB_PYPY is none.
+    Each candidate is started and asked. Raises InterpreterError if the one named in SCALELAB_PYPY is not a PyPy 3.
     """
     if wanted := os.environ.get(NAMED_PYPY):
         path = shutil.which(wanted)
@@ -74,7 +74,7 @@ def pypy() -> str | None:
 
 
 def version_of(python: str) -> str:
-    """Return the version of the interpreter at this path, such as 3.14.0; "" where it does not say one."""
+    """Return the version of the interpreter at this path, such as 3.14.0; "" if it does not report one."""
     return _said([python, "-I", "-c", "import platform; print(platform.python_version())"])
 
 
@@ -99,7 +99,7 @@ def _runs_without_lock(python: str) -> bool:
 
 
 def _said(command: list[str]) -> str:
-    """Return what the program printed, stripped; "" where it failed, or took too long."""
+    """Return the stripped standard output of the command; "" if it failed or took too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""How late an event loop comes back to its tasks."""
+"""Measure how late an event loop wakes its tasks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import TracebackType
 
 
 class LoopLag:
-    """Asks the running loop to wake it every `interval` seconds, and records by how much it was late.
+    """Wakes up every `interval` seconds on the running loop, and records how late each wake-up was.
 
-    Use as `async with LoopLag() as lag:`; afterwards `lag.late` holds one lateness in seconds per wake-up, and
+    Use as `async with LoopLag() as lag:`; afterwards `lag.late` holds the lateness of each wake-up in seconds, and
     `lag.worst` the largest.
     """
 
@@ -29,7 +29,7 @@ class LoopLag:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.sleep(self.interval)  # a block that never gave the loop a turn is seen by this last wake-up
+        await asyncio.sleep(self.interval)  # so that a block that never yielded to the loop is recorded, too
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

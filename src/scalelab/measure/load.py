@@ -1,4 +1,4 @@
-"""Load on a server: open loop, which sends when it meant to, and closed loop, which waits for answers first."""
+"""Put load on a server: an open loop sends at the intended times, a closed loop waits for answers first."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ TURN_AFTER = 8
 
 
 class LoadError(ScalelabError):
-    """A load was asked for that cannot be generated."""
+    """The requested load cannot be generated."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What happened to each request. Arrays have one place per request, in the order of i; times in s since the start.
+    """The times and failures of all requests.
 
-    offered: requests per second that were meant to be sent, NaN for a closed loop without a rate. intended: when a
-    request was meant to be sent; sent: when it was; ended: when its answer came, NaN where it failed. failures: the
-    kinds of error and how often each came.
+    Arrays have one element for each request, in the order of i; times are in seconds since the start. offered: requests
+    per second that were meant to be sent, NaN for a closed loop without a rate. intended: when a request was meant to
+    be sent; sent: when it was sent; ended: when its answer came, NaN if it failed. failures: the number of errors of
+    each kind.
     """
 
     offered: float
@@ -43,22 +44,22 @@ class Load:
 
     @cached_property
     def latency(self) -> Array:
-        """Seconds from the intended start to the answer: what a user waits. NaN where it failed."""
+        """Seconds from the intended start to the answer, which a user waits. NaN if the request failed."""
         return self.ended - self.intended
 
     @cached_property
     def service(self) -> Array:
-        """Seconds from the actual start to the answer: what a load generator sees that waits for its turn."""
+        """Seconds from the actual start to the answer, as a load generator that waits for its turn sees them."""
         return self.ended - self.sent
 
     @cached_property
     def histogram(self) -> Histogram:
-        """The latencies, from the intended start."""
+        """Histogram of `latency`, from the intended start."""
         return Histogram.of(self.latency)
 
     @cached_property
     def service_histogram(self) -> Histogram:
-        """The latencies from the actual start: coordinated omission leaves out what they lack."""
+        """Histogram of `service`, from the actual start; coordinated omission hides the time before it."""
         return Histogram.of(self.service)
 
     @property
@@ -67,7 +68,7 @@ class Load:
 
     @property
     def seconds(self) -> float:
-        """From the first intended start to the last answer."""
+        """Seconds from the first intended start to the last answer."""
         return float(np.nanmax(self.ended)) - float(self.intended[0]) if self.errors < len(self.ended) else 0.0
 
     @property
@@ -81,10 +82,10 @@ class Load:
         return float(np.nansum(self.service)) / self.seconds if self.seconds else 0.0
 
     def late(self, p: float = 99) -> float:
-        """Return the percentile of how late requests were sent, in seconds.
+        """Return percentile `p` of how late requests were sent, in seconds.
 
-        For an open loop it judges the generator itself: where it is not small beside the latencies, the machine could
-        not send at this rate, and the result says more about the generator than about the server.
+        For an open loop it checks the generator itself: if it is not small compared with the latencies, the machine
+        could not send at this rate, and the result says more about the generator than about the server.
         """
         return percentile(self.sent - self.intended, p)
 
@@ -98,12 +99,12 @@ async def open_loop(
     seed: int = 1,
     timeout: float | None = None,
 ) -> Load:
-    """Send requests at their intended times, whatever has been answered by then.
+    """Send requests at their intended times, without waiting for earlier answers.
 
-    send: called as `send(i)` for i = 0, 1, …; whatever it raises counts as a failure. rate: requests per second, mean.
-    arrivals: gaps drawn from an exponential distribution with `seed`, or all the same. timeout: seconds from the
-    intended start after which a request is given up. Returns when every request has been answered, has failed or was
-    given up. Raises LoadError.
+    send: called as `send(i)` for i = 0, 1, …; any exception counts as a failure. rate: mean requests per second.
+    arrivals: gaps drawn from an exponential distribution with `seed`, or all equal. timeout: seconds from the intended
+    start after which a request is given up. Returns when every request was answered, failed or was given up. Raises
+    LoadError if an argument is out of range.
     """
     _expect(rate > 0 and math.isfinite(rate), f"Expected a rate above 0 requests per second; got {rate}.")
     _expect(requests >= 1, f"Expected at least one request; got {requests}.")
@@ -122,7 +123,7 @@ async def open_loop(
                 await asyncio.sleep(left)
             group.create_task(book.request(send, i, start, start + due))
             if i % TURN_AFTER == 0:
-                await asyncio.sleep(0)  # behind schedule, too, the requests under way get their turn
+                await asyncio.sleep(0)  # lets requests in progress run even if sending is behind schedule
     return book.load(rate, intended)
 
 
@@ -135,12 +136,12 @@ async def closed_loop(
     rate: float | None = None,
     timeout: float | None = None,
 ) -> Load:
-    """Let `users` send, each its next request when its last was answered.
+    """Let `users` send requests, each the next one after the answer to its last.
 
-    send, timeout: as for `open_loop`. requests: of all users together. think: seconds between an answer and the next
-    request. rate: requests per second that all users together mean to send: each then has a time for its next request,
-    but sends it late when its last answer is still out. Without a rate a request is meant to be sent when it is sent.
-    Raises LoadError.
+    send, timeout: as for `open_loop`. requests: number for all users together. think: seconds between an answer and the
+    next request, ignored if there is a rate. rate: requests per second that all users together mean to send: each then
+    has an intended time for its next request, but sends it late if the last answer is still missing. Without a rate,
+    the intended time of a request is when it is sent. Raises LoadError if an argument is out of range.
     """
     _expect(users >= 1, f"Expected at least one user; got {users}.")
     _expect(requests >= 1, f"Expected at least one request; got {requests}.")
@@ -174,7 +175,7 @@ async def closed_loop(
 
 
 class _Book:
-    """Notes when each request was sent and ended."""
+    """Records when each request was sent and ended."""
 
     def __init__(self, requests: int, timeout: float | None) -> None:
         self.sent, self.ended = np.full(requests, math.nan), np.full(requests, math.nan)
@@ -187,7 +188,7 @@ class _Book:
         try:
             async with asyncio.timeout_at(None if self.timeout is None else due + self.timeout):
                 await send(i)
-        except Exception as error:  # every failure of the code under load is a result
+        except Exception as error:  # any failure of the code under load is a result
             kind = type(error).__name__
             self.failures[kind] = self.failures.get(kind, 0) + 1
         else:

@@ -1,4 +1,4 @@
-"""The machine's card: what a result was measured on."""
+"""The machine card: the machine on which a result was measured."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class MachineCard:
 def machine_card(*packages: str) -> MachineCard:
     """Return the card of this machine, with the versions of the named packages.
 
-    Cores come three ways, because programs trip over the difference: what the machine has, what this process may use
-    (CPU affinity), and the share a container's cgroup allows.
+    It gives three numbers of cores, because programs confuse them: those of the machine, those that this process may
+    use (CPU affinity), and the quota of the container's cgroup.
     """
     rows = {
         "processor": platform.machine() or "unknown",

@@ -1,4 +1,4 @@
-"""What a block of code does to this process's memory."""
+"""Measure how a block of code changes this process's memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import psutil
 
 @dataclass
 class MemoryUse:
-    """Bytes, filled in when the block ends; negative where it gave back more than it took.
+    """Sizes in bytes, set when the block ends; negative if it freed more than it allocated.
 
-    resident: growth of what the operating system keeps in memory for this process, whoever allocated it; freed memory
-    may stay there. traced: growth of what Python's allocator holds, exact; traced_peak: its most within the
-    block. Both traced figures are 0 unless the block was traced.
+    resident: growth of the process's resident memory, however it was allocated; freed memory may stay resident. traced:
+    growth of the memory in Python's allocator, exact; traced_peak: its peak within the block. Both traced figures are 0
+    unless the block was traced.
     """
 
     resident: int = 0
@@ -30,7 +30,7 @@ def memory(*, trace: bool = True) -> Iterator[MemoryUse]:
     """Measure what the block allocates: `with memory() as used: …`, then `used.resident`, `used.traced_peak`.
 
     trace: also run tracemalloc within the block. It slows allocation several times over and needs memory of its own,
-    which `resident` then contains: measure that one with trace=False, in a process of its own (`run_fresh`).
+    which `resident` then includes: measure `resident` with trace=False, in a process of its own (`run_fresh`).
     """
     used = MemoryUse()
     gc.collect()

@@ -1,4 +1,4 @@
-"""Summaries of a sample: a percentile, a median with its range."""
+"""Summarise a sample: a percentile, or a median with its range."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scalelab.errors import ScalelabError
 
 
 class EmptySample(ScalelabError):
-    """There is nothing to summarise."""
+    """The sample has no values to summarise."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The median of a few runs, with the least and the largest of them, in the runs' own unit."""
+    """A median between two bounds, in the sample's unit: a confidence interval, or the range of a few runs."""
 
     low: float
     median: float
@@ -25,7 +25,7 @@ class Interval:
 
 
 def median_interval(runs: Iterable[float]) -> Interval:
-    """Return the median of `runs` with their range. Raises EmptySample."""
+    """Return the median of `runs` with their range. Raises EmptySample if there are none."""
     values = _array(runs)
     return Interval(float(values.min()), float(np.median(values)), float(values.max()))
 
@@ -33,7 +33,7 @@ def median_interval(runs: Iterable[float]) -> Interval:
 def percentile(sample: Iterable[float], p: float) -> float:
     """Return the smallest value that at least `p` percent of the sample do not exceed (nearest rank).
 
-    p: 0 < p <= 100. The result is always one of the sample's own values. Raises EmptySample.
+    p: 0 < p <= 100, else ValueError. The result is always one of the sample's own values. Raises EmptySample.
     """
     if not 0 < p <= 100:
         raise ValueError(f"Expected a percentile in (0, 100]; got {p}.")

@@ -1,7 +1,7 @@
-"""Recorded runs: what an experiment gave on a machine that had what it needs, for the machines that have not.
+"""Recorded runs: results of an experiment from another machine, for machines that lack something it needs.
 
 Each is a JSON file beside this module, under version control: the data, the machine's card, the day. A recorded run is
-always shown as one. `scalelab record CHAPTER` renews those of a chapter.
+always labelled as one. `scalelab record CHAPTER` renews the recorded runs of a chapter.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class RecordingError(ScalelabError):
-    """A recorded run cannot be made, or is not there."""
+    """A recorded run cannot be made, is missing or is damaged."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment's data, and where it comes from.
+    """An experiment's data and their origin.
 
-    data: what the experiment returned, as JSON keeps it (tuples become lists, keys become strings). recorded: whether
-    it was measured elsewhere; then `day` (ISO) and `machine` (rows of its card) say when and where.
+    data: the experiment's result, as JSON keeps it (tuples become lists, keys become strings). recorded: whether it was
+    measured elsewhere; then `day` (ISO) and `machine` (rows of its card) say when and where.
     """
 
     name: str
@@ -47,23 +47,23 @@ class Run:
 
     @property
     def where(self) -> str:
-        """In a few words where a recorded run was measured; "" for one measured here."""
+        """The machine and day of a recorded run, in a few words; "" for a run measured here."""
         if self.machine is None:
             return ""
         return f"{self.machine['usable cores']} cores, Python {self.machine['Python'].split()[-1]}, {self.day}"
 
     def label(self, text: str) -> str:
-        """Return `text` for a legend or a heading, marked where the run is a recorded one."""
+        """Return `text` for a legend or a heading, marked if the run is a recorded one."""
         return f"{text} (recorded run)" if self.recorded else text
 
 
 def recorded(name: str, measure: Callable[[], Any], *, lacks: str = "", packages: tuple[str, ...] = ()) -> Run:
-    """Run an experiment here, or, where the machine lacks what it needs, return and show its recorded run.
+    """Run an experiment here, or return and show its recorded run if this machine lacks something it needs.
 
-    name: chapter and experiment, e.g. "02-amdahl". measure: runs the experiment; what it returns must be what JSON can
-    hold. lacks: what this machine lacks for it, as the end of the sentence "This machine lacks …", or "" when it has
-    all. packages: whose versions belong on a recorded run's card. Pass the result to `plots.measured` and `claim` as
-    `recorded=`, so that they mark it. Raises RecordingError.
+    name: chapter and experiment, e.g. "02-amdahl". measure: runs the experiment; JSON must be able to hold its result.
+    lacks: the missing requirement, as the end of the sentence "This machine lacks …", or "" if nothing is missing.
+    packages: names of packages whose versions belong on a recorded run's card. Pass the result to `plots.measured` and
+    `claim` as `recorded=`, so that they mark it. Raises RecordingError.
     """
     if not NAME.fullmatch(name):
         raise RecordingError(f'Expected a name such as "02-amdahl" (chapter, experiment); got {name!r}.')

@@ -1,4 +1,4 @@
-"""Real servers for experiments: own process, loopback, free port, gone when the block ends."""
+"""Real servers for experiments, each in its own process on a free loopback port until its block ends."""
 
 from scalelab.services.external import MissingServer
 from scalelab.services.latency import LatencyServer, ServerStats, latency_server

@@ -1,4 +1,4 @@
-"""What the servers of ours have in common: they serve on loopback, print their port, and end with their parent."""
+"""Shared code of our servers: they serve on loopback, print their port, and end with their parent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from scalelab.services.process import allow_open_files
 
 BACKLOG = 4096
 ANSWERED_S = 0.005
-"""How long a handler's answer takes to be on its way."""
+"""Seconds between the answer to `/pause` and the pause, so that the answer is sent first."""
 
 
 class Loaded(Protocol):
-    """A service that takes load: what it does for a request, what it counted, and how it begins anew."""
+    """A service to put load on: it handles requests, reports its counters and resets them."""
 
     async def work(self, request: web.Request) -> web.Response: ...
     async def stats(self, request: web.Request) -> web.Response: ...
@@ -40,7 +40,7 @@ def run_loaded(service: Loaded) -> None:
 
 
 def run_app(routes: Iterable[web.RouteDef]) -> None:
-    """Serve `routes` on a free port of 127.0.0.1, print it as JSON, and return when standard input closes."""
+    """Serve `routes` on a free port of 127.0.0.1, print the port as JSON, and return when standard input closes."""
     asyncio.run(_serve(routes))
 
 
@@ -48,7 +48,7 @@ async def _serve(routes: Iterable[web.RouteDef]) -> None:
     allow_open_files()
     app = web.Application()
     app.add_routes(routes)
-    # handler_cancellation: a request whose caller went away is cancelled here too, and counted.
+    # handler_cancellation: cancel the handler if the client disconnects, so that it can count the request.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG, shutdown_timeout=0)
@@ -60,14 +60,14 @@ async def _serve(routes: Iterable[web.RouteDef]) -> None:
 
 
 async def pause(request: web.Request) -> web.Response:
-    """Answer, then let the whole process stand still for `?seconds=`, as a long garbage collection would."""
+    """Answer, then block the whole process for `?seconds=`, as a long garbage collection would."""
     seconds = float(request.query["seconds"])
     asyncio.get_running_loop().call_later(ANSWERED_S, time.sleep, seconds)
     return web.json_response({"paused": seconds})
 
 
 async def _end_of_input() -> None:
-    """Return when standard input closes (a thread reads it: pipes cannot be polled everywhere)."""
+    """Return when standard input closes (a thread reads it, because not every system can poll pipes)."""
     loop = asyncio.get_running_loop()
     closed = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The process behind `latency_server`: prints its port as JSON, and ends when its standard input closes."""
+"""The process behind `latency_server`: it prints its port as JSON, and ends when its standard input closes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Counters:
 
 @dataclass
 class Service:
-    """The options of `latency_server`, and what happened so far."""
+    """The options and the counters of `latency_server`."""
 
     latency: float
     spread: float

@@ -29,7 +29,7 @@ class Counters:
     changed: float = 0.0
 
     def change(self, now: float, by: int) -> None:
-        """Note that `by` requests came (or went) at `now`: the area under the number in the system grows."""
+        """Add `by` to the number of requests in the system at time `now`, and update its integral over time."""
         self.in_system_seconds += self.in_system * (now - self.changed)
         self.changed = now
         self.in_system += by
@@ -38,7 +38,7 @@ class Counters:
 
 @dataclass
 class Service:
-    """The options of `queue_server`; `ends` holds, per server, when each request given to it will be done."""
+    """The options of `queue_server`; `ends` holds, for each server, the completion times of its requests."""
 
     mean: float
     distribution: str
@@ -67,12 +67,12 @@ class Service:
         return draws.expovariate(2 * chosen / self.mean)
 
     def choose(self, now: float) -> int:
-        """Return which server takes a request that comes at `now`."""
+        """Return the index of the server for a request that arrives at `now`."""
         for ends in self.ends:
             while ends and ends[0] <= now:
                 ends.popleft()
         everyone = range(self.servers)
-        if self.policy == "one queue":  # who is free first takes whoever is next
+        if self.policy == "one queue":  # the server that is free first takes the next request
             return min(everyone, key=lambda k: self.ends[k][-1] if self.ends[k] else now)
         if self.policy == "round robin":
             self.turn = (self.turn + 1) % self.servers
@@ -91,7 +91,7 @@ class Service:
             return web.json_response({"error": "full", "limit": self.limit}, status=503)
         i = int(request.match_info["i"])
         ends = self.ends[server := self.choose(now)]
-        # Reckoned, not slept: a wake-up that comes late delays one answer, and never the next request's turn.
+        # Start times are computed, not slept: a late wake-up delays one answer, but never the next request's start.
         begins = max(now, ends[-1]) if ends else now
         takes = self.service_time(i)
         ends.append(begins + takes)
@@ -116,7 +116,7 @@ class Service:
     async def reset(self, request: web.Request) -> web.Response:
         """Zero the counters; requests in the system stay in it."""
         now, inside = asyncio.get_running_loop().time(), self.counters.in_system
-        # In place: a request under way notes its end in the counters that it knows.
+        # In place: a request in progress keeps a reference to these counters and updates them when it ends.
         vars(self.counters).update(vars(Counters(since=now, changed=now, in_system=inside, most_in_system=inside)))
         return web.json_response({})
 

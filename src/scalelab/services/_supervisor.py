@@ -1,7 +1,7 @@
-"""Runs a server as its child, and ends it when standard input closes: the system closes that however our caller ends.
+"""Runs a server as its child and ends it when standard input closes, which happens however the caller ends.
 
-`python -m scalelab.services._supervisor COMMAND …`. The server's output is passed on. This module imports nothing of
-ours, so that it starts at once, and needs no arguments of its own.
+`python -m scalelab.services._supervisor COMMAND …`. The server's output is passed on. This module imports nothing else
+from scalelab, so that it starts quickly, and has no options of its own.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ STDIN = 0
 
 def main(command: list[str]) -> int:
     """Run `command` until it ends or standard input closes; return its exit status."""
-    # An interrupt of the notebook goes to its whole process group, and is not meant for the server.
+    # Interrupting the notebook signals its whole process group, but must not end the server.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
 
     def end_with_caller() -> None:
-        while os.read(STDIN, 1024):  # not sys.stdin, whose lock an exit would find taken
+        while os.read(STDIN, 1024):  # not sys.stdin: at exit, its lock would still be held
             pass
         end(server)
 
     threading.Thread(target=end_with_caller, daemon=True).start()
-    with contextlib.suppress(AttributeError):  # Windows ends a process without asking it
+    with contextlib.suppress(AttributeError):  # Windows ends a process without a signal
         signal.signal(signal.SIGTERM, lambda number, frame: end(server))
     return server.wait()
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """Ask the server and its children to end, and after a while make them."""
+    """Send SIGTERM to the server and its children, then SIGKILL if the server still runs after STOP_S seconds."""
     try:
         _signal(server, "SIGTERM")
         server.wait(STOP_S)

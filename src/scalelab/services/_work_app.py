@@ -18,7 +18,7 @@ TRIALS = 9
 
 
 def burn(turns: int) -> int:
-    """Keep the processor busy for so many turns of a loop."""
+    """Keep the processor busy for `turns` iterations of a loop."""
     state = 1
     for _ in range(turns):
         state = state * 1_103_515_245 + 12_345 & 0x7FFFFFFF
@@ -26,7 +26,7 @@ def burn(turns: int) -> int:
 
 
 def turns_for(cost: float) -> int:
-    """Return how many turns take `cost` seconds of processor time here: the median of a few trials."""
+    """Return how many iterations of `burn` take `cost` seconds of processor time here: the median of a few trials."""
     taken = []
     for _ in range(TRIALS):
         start = time.thread_time()

@@ -1,4 +1,4 @@
-"""Servers that others wrote: found, started on loopback in a folder of their own, gone with whoever started them."""
+"""Third-party servers: find them, start them on loopback in a temporary folder, and end them with their caller."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ VERSION = re.compile(r"\d+(\.\d+)+")
 
 
 class MissingServer(ServiceError):
-    """This machine has no such server."""
+    """This machine does not have the server."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A server that chapters use, and how to come by it.
+    """A server that chapters use, and how to get it.
 
-    name: as in `missing`; title, purpose: for people; variable: of the environment, names a server of the user's own;
-    programs: names of its executables, the preferred first; wheel: the package that holds one, and the pattern of its
-    path in it; get: how to get one, in one line.
+    name: as in `missing`; title, purpose: for people; variable: the environment variable that names the user's own
+    server; programs: names of its executables, the preferred one first; wheel: a package that contains one, and the
+    pattern of its path in the package; get: how to get one, in one line.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Found:
-    """Where a component was found: `url` of a server that the user named, or the path of a `program`; in words."""
+    """A component that was found: `where` in words, and either the user's `url` or the path of a `program`."""
 
     where: str
     url: str | None = None
@@ -60,7 +60,7 @@ class Found:
 
     @property
     def version(self) -> str:
-        """The version that the program tells; "" for a server that was named, or where it tells none."""
+        """The version that the program reports; "" if it reports none, or for a server that the user named."""
         if self.program is None:
             return ""
         try:
@@ -79,9 +79,10 @@ class Found:
 
 
 def find(component: Component, *, own: bool = False) -> Found | None:
-    """Return where the component is, or None: a server that the user named, one on this machine, one from a wheel.
+    """Return the component as found, or None.
 
-    own: leave out a named server, for work that restarts its server or changes its settings.
+    The search order is: a server that the user named, a program on this machine, a program from a wheel. own: ignore a
+    server that the user named, because the caller restarts its server or changes its settings.
     """
     url = os.environ.get(component.variable)
     if url and not own:
@@ -101,12 +102,12 @@ def find(component: Component, *, own: bool = False) -> Found | None:
 
 
 def missing(component: Component, *, own: bool = False) -> str:
-    """Return "" where the component is found, else what this machine lacks and how to get it, to end a sentence."""
+    """Return "" if the component is found, else its title and how to get it, as the end of a sentence."""
     return "" if find(component, own=own) else f"{component.title} ({component.get})"
 
 
 class Process:
-    """A server in its own process, on `port` of loopback, in `folder`; `restart` ends it and starts an empty one."""
+    """A server in its own process, on `port` of loopback, with a temporary folder as its working directory."""
 
     def __init__(
         self, name: str, command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]
@@ -121,7 +122,7 @@ class Process:
             raise
 
     def restart(self) -> None:
-        """End the server, and start another on the same port, without what the first one held. Raises ServiceError."""
+        """End the server, and start an empty one on the same port. Raises ServiceError if that fails."""
         self._end()
         for file in self._folder.iterdir():
             file.unlink()
@@ -139,7 +140,7 @@ class Process:
                 port: int = probe.getsockname()[1]
             try:
                 self._start(port)
-            except ServiceError:  # somebody else may have taken the port meanwhile
+            except ServiceError:  # another process may have taken the port meanwhile
                 if not tries_left:
                     raise
             else:
@@ -203,10 +204,10 @@ def running(
     *,
     own: bool = False,
 ) -> Iterator[tuple[Found, Process | None]]:
-    """Yield where the component was found and, unless the user named it, its running process.
+    """Run a component; yield the `Found` component and its process, or None if the user named the server.
 
-    command: makes the command line from the program, the port and the server's folder; answers: whether a server on
-    that port of loopback answers. Raises MissingServer and ServiceError.
+    command: returns the command line for a program, a port and the server's folder; answers: returns whether a server
+    on that port of loopback answers. Raises MissingServer if there is none, ServiceError if it does not start.
     """
     found = find(component, own=own)
     if found is None:
@@ -223,7 +224,7 @@ def running(
 
 
 def ask_port(host: str, port: int, question: bytes, wanted: bytes, timeout: float = 1.0) -> bool:
-    """Return whether whoever listens at the port answers `question` with something that begins with `wanted`."""
+    """Return whether the server at this port answers `question` with bytes that begin with `wanted`."""
     try:
         with socket.create_connection((host, port), timeout) as connection:
             connection.settimeout(timeout)

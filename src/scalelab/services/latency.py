@@ -1,4 +1,4 @@
-"""A dependency that makes its callers wait: an aiohttp server with seeded latencies, in its own process."""
+"""A dependency that makes its clients wait: an aiohttp server with seeded latencies, in its own process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from scalelab.services.process import ask, python_server
 
 @dataclass(frozen=True)
 class ServerStats:
-    """What the server itself counted since it started or was last reset.
+    """The server's own counters since it started or was last reset.
 
-    requests: requests that reached it; most_in_flight: most that it was working on at one moment; connections: TCP
+    requests: requests that reached it; most_in_flight: the largest number in flight at one moment; connections: TCP
     connections that carried them; answered: answers it finished; refused: answers 503 because it was full; abandoned:
-    requests whose caller went away before the answer; seconds_held: how long it held the answered ones, summed.
+    requests whose client disconnected before the answer; seconds_held: time that the answered requests spent in it,
+    summed.
     """
 
     requests: int
@@ -45,15 +46,15 @@ class LatencyServer:
         return f"{self.url}/item/{i}"
 
     def items(self, n: int) -> list[str]:
-        """Return the URLs of items 0 up to n, n excluded."""
+        """Return the URLs of items 0 to n − 1."""
         return [self.item(i) for i in range(n)]
 
     def stats(self) -> ServerStats:
-        """Return what the server counted. Raises ServiceError when it is gone."""
+        """Return the server's counters. Raises ServiceError if the server does not answer."""
         return ServerStats(**ask(self.url, "stats"))
 
     def reset(self) -> None:
-        """Set the counters to zero. Raises ServiceError when the server is gone."""
+        """Set the counters to zero. Raises ServiceError if the server does not answer."""
         ask(self.url, "reset")
 
 
@@ -70,9 +71,9 @@ def latency_server(
     """Run a server that answers `GET /item/<i>` with a JSON object after that item's own latency.
 
     latency: mean, in seconds. spread: an item's latency is uniform in latency·(1 ± spread), drawn from `seed` and the
-    item's number, so every client meets the same latencies. capacity: answers 503 at once while that many requests are
-    in flight. fail_every: every so-many-th item (the last of each run of that length) answers 500. hang_every: such an
-    item is never answered. Raises ServiceError when the server cannot start.
+    item's number, so every client meets the same latencies. capacity: the server answers 503 at once while that many
+    requests are in flight. fail_every: of every `fail_every` items, the last is answered with status 500. hang_every:
+    of every `hang_every` items, the last is never answered. Raises ServiceError if the server cannot start.
     """
     options = {
         "latency": latency,

@@ -1,4 +1,4 @@
-"""Start a server of ours in its own process, and end it whatever happens to the caller."""
+"""Start one of our servers in its own process, and end it however the caller ends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OPEN_FILES = 4096
 
 
 class ServiceError(ScalelabError):
-    """A server did not start, or went away."""
+    """A server was given invalid options, did not start, or does not answer."""
 
 
 def ask(url: str, what: str) -> dict[str, Any]:
-    """Return the JSON object at `url`/`what`. Raises ServiceError when the server is gone."""
+    """Return the JSON object at `url`/`what`. Raises ServiceError if the server does not answer."""
     try:
         with urllib.request.urlopen(f"{url}/{what}", timeout=ASK_S) as answer:
             data: dict[str, Any] = json.load(answer)
@@ -42,8 +42,8 @@ def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str,
     """Run `python -m module`, yield the JSON object that it prints on its first line, then end it.
 
     The server reads its `options` as JSON from its first argument. It must exit when its standard input closes: the
-    operating system closes that when this process ends in any way, so no server outlives a killed notebook.
-    Raises ServiceError with the server's own last lines.
+    operating system closes that when this process ends in any way, so no server outlives a killed notebook. Raises
+    ServiceError with the last lines of the server's standard error if it ends before it is ready.
     """
     allow_open_files()
     process = subprocess.Popen(
@@ -88,12 +88,12 @@ def python_server(module: str, options: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def allow_open_files(wanted: int = OPEN_FILES) -> None:
-    """Raise this process's soft limit on open files to `wanted`, as far as its hard limit lets it.
+    """Raise this process's soft limit on open files to `wanted`, or to its hard limit if that is lower.
 
-    Every connection is an open file, and macOS starts programs with room for 256. Windows has no such limit.
+    Every connection is an open file, and macOS starts programs with a limit of 256. Windows has no such limit.
     """
     try:
-        import resource  # noqa: PLC0415 - there is none on Windows
+        import resource  # noqa: PLC0415 - Windows does not have this module
     except ImportError:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""Servers to put load on: one whose queue follows theory exactly, and one that works for each request."""
+"""Servers to put load on: one whose queue follows theory exactly, and one that uses the processor for each request."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class LoadedServer:
         return f"{self.url}/job/{i}"
 
     def reset(self) -> None:
-        """Set the counters to zero; requests in the system stay in it. Raises ServiceError when the server is gone."""
+        """Set the counters to zero; requests in the system stay. Raises ServiceError if the server does not answer."""
         ask(self.url, "reset")
 
     def pause(self, seconds: float) -> None:
-        """Let the whole server stand still so long, from now: it reads nothing and answers nothing.
+        """Freeze the whole server for `seconds` from now: it reads nothing and answers nothing.
 
-        Returns at once. Raises ServiceError when the server is gone.
+        Returns at once. Raises ServiceError if `seconds` is not above 0 and finite, or if the server does not answer.
         """
         if not 0 < seconds < math.inf:
             raise ServiceError(f"Expected a pause above 0 s; got {seconds}.")
@@ -43,11 +43,12 @@ class LoadedServer:
 
 @dataclass(frozen=True)
 class QueueStats:
-    """What the server counted in the `seconds` since it was last reset.
+    """The server's counters since it was last reset, `seconds` ago.
 
-    arrived, completed, refused: requests; in_system: waiting or in service now, most_in_system: at most at one moment;
-    in_system_seconds: their number integrated over time, so in_system_seconds / seconds is its mean; busy_seconds and
-    waited_seconds: service times and waiting times of the completed requests, summed.
+    arrived, completed, refused: requests; in_system: requests waiting or in service now; most_in_system: the largest
+    number at one moment; in_system_seconds: the number in the system integrated over time, so in_system_seconds /
+    seconds is its mean; busy_seconds, waited_seconds: sums of the service times and waiting times of the completed
+    requests.
     """
 
     arrived: int
@@ -64,13 +65,13 @@ class QueueStats:
 @dataclass(frozen=True)
 class QueueServer(LoadedServer):
     def stats(self) -> QueueStats:
-        """Return what the server counted. Raises ServiceError when it is gone."""
+        """Return the server's counters. Raises ServiceError if the server does not answer."""
         return QueueStats(**ask(self.url, "stats"))
 
 
 @dataclass(frozen=True)
 class WorkStats:
-    """What the server counted in the `seconds` since it was last reset; cpu_seconds: processor time of its process."""
+    """The server's counters since it was last reset, `seconds` ago; cpu_seconds: processor time of its process."""
 
     arrived: int
     completed: int
@@ -81,7 +82,7 @@ class WorkStats:
 @dataclass(frozen=True)
 class WorkServer(LoadedServer):
     def stats(self) -> WorkStats:
-        """Return what the server counted. Raises ServiceError when it is gone."""
+        """Return the server's counters. Raises ServiceError if the server does not answer."""
         return WorkStats(**ask(self.url, "stats"))
 
 
@@ -96,14 +97,15 @@ def queue_server(
     seed: int = 2,
     limit: int | None = None,
 ) -> Iterator[QueueServer]:
-    """Run a server that answers `GET /job/<i>` after the request has had its turn and its service time.
+    """Run a server that answers `GET /job/<i>` when the request has waited its turn and for its service time.
 
     service: mean service time in seconds. distribution: of the service times, drawn from `seed` and the request's
-    number. scv: squared coefficient of variation of the hyperexponential one, > 1. servers: how many requests are in
-    service at once. policy: one queue for all servers, first come first served; or a queue per server, chosen at
-    random, in turn, as the shorter of two chosen at random, or as the shortest of all. limit: answers 503 while so many
-    are in the system. The service time is waited for, not worked: turns follow the queue's arithmetic on the server's
-    own clock, so the answers are those of the theory's queue, plus what HTTP costs. Raises ServiceError.
+    number. scv: squared coefficient of variation of the hyperexponential distribution, > 1. servers: how many requests
+    are in service at once. policy: "one queue" for all servers, first come first served; or a queue for each server,
+    chosen at random, in turn ("round robin"), as the shorter of two random queues, or as the shortest of all. limit:
+    the server answers 503 while that many requests are in the system. Requests wait for their service time without
+    using the processor, and turns are computed on the server's own clock, so response times are those of the
+    theoretical queue plus the cost of HTTP. Raises ServiceError if an argument is invalid or the server does not start.
     """
     if service <= 0 or servers < 1 or (limit is not None and limit < 1):
         raise ServiceError(f"Expected service > 0 s, servers >= 1 and limit >= 1; got {service}, {servers}, {limit}.")
@@ -131,10 +133,11 @@ def queue_server(
 
 @contextmanager
 def work_server(cost: float = 0.002) -> Iterator[WorkServer]:
-    """Run a server that works for each `GET /job/<i>`: it keeps one core busy, and serves one request at a time.
+    """Run a server that uses the processor for each `GET /job/<i>`: one core, one request at a time.
 
-    cost: seconds of processor time per request, calibrated when the server starts; HTTP comes on top, so take the true
-    cost from `stats`: cpu_seconds / completed. Raises ServiceError.
+    cost: seconds of processor time per request, calibrated when the server starts, without the cost of HTTP; for the
+    true cost, divide cpu_seconds by completed from `stats`. Raises ServiceError if `cost` is not above 0 or the server
+    does not start.
     """
     if cost <= 0:
         raise ServiceError(f"Expected a cost above 0 s per request; got {cost}.")

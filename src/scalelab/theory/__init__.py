@@ -1,4 +1,4 @@
-"""Formulas of scaling, waiting and caching, each with units, domain and source; numbers or arrays in, the same out."""
+"""Formulas of scaling, waiting and caching, each with units, domain and source, for numbers or arrays."""
 
 from scalelab.theory._domain import OutOfDomain
 from scalelab.theory.caching import (

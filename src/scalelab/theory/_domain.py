@@ -1,4 +1,4 @@
-"""What every formula does with its arguments: numbers or arrays in, a check of the domain, the same out."""
+"""Shared handling of arguments and results: numbers or arrays in, a check of the domain, the same type out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scalelab.errors import ScalelabError
 
 Floats: TypeAlias = NDArray[np.float64]
-Answer: TypeAlias = Any  # a float; an array of floats where an argument is an array
+Answer: TypeAlias = Any  # a float; an array of floats if an argument is an array
 
 UTILISATION = "utilisation in [0, 1)"
 OVERLOAD = (
@@ -20,21 +20,21 @@ OVERLOAD = (
 
 
 class OutOfDomain(ScalelabError, ValueError):
-    """A formula was asked about a point where it does not hold."""
+    """A formula was called with a value outside its domain."""
 
 
 def floats(value: ArrayLike) -> Floats:
-    """Return `value` as an array of floats, of no dimension for a single number."""
+    """Return `value` as an array of floats, without dimensions for a single number."""
     return np.asarray(value, dtype=np.float64)
 
 
 def answer(result: ArrayLike) -> Answer:
-    """Return a float for a single number, an array as it is."""
+    """Return a single number as a float, an array unchanged."""
     return float(np.asarray(result)) if np.ndim(result) == 0 else result
 
 
 def require(holds: Any, value: Floats, expected: str, then: str = "") -> None:
-    """Raise OutOfDomain with the first element of `value` for which `holds` is not true."""
+    """Raise OutOfDomain, which names the first element of `value` for which `holds` is false, if there is one."""
     bad = ~np.asarray(holds, dtype=bool)
     if bad.any():
         raise OutOfDomain(f"Expected {expected}; got {float(value[bad].flat[0]):g}.{then}")
@@ -76,7 +76,7 @@ def whole(value: ArrayLike, name: str) -> Floats:
 
 
 def percents(value: ArrayLike) -> Floats:
-    """Return percentiles in [0, 100) as shares. Raises OutOfDomain."""
+    """Return percentiles in [0, 100) as shares in [0, 1). Raises OutOfDomain."""
     array = floats(value)
     require((array >= 0) & (array < 100), array, "a percentile in [0, 100)", " Write 99 for p99.")
     share: Floats = array / 100

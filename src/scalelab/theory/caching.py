@@ -1,7 +1,7 @@
-"""Caches: what share of the requests they answer, from the keys' popularity and the capacity, or from the time to live.
+"""Hit rates of caches, from the keys' popularity and the capacity, or from the time to live.
 
-All of it assumes independent requests: which key is asked for next does not depend on which were asked for before.
-A capacity counts keys of equal size; a popularity is the probability of each key.
+All formulas assume independent requests: which key is requested next does not depend on earlier requests. A capacity
+counts keys of equal size; a popularity is the probability of each key.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from scalelab.theory._domain import Answer, Floats, OutOfDomain, answer, at_leas
 
 
 def zipf_popularity(keys: int, alpha: float) -> Floats:
-    """Return the probability of each key by Zipf's law: in proportion to 1/rank^α.
+    """Return the probability of each key by Zipf's law, proportional to 1/rank^α.
 
-    keys: whole number >= 1; alpha: >= 0, 0 for all alike; result of shape (keys,), the most popular first, sum 1.
-    Raises OutOfDomain. Source: L. Breslau et al., "Web caching and Zipf-like distributions", INFOCOM (1999).
+    keys: whole number >= 1; alpha: >= 0, 0 if all keys are equally popular; result of shape (keys,), the most popular
+    first, sum 1. Raises OutOfDomain. Source: L. Breslau et al., "Web caching and Zipf-like distributions", INFOCOM
+    (1999).
     """
     ranks = np.arange(1, int(whole(keys, "keys")) + 1)
     weights = ranks ** -float(at_least_zero(alpha, "alpha"))
@@ -27,9 +28,9 @@ def zipf_popularity(keys: int, alpha: float) -> Floats:
 
 
 def che_time(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
-    """Return after how many requests LRU forgets a key that is not asked for: T with Σ(1 − e^(−pT)) = capacity.
+    """Return after how many requests LRU evicts a key that is not requested again: T with Σ(1 − e^(−pT)) = capacity.
 
-    popularity: shape (keys,), sum 1; capacity: keys, >= 0; result in requests, infinite where all keys fit. Raises
+    popularity: shape (keys,), sum 1; capacity: keys, >= 0; result in requests, infinite if all keys fit. Raises
     OutOfDomain. Source: H. Che, Y. Tung and Z. Wang, "Hierarchical Web caching systems: modeling, design and
     experimental results", IEEE Journal on Selected Areas in Communications 20 (2002).
     """
@@ -37,19 +38,19 @@ def che_time(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
 
 
 def che_hit_rate(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
-    """Return about the hit rate of LRU: Σ p(1 − e^(−pT)), T being `che_time`.
+    """Return the approximate hit rate of LRU: Σ p(1 − e^(−pT)), with T from `che_time`.
 
-    Arguments and errors: as `che_time`. Sources: as there; why it is this close: C. Fricker, P. Robert and J. Roberts,
+    Arguments and errors: as `che_time`. Sources: as there; why it is so accurate: C. Fricker, P. Robert and J. Roberts,
     "A versatile and accurate approximation for LRU cache performance", ITC 24 (2012).
     """
     return _hit_rate(popularity, capacity, _asked_within)
 
 
 def fifo_hit_rate(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
-    """Return about the hit rate of FIFO, and of RANDOM: Σ p·pT/(1 + pT) with Σ pT/(1 + pT) = capacity.
+    """Return the approximate hit rate of FIFO, and of RANDOM: Σ p·pT/(1 + pT) with Σ pT/(1 + pT) = capacity.
 
-    Arguments and errors: as `che_time`. Sources: that both are the same, E. Gelenbe, "A unified approach to the
-    evaluation of a class of replacement algorithms", IEEE Transactions on Computers 22 (1973); the approximation,
+    Arguments and errors: as `che_time`. Sources: for the equality of both, E. Gelenbe, "A unified approach to the
+    evaluation of a class of replacement algorithms", IEEE Transactions on Computers 22 (1973); for the approximation,
     C. Fricker, P. Robert and J. Roberts, as for `che_hit_rate`.
     """
     return _hit_rate(popularity, capacity, _there_at_random)
@@ -58,8 +59,8 @@ def fifo_hit_rate(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
 def static_hit_rate(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
     """Return the hit rate of a cache that always holds the most popular keys: the sum of their probabilities.
 
-    No policy that does not know the next request has a higher one, in the long run. capacity: whole keys, >= 0. The
-    rest and errors: as `che_time`.
+    In the long run, no policy that does not know the next request has a higher hit rate. capacity: whole number of
+    keys, >= 0. popularity and errors: as `che_time`.
     """
     up_to = np.concatenate([[0.0], np.cumsum(-np.sort(-_popularity(popularity)))])
     held = at_least_zero(capacity, "capacity")
@@ -68,9 +69,9 @@ def static_hit_rate(popularity: ArrayLike, capacity: ArrayLike) -> Answer:
 
 
 def ttl_hit_rate(rate: ArrayLike, ttl: ArrayLike) -> Answer:
-    """Return the hit rate of one key that is kept for `ttl` seconds after it was fetched: λT/(1 + λT).
+    """Return the hit rate of one key that is kept for `ttl` seconds after each fetch: λT/(1 + λT).
 
-    rate: requests per second for this key, Poisson, >= 0; ttl: seconds, >= 0. Every fetch is followed by λT hits on
+    rate λ: requests per second for this key, Poisson, >= 0; ttl T: seconds, >= 0. Each fetch is followed by λT hits on
     average. Raises OutOfDomain.
     """
     each = at_least_zero(rate, "rate") * at_least_zero(ttl, "ttl")
@@ -78,10 +79,11 @@ def ttl_hit_rate(rate: ArrayLike, ttl: ArrayLike) -> Answer:
 
 
 def ttl_stale_share(rate: ArrayLike, ttl: ArrayLike, changes: ArrayLike) -> Answer:
-    """Return the share of a key's answers that are out of date, when the source changes at random moments.
+    """Return the share of a key's answers that are out of date, if the source changes at random moments.
 
-    (λT − λ(1 − e^(−μT))/μ)/(1 + λT): a hit is of any age from 0 to T, and the source has not changed since with
-    probability e^(−μ·age). rate λ, ttl T: as `ttl_hit_rate`; changes μ: per second, Poisson, >= 0. Raises OutOfDomain.
+    (λT − λ(1 − e^(−μT))/μ)/(1 + λT): a hit has any age from 0 to T with equal probability, and the source has not
+    changed since with probability e^(−μ·age). rate λ, ttl T: as `ttl_hit_rate`; changes μ: per second, Poisson, >= 0.
+    Raises OutOfDomain.
     """
     lam, life, mu = np.broadcast_arrays(
         at_least_zero(rate, "rate"), at_least_zero(ttl, "ttl"), at_least_zero(changes, "changes")
@@ -118,14 +120,14 @@ def _hit_rate(popularity: ArrayLike, capacity: ArrayLike, there: Callable[[Float
 
 
 def _time(p: Floats, capacity: Floats, there: Callable[[Floats], Floats]) -> Floats:
-    """Return T with Σ there(pT) = capacity, by bisection of its logarithm to the last digits of a float."""
+    """Return T with Σ there(pT) = capacity, by bisection to the last digits of a float; infinite if all keys fit."""
     asked = p[p > 0]
     times = []
     for held in np.ravel(capacity):
         if held == 0 or held >= len(asked):
             times.append(0.0 if held == 0 else np.inf)
             continue
-        low = high = float(held)  # each request brings one key at most
+        low = high = float(held)  # each request adds at most one key
         while there(asked * high).sum() < held:
             high *= 2
         for _ in range(100):

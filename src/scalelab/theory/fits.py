@@ -1,4 +1,4 @@
-"""Laws of scaling fitted to measured points, each with what the points can tell and what they cannot."""
+"""Fit laws of scaling to measured points, with intervals that show how much the points can tell."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scalelab.theory._domain import Answer, Floats, OutOfDomain, floats, require
 from scalelab.theory.laws import amdahl, usl
 
 LEAST_LOADS = 6  # for three parameters; Gunther's own advice
-NEGLIGIBLE = 1e-6  # a share of the time at the largest load: no measurement tells it from none
+NEGLIGIBLE = 1e-6  # as a share of the time at the largest load: no measurement distinguishes it from 0
 
 
 class TooFewPoints(ScalelabError):
-    """A law was to be fitted to fewer points than fix it and tell its error."""
+    """There are too few points to determine a law's parameters and their error."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class UslFit:
     """The universal scalability law fitted.
 
     rate: throughput of one worker; contention, coherency: shares; intervals: (low, high) at 95 % under these three
-    names; peak: the n of the highest throughput, math.inf where coherency is 0; peak_interval: (low, high) at 95 %,
-    where high is math.inf if the points do not tell coherency from 0, and so no peak from none; measured: the least and
-    the largest n that were fitted.
+    names; peak: the n of the highest throughput, math.inf if coherency is 0; peak_interval: (low, high) at 95 %, with
+    math.inf for high if the points do not distinguish coherency from 0, so that a peak need not exist; measured: the
+    smallest and the largest n that were fitted.
     """
 
     rate: float
@@ -50,7 +50,7 @@ class UslFit:
     measured: tuple[float, float]
 
     def predict(self, n: ArrayLike) -> Answer:
-        """Return the throughput that the law gives for n workers, n >= 1; ask `within_data` how far to trust it."""
+        """Return the throughput of n workers by the law, n >= 1; check with `within_data` how far to trust it."""
         return usl(n, self.contention, self.coherency, self.rate)
 
     def within_data(self, n: ArrayLike) -> Any:
@@ -60,7 +60,7 @@ class UslFit:
         return bool(inside) if array.ndim == 0 else inside
 
     def __str__(self) -> str:
-        """Return the fit in words: every value with its interval, and whether the peak was measured or is a guess."""
+        """Return the fit in words: each value with its interval, and whether the peak was measured or is uncertain."""
         said = ", ".join(
             f"{name} {getattr(self, name):.3g} ({low:.3g} to {high:.3g})"
             for name, (low, high) in self.intervals.items()
@@ -76,10 +76,11 @@ class UslFit:
 
 
 def fit_amdahl(n: ArrayLike, speedup: ArrayLike) -> Fit:
-    """Return Amdahl's law fitted to measured speed-ups by least squares of their logarithms: errors are proportional.
+    """Return Amdahl's law fitted to measured speed-ups by least squares of logarithms, for proportional errors.
 
     n: processors, >= 1, shape (points,); speedup: times faster than one processor, > 0, same shape. Points at n = 1 are
-    left out: there the law says 1, whatever the share. Raises TooFewPoints below 2 points with n > 1, OutOfDomain.
+    left out, because there the law gives 1 for any serial share. Raises TooFewPoints below 2 points with n > 1,
+    OutOfDomain.
     """
     loads, speed = _points(n, speedup, "speedup")
     loads, speed = loads[loads > 1], speed[loads > 1]
@@ -100,12 +101,12 @@ def fit_usl(
     """Return the universal scalability law fitted to measured throughputs by least squares.
 
     n: workers or concurrent requests, >= 1, shape (points,), at least 6 different ones; throughput: in any unit, > 0,
-    same shape; errors: how large the measuring error is, the same share of each point, as timings have it (then the
-    logarithms are fitted), or the same in all points, as most published fits take it. Contention is held in [0, 1],
-    coherency at >= 0. The intervals are those of the linearised fit with Student's t, cut at these bounds; the peak's
-    is Fieller's interval of the ratio (1 − α)/β, which stays honest where β is small. Raises TooFewPoints, OutOfDomain.
-    Sources: N. J. Gunther, Guerrilla Capacity Planning (2007); E. C. Fieller, "Some problems in interval estimation",
-    Journal of the Royal Statistical Society B 16 (1954).
+    same shape; errors: "proportional" if the measuring error is the same share of each point, as in timings (then the
+    logarithms are fitted), or "constant" if it is the same at all points, as most published fits assume. Contention is
+    bounded to [0, 1], coherency to >= 0. The intervals are those of the linearised fit with Student's t, cut at these
+    bounds; the peak's is Fieller's interval of the ratio (1 − α)/β, which stays valid if β is small. Raises
+    TooFewPoints, OutOfDomain. Sources: N. J. Gunther, Guerrilla Capacity Planning (2007); E. C. Fieller, "Some problems
+    in interval estimation", Journal of the Royal Statistical Society B 16 (1954).
     """
     if errors not in ("proportional", "constant"):
         raise OutOfDomain(f"Expected errors 'proportional' or 'constant'; got {errors!r}.")
@@ -147,10 +148,10 @@ def fit_usl(
 
 
 def _peak_interval(a: float, b: float, covariance: Floats, quantile: float) -> tuple[float, float]:
-    """Return Fieller's interval of a/b, where a = 1 − α and b = β, under the root and for positive peaks only."""
+    """Return the square root of Fieller's interval of a/b, with a = 1 − α and b = β, for positive peaks only."""
     square = quantile**2
     of_a, of_b, of_both = square * covariance[0, 0], square * covariance[1, 1], -square * covariance[0, 1]
-    # θ lies in the interval where (a − θb)² <= t²·Var(a − θb): a quadratic kθ² − 2mθ + c <= 0.
+    # θ lies in the interval if (a − θb)² <= t²·Var(a − θb): a quadratic kθ² − 2mθ + c <= 0.
     k, m, c = b * b - of_b, a * b - of_both, a * a - of_a
     under = m * m - k * c
     if k > 0:
@@ -176,7 +177,7 @@ def _points(n: ArrayLike, y: ArrayLike, name: str) -> tuple[Floats, Floats]:
 def _least_squares(
     law: Callable[..., Floats], x: Floats, y: Floats, start: list[Any], upper: list[float]
 ) -> tuple[Floats, Floats]:
-    from scipy.optimize import curve_fit  # noqa: PLC0415 - half a second that only a fit should take
+    from scipy.optimize import curve_fit  # noqa: PLC0415 - takes half a second, so only if a law is fitted
 
     bounds = ([0.0] * len(start), upper)
     found, covariance = curve_fit(

@@ -1,4 +1,4 @@
-"""Laws of scaling: how much faster more workers can be, and Little's law of requests in flight."""
+"""Laws of scaling: how much faster more workers can be, and Little's law for requests in flight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def amdahl(n: ArrayLike, serial: ArrayLike) -> Answer:
 
 
 def gustafson(n: ArrayLike, serial: ArrayLike) -> Answer:
-    """Return how many times more work n processors do in the same time, when the parallel part grows: n − s(n − 1).
+    """Return how many times more work n processors do in the same time, if the parallel part grows: n − s(n − 1).
 
     n: processors, >= 1; serial: the share s of the n-processor time that is not split, in [0, 1]. Raises OutOfDomain.
     Source: J. L. Gustafson, "Reevaluating Amdahl's law", Communications of the ACM 31 (1988).
@@ -35,9 +35,9 @@ def gustafson(n: ArrayLike, serial: ArrayLike) -> Answer:
 def usl(n: ArrayLike, contention: ArrayLike, coherency: ArrayLike, rate: ArrayLike = 1.0) -> Answer:
     """Return the throughput of n workers by the universal scalability law: rate·n / (1 + α(n − 1) + βn(n − 1)).
 
-    n: workers or concurrent requests, >= 1; contention α: share of the work that waits its turn, in [0, 1]; coherency
-    β: cost of agreeing, per pair, >= 0; rate: throughput of one worker, > 0, in the unit you want the answer in (1
-    gives the relative capacity). Raises OutOfDomain. Source: N. J. Gunther, Guerrilla Capacity Planning (2007).
+    n: workers or concurrent requests, >= 1; contention α: share of the work that must wait its turn, in [0, 1];
+    coherency β: cost of agreement for each pair, >= 0; rate: throughput of one worker, > 0, in the unit of the result
+    (1 gives the relative capacity). Raises OutOfDomain. Source: N. J. Gunther, Guerrilla Capacity Planning (2007).
     """
     workers = _processors(n, finite=True)
     alpha, beta = shares(contention, "contention"), at_least_zero(coherency, "coherency")
@@ -48,8 +48,8 @@ def usl(n: ArrayLike, contention: ArrayLike, coherency: ArrayLike, rate: ArrayLi
 def usl_peak(contention: ArrayLike, coherency: ArrayLike) -> Answer:
     """Return the number of workers with the highest throughput by the universal scalability law: √((1 − α)/β).
 
-    contention α in [0, 1], coherency β >= 0. Infinite for β = 0: then throughput never falls. A result below 1 says
-    that one worker is best. Raises OutOfDomain. Source: as `usl`.
+    contention α in [0, 1], coherency β >= 0. The result is infinite if β = 0: then throughput never falls. A result
+    below 1 means that one worker is best. Raises OutOfDomain. Source: as `usl`.
     """
     alpha, beta = shares(contention, "contention"), at_least_zero(coherency, "coherency")
     with np.errstate(divide="ignore", invalid="ignore"):

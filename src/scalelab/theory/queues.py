@@ -1,8 +1,8 @@
-"""Waiting in line: what utilisation and variability cost, for one server and for many.
+"""Queueing formulas: the cost of utilisation and variability, for one server and for many.
 
 Utilisation ρ is the share of the time that a server works: arrival rate × mean service time / servers. The scv, squared
-coefficient of variation, is variance / mean²: 0 for fixed times, 1 for exponential ones. Every queue here is first come
-first served, has no limit, and takes arrivals and services that know nothing of each other.
+coefficient of variation, is variance / mean²: 0 for fixed times, 1 for exponential ones. Queues are first come first
+served and have no limit, except in `erlang_b`; arrivals and service times are independent of each other.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def mm1_time(utilisation: ArrayLike, service: ArrayLike) -> Answer:
 
 
 def mm1_percentile(p: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the time in the system that p percent of the requests stay within (M/M/1): −ln(1 − p/100)·τ/(1 − ρ).
+    """Return percentile p of the time in the system, waiting and service (M/M/1): −ln(1 − p/100)·τ/(1 − ρ).
 
-    The time in the system is exponentially distributed. p: percent, in [0, 100); the rest and the source: as
+    The time in the system is exponentially distributed. p: percent, in [0, 100); the other arguments and the source: as
     `mm1_time`. Raises OutOfDomain.
     """
     return answer(-np.log1p(-percents(p)) * above_zero(service, "service") / (1 - utilisations(utilisation)))
 
 
 def md1_wait(utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the mean wait for one server whose service always takes equally long (M/D/1): ρτ/(2(1 − ρ)).
+    """Return the mean wait for one server with a fixed service time (M/D/1): ρτ/(2(1 − ρ)).
 
     utilisation ρ in [0, 1); service τ in seconds, > 0; result in seconds, without the service. Raises OutOfDomain.
     Source: F. Pollaczek, "Über eine Aufgabe der Wahrscheinlichkeitstheorie", Mathematische Zeitschrift 32 (1930).
@@ -61,18 +61,18 @@ def md1_wait(utilisation: ArrayLike, service: ArrayLike) -> Answer:
 
 
 def mmc_wait(servers: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the mean wait in one queue before c servers (M/M/c): C(c, ρ)·τ/(c(1 − ρ)), C being `erlang_c`.
+    """Return the mean wait in one queue for c servers (M/M/c): C(c, ρ)·τ/(c(1 − ρ)), with C from `erlang_c`.
 
     servers: whole number c >= 1; utilisation ρ of each server in [0, 1); service: mean service time τ in seconds, > 0;
-    result in seconds, without the service. Raises OutOfDomain. Source: L. Kleinrock, Queueing Systems, volume 1:
-    Theory (1975).
+    result in seconds, without the service. Raises OutOfDomain. Source: L. Kleinrock, Queueing Systems, volume 1: Theory
+    (1975).
     """
     c, rho, tau = whole(servers, "servers"), utilisations(utilisation), above_zero(service, "service")
     return answer(_delayed(c, rho) * tau / (c * (1 - rho)))
 
 
 def mmc_time(servers: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the mean time in the system, waiting and service, with one queue before c servers (M/M/c).
+    """Return the mean time in the system, waiting and service, with one queue for c servers (M/M/c).
 
     Arguments, errors and source: as `mmc_wait`.
     """
@@ -80,10 +80,10 @@ def mmc_time(servers: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> 
 
 
 def mmc_wait_percentile(p: ArrayLike, servers: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the wait that p percent of the requests stay within (M/M/c), 0 where that many do not wait at all.
+    """Return percentile p of the wait (M/M/c): 0 if at least p percent of the requests do not wait.
 
-    p: percent, in [0, 100). The wait of those who wait is exponential with mean τ/(c(1 − ρ)). The other arguments,
-    errors and source: as `mmc_wait`.
+    p: percent, in [0, 100). The waits of the requests that wait are exponential with mean τ/(c(1 − ρ)). The other
+    arguments, errors and source: as `mmc_wait`.
     """
     c, rho, tau = whole(servers, "servers"), utilisations(utilisation), above_zero(service, "service")
     with np.errstate(divide="ignore"):  # nobody waits at ρ = 0
@@ -92,9 +92,9 @@ def mmc_wait_percentile(p: ArrayLike, servers: ArrayLike, utilisation: ArrayLike
 
 
 def mmc_percentile(p: ArrayLike, servers: ArrayLike, utilisation: ArrayLike, service: ArrayLike) -> Answer:
-    """Return the time in the system, waiting and service, that p percent of the requests stay within (M/M/c).
+    """Return percentile p of the time in the system, waiting and service (M/M/c).
 
-    p: percent, in [0, 100). Found by bisection on the exact distribution, to the last digits of a float. The other
+    p: percent, in [0, 100). Computed by bisection on the exact distribution, to the last digits of a float. The other
     arguments, errors and source: as `mmc_wait`.
     """
     share, c, rho, tau = np.broadcast_arrays(
@@ -103,10 +103,10 @@ def mmc_percentile(p: ArrayLike, servers: ArrayLike, utilisation: ArrayLike, ser
     delayed, drain, log_left = _delayed(c, rho), c * (1 - rho), np.log1p(-share)  # times in units of τ from here
 
     def log_longer(t: Floats) -> Floats:
-        """log P(T > t): the service is exponential of rate 1, the wait, for those who wait, of rate `drain`."""
+        """Return log P(T > t): service is exponential with rate 1; the wait, if any, with rate `drain`."""
         gap = drain - 1
         x = gap * t
-        # The integral of e^(−gap·s) over 0 … t, kept finite on both sides of gap = 0 by the larger exponent.
+        # The integral of e^(−gap·s) over 0 … t, scaled by its larger exponent to stay finite on both sides of gap = 0.
         with np.errstate(divide="ignore", invalid="ignore"):
             both = np.where(np.abs(x) < 1e-12, t, -np.expm1(-np.abs(x)) / np.abs(gap))
         slowest = np.maximum(-x, 0.0)
@@ -125,7 +125,7 @@ def mmc_percentile(p: ArrayLike, servers: ArrayLike, utilisation: ArrayLike, ser
 
 
 def kingman_wait(utilisation: ArrayLike, service: ArrayLike, scv_arrivals: ArrayLike, scv_service: ArrayLike) -> Answer:
-    """Return about the mean wait for one server, whatever the distributions (G/G/1): ρ/(1 − ρ)·(ca² + cs²)/2·τ.
+    """Return the approximate mean wait for one server with any distributions (G/G/1): ρ/(1 − ρ)·(ca² + cs²)/2·τ.
 
     An approximation, good near ρ = 1, exact for Poisson arrivals (scv_arrivals = 1). utilisation ρ in [0, 1); service:
     mean service time τ in seconds, > 0; scv_arrivals, scv_service: squared coefficients of variation of the gaps
@@ -144,7 +144,7 @@ def allen_cunneen_wait(
     scv_arrivals: ArrayLike,
     scv_service: ArrayLike,
 ) -> Answer:
-    """Return about the mean wait in one queue before c servers, whatever the distributions (G/G/c).
+    """Return the approximate mean wait in one queue for c servers with any distributions (G/G/c).
 
     The wait of M/M/c times (ca² + cs²)/2: an approximation, exact for M/M/c. Arguments and errors: as `mmc_wait` and
     `kingman_wait`. Source: A. O. Allen, Probability, Statistics, and Queueing Theory with Computer Science
