@@ -119,7 +119,7 @@ def test_a_thread_can_have_any_name(start: Start) -> None:
     assert process.stdout is not None
     with process.stdout:
         process.stdout.readline()
-        assert list(monitor._states(process.pid)) == ["S"]
+        assert len(list(monitor._states(process.pid))) == 1
 
 
 # Without processes.
