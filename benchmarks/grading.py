@@ -37,14 +37,14 @@ import psutil
 from classes import ENDLESS, HONEST, RIGHT, Paper, hand_in, hand_in_course, not_as_made
 from peers import Nbgrader, Nbval, Points, nbgrader_command
 
-from scalelab.course.exercises import ExerciseSet, read_set, sources
-from scalelab.course.find import Course, find_course
-from scalelab.course.notebooks import text_of
+from scalelab.course import Course, find_course
+from scalelab.exercises.reference import read_reference
+from scalelab.exercises.source import ExerciseSet, read_set, sources
+from scalelab.grading.grades import from_json
 from scalelab.grading.judging import fork_server, trusted
-from scalelab.grading.judging.notebook import assembled, checks_of
-from scalelab.grading.merge import read_reference
-from scalelab.grading.report import from_json
+from scalelab.grading.judging.assemble import assembled, checks_of
 from scalelab.measure.machine import machine_card
+from scalelab.notebooks.format import text_of
 
 MIB = 2**20
 SAMPLE_S = 0.5

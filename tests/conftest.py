@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
-from scalelab.course.find import Course, find_course
+from scalelab.course import Course, find_course
 from support import COMMAND, Served, start, write_small_course
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -94,9 +94,9 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def small_course(tmp_path: Path, course: Course) -> Course:
+def small_course(tmp_path: Path) -> Course:
     """A course of two chapters with two cells each, which the course's own machinery builds in seconds."""
-    return write_small_course(tmp_path / "small course", course.root / "book" / "_ext")
+    return write_small_course(tmp_path / "small course")
 
 
 @pytest.fixture

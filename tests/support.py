@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scalelab.course.find import Course
+from scalelab.course import Course
 
 COMMAND = (sys.executable, "-m", "scalelab.cli")
 ON_WINDOWS = sys.platform == "win32"
@@ -26,7 +26,7 @@ copyright: "2026"
 only_build_toc_files: true
 execute: {execute_notebooks: cache, timeout: 60}
 sphinx:
-  local_extensions: {scalelab_cache: EXTENSIONS, notebook_downloads: EXTENSIONS}
+  extra_extensions: [scalelab.author.sphinx.cached_runs, scalelab.author.sphinx.notebook_downloads]
 """
 TOC = """\
 format: jb-book
@@ -65,10 +65,10 @@ print("NAME chapter, ran at", time.time_ns())
 """
 
 
-def write_small_course(root: Path, extensions: Path) -> Course:
-    """Write a course of two chapters with two cells each, which the Sphinx extensions in `extensions` help to build."""
+def write_small_course(root: Path) -> Course:
+    """Write a course of two chapters with two cells each."""
     files = {
-        "_config.yml": CONFIG.replace("EXTENSIONS", extensions.as_posix()),
+        "_config.yml": CONFIG,
         "_toc.yml": TOC,
         "book/index.md": "# A small course\n",
         "chapters/01_first.md": CHAPTER.replace("NAME", "first").replace("SLUG", "01_first"),

@@ -13,10 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scalelab import doctor
 from scalelab.cli import main
-from scalelab.course import doctor
-from scalelab.course.find import Course
-from scalelab.grading.judging import judge
+from scalelab.course import Course
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 
 
@@ -68,7 +67,7 @@ def test_a_mistyped_command_is_refused(arguments: list[str], capsys: pytest.Capt
 def test_a_stream_that_cannot_write_a_mark_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("one", "tests", "here")])
-    monkeypatch.setattr(judge, "sandbox_finding", lambda: doctor.Finding("sandbox", "grading", "here"))
+    monkeypatch.setattr(doctor, "sandbox_finding", lambda: doctor.Finding("sandbox", "grading", "here"))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     assert main(["doctor"]) == 0
     sys.stdout.flush()
@@ -86,7 +85,7 @@ def test_test_hands_its_arguments_to_pytest(small_course: Course, capfd: pytest.
 
 def test_grade_hands_on_what_it_is_given(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr("scalelab.grading.grade", lambda *folders, **options: given.append((folders, options)))
+    monkeypatch.setattr("scalelab.grading.batch.grade", lambda *folders, **options: given.append((folders, options)))
     command = ["--course", str(small_course.root), "grade", "handed-in", "--out", "grades"]
     assert main(command) == 0
     ids = ["--canvas-id", "01_first=7", "--canvas-id", "02_second=8"]
@@ -129,8 +128,8 @@ def test_grade_says_what_it_cannot_find(course: Course, tmp_path: Path, capsys: 
 
 def test_sync_and_check_hand_on_what_they_are_given(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr("scalelab.course.sync.sync", lambda course, **options: given.append((course, options)))
-    monkeypatch.setattr("scalelab.course.check.check", lambda course: given.append(course) or ["a fault"])
+    monkeypatch.setattr("scalelab.author.sync.sync", lambda course, **options: given.append((course, options)))
+    monkeypatch.setattr("scalelab.author.lint.check", lambda course: given.append(course) or ["a fault"])
     assert main(["--course", str(small_course.root), "course", "sync"]) == 0
     assert main(["--course", str(small_course.root), "course", "sync", "--force"]) == 0
     assert main(["--course", str(small_course.root), "course", "check"]) == 1

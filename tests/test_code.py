@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from scalelab.course.find import Course
+from scalelab.course import Course
 
 CHECKS = {
     "style": ("-m", "ruff", "check", "."),

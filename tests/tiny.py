@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from scalelab.author.sync import sync
 from scalelab.checks import Expectation, Verdict
-from scalelab.course.find import Course
-from scalelab.course.remember import digest, mark
-from scalelab.course.sync import sync
+from scalelab.course import Course
+from scalelab.student.run_tracker import digest, mark
 
 FOLDER = Path(__file__).parent / "tiny_course"
 SLUG = "01_tiny"

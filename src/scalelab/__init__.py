@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
     from scalelab.recordings import recorded
-    from scalelab.services import (
+    from scalelab.servers import (
         latency_server,
         memcached_server,
         missing,
@@ -101,7 +101,7 @@ _HOMES = {
     "panels": ("Knob", "panel"),
     "predictions": ("predict",),
     "recordings": ("recorded",),
-    "services": ("latency_server", "memcached_server", "missing", "queue_server", "redis_server", "work_server"),
+    "servers": ("latency_server", "memcached_server", "missing", "queue_server", "redis_server", "work_server"),
 }
 _MODULES = ("caches", "plots", "simulate", "theory")
 

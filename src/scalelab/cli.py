@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from scalelab.course.find import Course, find_course
-from scalelab.course.progress import Progress
+from scalelab.console import Progress
+from scalelab.course import Course, find_course
 from scalelab.errors import ScalelabError
 
 FAILED = 1
@@ -77,7 +77,7 @@ def _ends_like_ctrl_c() -> Iterator[list[int]]:
 
 
 def _course(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.build import build
+    from scalelab.author.build import build
 
     progress = Progress()
     try:
@@ -90,8 +90,8 @@ def _course(course: Course, options: argparse.Namespace) -> int:
 
 def _start(course: Course, options: argparse.Namespace) -> int:
     if options.prepare:
-        from scalelab.course.placing import prepare
-        from scalelab.course.workspace import workspace_folder
+        from scalelab.student.install import prepare
+        from scalelab.student.workspace import workspace_folder
 
         prepare(course, workspace_folder(course, options.workspace))
         return 0
@@ -99,9 +99,9 @@ def _start(course: Course, options: argparse.Namespace) -> int:
 
 
 def _serve_workspace(course: Course, options: argparse.Namespace, progress: Progress, *, book: bool) -> int:
-    from scalelab.course.placing import opened
-    from scalelab.course.serve import serve
-    from scalelab.course.workspace import AlreadyOpen, workspace_folder
+    from scalelab.lab.serve import serve
+    from scalelab.student.install import opened
+    from scalelab.student.workspace import AlreadyOpen, workspace_folder
 
     try:
         with opened(course, workspace_folder(course, options.workspace), progress.say) as workspace:
@@ -114,31 +114,31 @@ def _serve_workspace(course: Course, options: argparse.Namespace, progress: Prog
 
 
 def _lab(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.serve import serve
+    from scalelab.lab.serve import serve
 
     serve(course, Progress(), book=False, port=options.port, open_browser=options.open)
     return 0
 
 
 def _submit_check(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.grading.hand_in import submit_check
+    from scalelab.student.hand_in import submit_check
 
     submit_check(course, options.file)
     return 0
 
 
 def _reset(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.placing import reset
-    from scalelab.course.workspace import existing_workspace
+    from scalelab.student.install import reset
+    from scalelab.student.workspace import existing_workspace
 
     reset(course, existing_workspace(course, options.workspace), options.exercise)
     return 0
 
 
 def _progress(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.start_page import LEGEND, table, total_line
-    from scalelab.course.workspace import existing_workspace
-    from scalelab.course.workspace_progress import refresh, rows
+    from scalelab.student.start_page import LEGEND, table, total_line
+    from scalelab.student.status_pages import refresh, rows
+    from scalelab.student.workspace import existing_workspace
 
     workspace = existing_workspace(course, options.workspace)
     found = [row for row in rows(course, workspace) if not options.chapter or row.number == options.chapter]
@@ -148,7 +148,7 @@ def _progress(course: Course, options: argparse.Namespace) -> int:
 
 
 def _book(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.build import build, publish
+    from scalelab.author.build import build, publish
 
     progress = Progress()
     site = build(course, progress, url=options.url)
@@ -160,8 +160,8 @@ def _book(course: Course, options: argparse.Namespace) -> int:
 
 
 def _release(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.build import build
-    from scalelab.course.release import release
+    from scalelab.author.build import build
+    from scalelab.author.release import release
 
     progress = Progress()
     build(course, progress, url=options.url)
@@ -171,8 +171,8 @@ def _release(course: Course, options: argparse.Namespace) -> int:
 
 
 def _test(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.execute import recall
-    from scalelab.course.find import chapters
+    from scalelab.author.execute import recall
+    from scalelab.course import chapters
 
     def pytest(*arguments: str) -> int:
         command = [sys.executable, "-m", "pytest", *arguments]
@@ -191,28 +191,28 @@ def _test(course: Course, options: argparse.Namespace) -> int:
 
 
 def _clean(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.build import clean
+    from scalelab.author.build import clean
 
     clean(course, Progress())
     return 0
 
 
 def _sync(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.sync import sync
+    from scalelab.author.sync import sync
 
     sync(course, force=options.force)
     return 0
 
 
 def _check(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.check import check
+    from scalelab.author.lint import check
 
     return FAILED if check(course) else 0
 
 
 def _nbgrader(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.exercises import read_set, sources
-    from scalelab.grading.nbgrader import export
+    from scalelab.exercises.source import read_set, sources
+    from scalelab.grading.outputs.nbgrader_export import export
 
     for path in sources(course):
         print(export(read_set(path), options.folder))
@@ -220,15 +220,14 @@ def _nbgrader(course: Course, options: argparse.Namespace) -> int:
 
 
 def _record(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.course.record import record
+    from scalelab.author.record import record
 
     record(course, options.chapter, Progress())
     return 0
 
 
 def _doctor(course: None, options: argparse.Namespace) -> int:
-    from scalelab.course.doctor import as_json, examine, show, well
-    from scalelab.grading.judging.judge import sandbox_finding
+    from scalelab.doctor import as_json, examine, sandbox_finding, show, well
 
     findings = [*examine(), sandbox_finding()]
     if options.json:
@@ -239,9 +238,9 @@ def _doctor(course: None, options: argparse.Namespace) -> int:
 
 
 def _watch(course: None, options: argparse.Namespace) -> int:
-    from scalelab.course.find import CourseNotFound
-    from scalelab.course.watch import find_notebook, watch
-    from scalelab.course.workspace import workspace_folder
+    from scalelab.course import CourseNotFound
+    from scalelab.student.watch import find_notebook, watch
+    from scalelab.student.workspace import workspace_folder
 
     workspace = options.workspace
     with suppress(CourseNotFound):  # a notebook alone is enough
@@ -251,7 +250,7 @@ def _watch(course: None, options: argparse.Namespace) -> int:
 
 
 def _grade(course: Course, options: argparse.Namespace) -> int:
-    from scalelab.grading import grade
+    from scalelab.grading.batch import grade
     from scalelab.grading.judging.judge import NoSandbox
 
     try:
@@ -275,8 +274,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
 
 def _grade_in_container(course: Course, options: argparse.Namespace, refused: ScalelabError) -> int:
     """Grade in a container where an engine answers. Raises `refused` where none does, or `--dask` was asked for."""
-    from scalelab.course.doctor import find_engine
-    from scalelab.grading.container import grade_in_container
+    from scalelab.grading.sandbox.container import find_engine, grade_in_container
 
     if options.dask:
         refused.add_note("--dask does not go with a container: without it, a container engine would be used.")

@@ -105,6 +105,6 @@ def judged(where: Any, setup: Sequence[str], source: str, names: Sequence[str], 
 
 def names_of(exercise: Any) -> list[str]:
     """Return the names that an exercise's checks use of its answer."""
-    from scalelab.course.answers import wanted
+    from scalelab.exercises.answers import wanted
 
     return sorted(wanted(exercise.solution, exercise.check, exercise.hidden))

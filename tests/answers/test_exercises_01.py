@@ -10,8 +10,8 @@ import pytest
 from remote_answer import judged, local
 
 from scalelab import checks
-from scalelab.course.exercises import Exercise, Wrong, read_set
-from scalelab.grading.judging.notebook import _given
+from scalelab.exercises.source import Exercise, Wrong, read_set
+from scalelab.grading.judging.assemble import _given
 
 SET = read_set(Path(__file__).parents[2] / "solutions" / "01_measuring.md")
 SEEDED = [exercise for exercise in SET.exercises if exercise.id in ("open_loop", "compared")]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from remote_answer import judged, local, names_of, remote, started
 
-from scalelab.course.exercises import Exercise, ExerciseSet, read_set
+from scalelab.exercises.source import Exercise, ExerciseSet, read_set
+from scalelab.grading.judging.assemble import _given
 from scalelab.grading.judging.fork_server import ADDRESS, fork_server
-from scalelab.grading.judging.notebook import _given
 
 SETS = [read_set(path) for path in sorted((Path(__file__).parents[2] / "solutions").glob("[0-9][0-9]_*.md"))]
 

@@ -14,11 +14,11 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from scalelab.author.execute import execute, recall
+from scalelab.author.quiz import faults, questions
 from scalelab.cli import KEPT_CHAPTERS
-from scalelab.course.checkpoints import faults, questions
-from scalelab.course.execute import execute, recall
-from scalelab.course.find import Chapter, Course, chapters, find_course
-from scalelab.course.progress import Progress
+from scalelab.console import Progress
+from scalelab.course import Chapter, Course, chapters, find_course
 
 CHAPTERS = chapters(find_course(Path(__file__).parent))
 RUNS = 3

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from scalelab.checks import CheckFailed
-from scalelab.course.exercises import ExerciseSet, read_set
-from scalelab.course.find import Course
+from scalelab.course import Course
+from scalelab.exercises.source import ExerciseSet, read_set
 
 
 @pytest.fixture(scope="module")

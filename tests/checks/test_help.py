@@ -11,10 +11,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from scalelab import _help, checks
-from scalelab.checks import Expectation, Taken, Verdict, help_taken
-from scalelab.course.find import RECORD
-from scalelab.course.remember import mark
+from scalelab import checks
+from scalelab.checks import Expectation, Taken, Verdict, _help, help_taken
+from scalelab.course import RECORD
+from scalelab.student.run_tracker import mark
 from tiny import load, save
 
 HINTS = ["What is asked?", "Which operator?", "`a + b`"]

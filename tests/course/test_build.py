@@ -15,13 +15,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from scalelab.course import cache
-from scalelab.course.build import BookFailed, FolderTaken, _inputs, build, clean, publish
-from scalelab.course.execute import ChapterFailed, NoNotebook, execute, recall
-from scalelab.course.find import Course, chapters
-from scalelab.course.kernels import jupyter_environment
-from scalelab.course.lock import locked
-from scalelab.course.progress import Progress, seconds
+from scalelab.author import execution_cache as cache
+from scalelab.author.build import BookFailed, FolderTaken, _inputs, build, clean, publish
+from scalelab.author.execute import ChapterFailed, NoNotebook, execute, recall
+from scalelab.console import Progress, seconds
+from scalelab.course import Course, chapters
+from scalelab.notebooks.lock import locked
+from scalelab.running.kernel import jupyter_environment
 
 RAN_AT = re.compile(r"ran at (\d+)")
 
@@ -287,7 +287,7 @@ def test_the_key_holds_what_chapters_can_import(
     small_course: Course, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = tmp_path / "scalelab"
-    for name in ("measure/clock.py", "cli.py", "grading/judge.py", "course/sync.py", "course/execute.py", "figure.js"):
+    for name in ("measure/clock.py", "cli.py", "grading/judge.py", "author/sync.py", "author/execute.py", "figure.js"):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_text("before", encoding="utf-8")
     monkeypatch.setattr(cache, "LIBRARY", library)
@@ -297,10 +297,10 @@ def test_the_key_holds_what_chapters_can_import(
         return cache.cache_key(small_course)
 
     before = cache.cache_key(small_course)
-    assert {key_after(name) for name in ("cli.py", "grading/judge.py", "course/sync.py")} == {before}
+    assert {key_after(name) for name in ("cli.py", "grading/judge.py", "author/sync.py")} == {before}
     (library / "measure" / "__pycache__").mkdir()
     assert key_after("measure/__pycache__/clock.pyc") == before
-    keys = [before, *(key_after(name) for name in ("measure/clock.py", "figure.js", "course/execute.py", "new.py"))]
+    keys = [before, *(key_after(name) for name in ("measure/clock.py", "figure.js", "author/execute.py", "new.py"))]
     assert len(set(keys)) == len(keys)
 
 
@@ -318,7 +318,7 @@ def test_the_cache_in_use_and_the_one_before_are_kept(small_course: Course) -> N
 def test_a_second_build_waits_for_the_first(tmp_path: Path) -> None:
     lock = tmp_path / "_build" / ".lock"
     holder = (
-        "import sys, pathlib; from scalelab.course.lock import locked\n"
+        "import sys, pathlib; from scalelab.notebooks.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1]), lambda: None): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

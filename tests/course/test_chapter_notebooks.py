@@ -9,8 +9,8 @@ import pytest
 from jupytext.myst import myst_to_notebook
 from pybtex.database import Entry, Person
 
-from scalelab.course.chapter_notebooks import chapter_notebook, plain
-from scalelab.course.find import Chapter, chapters, find_course
+from scalelab.course import Chapter, chapters, find_course
+from scalelab.student.chapter_notebooks import chapter_notebook, plain
 
 COURSE = find_course(Path(__file__).parent)
 CHAPTERS = chapters(COURSE)

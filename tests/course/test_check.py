@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from scalelab.course import check as check_module
-from scalelab.course.check import Problem, check
-from scalelab.course.find import Course
+from scalelab.author import lint as check_module
+from scalelab.author.lint import Problem, check
+from scalelab.course import Course
 from tiny import (
     cell,
     change,

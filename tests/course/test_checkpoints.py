@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scalelab.course.check import check
-from scalelab.course.checkpoints import Answer, Question, answers, faults, questions
-from scalelab.course.find import Course
+from scalelab.author.lint import check
+from scalelab.author.quiz import Answer, Question, answers, faults, questions
+from scalelab.course import Course
 
 ASKED = """\
 **{number}. Which is `larger`,

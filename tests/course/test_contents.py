@@ -8,8 +8,8 @@ import jupytext
 import pytest
 from jupytext.config import load_jupytext_config
 
-from scalelab.course.contents import keep_front_matter
-from scalelab.course.find import find_course
+from scalelab.course import find_course
+from scalelab.lab.author_contents import keep_front_matter
 
 COURSE = find_course(Path(__file__).parent)
 PAGES = [path for pattern in ("*.md", "book/*.md", "chapters/*.md") for path in sorted(COURSE.root.glob(pattern))]

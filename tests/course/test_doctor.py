@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from scalelab import doctor
 from scalelab.cli import main
-from scalelab.course import doctor
-from scalelab.course.doctor import Finding, as_json, examine, show, well
-from scalelab.grading.judging import judge
+from scalelab.doctor import Finding, as_json, examine, show, well
 from scalelab.measure import interpreters
-from scalelab.services import external
-from scalelab.services.stores import COMPONENTS
+from scalelab.servers import external
+from scalelab.servers.stores import COMPONENTS
 
 
 @pytest.fixture(autouse=True)
@@ -145,14 +144,14 @@ def test_noise_is_measured_in_this_run() -> None:
 
 
 def test_the_sandbox_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "sandbox_missing", lambda: "Answers' processes do not start here: no namespaces.")
-    monkeypatch.setattr("scalelab.course.doctor.find_engine", lambda: ("", "install one"))
-    lacking = judge.sandbox_finding()
+    monkeypatch.setattr(doctor, "sandbox_missing", lambda: "Answers' processes do not start here: no namespaces.")
+    monkeypatch.setattr("scalelab.doctor.find_engine", lambda: ("", "install one"))
+    lacking = doctor.sandbox_finding()
     assert (lacking.found, "--no-sandbox" in lacking.get) == ("", True)
     if sys.platform == "linux":
         assert lacking.get.startswith("Answers' processes do not start here: no namespaces. To grade without one")
-        monkeypatch.setattr(judge, "sandbox_missing", lambda: "")
-        assert judge.sandbox_finding().found
+        monkeypatch.setattr(doctor, "sandbox_missing", lambda: "")
+        assert doctor.sandbox_finding().found
 
 
 def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.course.check import check
-from scalelab.course.exercises import read_set, sources
-from scalelab.course.find import Course
-from scalelab.course.kernels import jupyter_environment
+from scalelab.author.lint import check
+from scalelab.course import Course
+from scalelab.exercises.source import read_set, sources
+from scalelab.running.kernel import jupyter_environment
 from tiny import cell, load, save
 
 

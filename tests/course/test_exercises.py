@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scalelab.course.exercises import KINDS, Exercise, ExerciseSet, SourceError, Wrong, read_set
+from scalelab.exercises.source import KINDS, Exercise, ExerciseSet, SourceError, Wrong, read_set
 from tiny import SLUG, change, source, tiny_course
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from scalelab.course import isolated
-from scalelab.course.isolated import CAN_FORK, WarmModule
+from scalelab.running import isolated
+from scalelab.running.isolated import CAN_FORK, WarmModule
 
 needs_forks = pytest.mark.skipif(not CAN_FORK, reason="processes are not forked on this system")
-MODULE = "scalelab.course.run_cells"
+MODULE = "scalelab.running.cells"
 LONG = 60.0
 
 

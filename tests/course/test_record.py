@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scalelab import recordings
-from scalelab.course.execute import ChapterFailed
-from scalelab.course.find import Course
-from scalelab.course.progress import Progress
-from scalelab.course.record import NoSuchChapter, record
+from scalelab.author.execute import ChapterFailed
+from scalelab.author.record import NoSuchChapter, record
+from scalelab.console import Progress
+from scalelab.course import Course
 
 CHAPTER = """---
 title: Two runs

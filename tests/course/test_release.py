@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.course.build import NoAddress, build
-from scalelab.course.find import Course
-from scalelab.course.release import NothingToRelease, release
+from scalelab.author.build import NoAddress, build
+from scalelab.author.release import NothingToRelease, release
+from scalelab.course import Course
 
 SITE = {
     "index.html": b"<p>start",

@@ -21,9 +21,9 @@ from jupyter_server.serverapp import ServerApp
 from tornado.web import HTTPError
 
 from scalelab.cli import main
-from scalelab.course.book_handler import with_lab_buttons
-from scalelab.course.find import Course
-from scalelab.course.serve import CourseServer, _listen
+from scalelab.course import Course
+from scalelab.lab.book_handler import with_lab_buttons
+from scalelab.lab.serve import CourseServer, _listen
 from support import CTRL_C, ON_WINDOWS, Served
 
 Serve = Callable[..., Served]

@@ -10,9 +10,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from scalelab.course.exercises import SourceError, read_set
-from scalelab.course.find import Course
-from scalelab.course.sync import ReferenceFailed, StudentWork, sync
+from scalelab.author.sync import ReferenceFailed, StudentWork, sync
+from scalelab.course import Course
+from scalelab.exercises.source import SourceError, read_set
 from tiny import (
     FOLDER,
     cell,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalelab.course.exercises import read_set
-from scalelab.course.notebooks import student
-from scalelab.course.updating import Updated, source_of, update
+from scalelab.exercises.released import student
+from scalelab.exercises.source import read_set
+from scalelab.student.merge import Updated, source_of, update
 from tiny import FOLDER, PROMPT, RIGHT, SLUG, cell
 
 Notebook = dict[str, Any]

@@ -17,19 +17,20 @@ from typing import Any
 import psutil
 import pytest
 
-from scalelab._help import take_hint
 from scalelab.checks import Expectation, Taken, Verdict, help_taken
+from scalelab.checks._help import take_hint
 from scalelab.cli import main
-from scalelab.course import watch
-from scalelab.course.answers_as_text import BadText, answers_in, as_text, tasks, text_with
-from scalelab.course.exercises import read_set, sources
-from scalelab.course.find import Course
-from scalelab.course.notebooks import student, text_of, written
-from scalelab.course.standing import PASSED, TRIED, standings
-from scalelab.course.updating import released
-from scalelab.course.watch import Files, NoNotebook, Result, find_notebook
-from scalelab.course.workspace import Workspace
-from scalelab.course.workspace_progress import rows
+from scalelab.course import Course
+from scalelab.exercises.released import student
+from scalelab.exercises.source import read_set, sources
+from scalelab.notebooks.format import text_of, written
+from scalelab.student import watch
+from scalelab.student.merge import released
+from scalelab.student.python_file import BadText, answers_in, as_text, tasks, text_with
+from scalelab.student.status import PASSED, TRIED, standings
+from scalelab.student.status_pages import rows
+from scalelab.student.watch import Files, NoNotebook, Result, find_notebook
+from scalelab.student.workspace import Workspace
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
 

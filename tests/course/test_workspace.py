@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from scalelab._help import RAN
+from scalelab.checks._help import RAN
 from scalelab.cli import main
-from scalelab.course.exercises import read_set
-from scalelab.course.find import Course, CourseNotFound, find_course
-from scalelab.course.lock import free
-from scalelab.course.notebooks import student, written
-from scalelab.course.placing import prepare, reset
-from scalelab.course.remember import digest
-from scalelab.course.standing import standings
-from scalelab.course.updating import PROGRESS, released, source_of
-from scalelab.course.workspace import (
+from scalelab.course import Course, CourseNotFound, find_course
+from scalelab.exercises.released import student
+from scalelab.exercises.source import read_set
+from scalelab.notebooks.format import written
+from scalelab.notebooks.lock import free
+from scalelab.student.install import prepare, reset
+from scalelab.student.merge import PROGRESS, released, source_of
+from scalelab.student.run_tracker import digest
+from scalelab.student.status import standings
+from scalelab.student.status_pages import rows
+from scalelab.student.workspace import (
     LOCK,
     START,
     VARIABLE,
@@ -30,7 +32,6 @@ from scalelab.course.workspace import (
     say_where,
     workspace_folder,
 )
-from scalelab.course.workspace_progress import rows
 from tiny import RIGHT, SLUG, cell, change, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"

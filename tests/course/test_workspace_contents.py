@@ -11,18 +11,20 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from tornado.web import HTTPError
 
-from scalelab._help import RAN
-from scalelab.course import progress_here, remember
-from scalelab.course.contents import CourseContents
-from scalelab.course.exercises import read_set
-from scalelab.course.find import Course
-from scalelab.course.notebooks import student, written
-from scalelab.course.placing import prepare
-from scalelab.course.progress_here import SESSION, NotInAWorkspace, progress
-from scalelab.course.remember import digest
-from scalelab.course.updating import PROGRESS, source_of
-from scalelab.course.workspace import START, Workspace
-from scalelab.course.workspace_contents import WorkspaceContents
+from scalelab.checks._help import RAN
+from scalelab.course import Course
+from scalelab.exercises.released import student
+from scalelab.exercises.source import read_set
+from scalelab.lab.author_contents import CourseContents
+from scalelab.lab.workspace_contents import WorkspaceContents
+from scalelab.notebooks.format import written
+from scalelab.student import run_tracker as remember
+from scalelab.student import status_cell as progress_here
+from scalelab.student.install import prepare
+from scalelab.student.merge import PROGRESS, source_of
+from scalelab.student.run_tracker import digest
+from scalelab.student.status_cell import SESSION, NotInAWorkspace, progress
+from scalelab.student.workspace import START, Workspace
 from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"

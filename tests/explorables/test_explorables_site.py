@@ -14,14 +14,12 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from scalelab.course.find import Course
+from scalelab.course import Course
 from scalelab.explorables import Explorable, bundle, explorable, names, stylesheet
 
 HOST = "http://site.test"
 CONFIG = """
-import sys
-sys.path.insert(0, EXTENSIONS)
-extensions = ["myst_nb", "explorables"]
+extensions = ["myst_nb", "scalelab.author.sphinx.explorables"]
 html_static_path = [STATIC]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {"https://widgets.test/loader.js": {}}
@@ -58,8 +56,7 @@ def notebook(figures: list[Explorable], *, others: bool) -> nbformat.NotebookNod
 @pytest.fixture(scope="module")
 def site(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("site")
-    book = course.root / "book"
-    config = CONFIG.replace("EXTENSIONS", repr(str(book / "_ext"))).replace("STATIC", repr(str(book / "_static")))
+    config = CONFIG.replace("STATIC", repr(str(course.root / "book" / "_static")))
     (source / "conf.py").write_text(config, "utf-8")
     first, second = ([explorable("event_loop", seed=seed) for seed in range(1, count + 1)] for count in (1, 2))
     points = explorable("scaling_laws", points=[(1, 40), (20, 500)], rate=40, unit="reader's turns/s")

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalelab.course.exercises import Exercise, ExerciseSet, read_set, sources
-from scalelab.course.find import Course
-from scalelab.course.notebooks import Notebook, student, written
-from scalelab.grading import Grade, QuestionGrade
+from scalelab.course import Course
+from scalelab.exercises.released import student
+from scalelab.exercises.source import Exercise, ExerciseSet, read_set, sources
+from scalelab.grading.grades import Grade, QuestionGrade
 from scalelab.grading.judging.results import FAILED, PASSED, RAISED, TIMED_OUT
+from scalelab.notebooks.format import Notebook, written
 
 RIGHT = "right"
 WRONG = "wrong"

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from scalelab.checks import Expectation, Verdict
-from scalelab.course.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG, Answer
-from scalelab.course.notebooks import text_of
+from scalelab.exercises.answers import AMBIGUOUS, DUPLICATED, MISSING, TOO_LONG, Answer
+from scalelab.exercises.reference import Question, Reference, read_reference
+from scalelab.grading.grades import Grade, QuestionGrade, grade_of
 from scalelab.grading.judging.results import (
     ENDED,
     FAILED,
@@ -20,9 +21,8 @@ from scalelab.grading.judging.results import (
     CheckResult,
     Result,
 )
-from scalelab.grading.merge import Question, Reference, read_reference
-from scalelab.grading.report import Grade, QuestionGrade, grade_of
-from scalelab.grading.submissions import Submission
+from scalelab.grading.submissions.layouts import Submission
+from scalelab.notebooks.format import text_of
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SLUGS = ("01_measuring", "02_laws", "06_gil", "08_asyncio", "09_caching")

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 from classes import Paper
 
-from scalelab.course.exercises import ExerciseSet
-from scalelab.course.find import Course
-from scalelab.course.kernels import jupyter_environment
-from scalelab.grading.nbgrader import export
+from scalelab.course import Course
+from scalelab.exercises.source import ExerciseSet
+from scalelab.grading.outputs.nbgrader_export import export
+from scalelab.running.kernel import jupyter_environment
 
 Points = dict[str, dict[str, float]]
 """The points of every student's questions, by student and exercise."""

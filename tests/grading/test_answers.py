@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalelab.course.answers import LARGEST_ANSWER, Answer
-from scalelab.course.find import Course
-from scalelab.course.handed_in import Cell, read
-from scalelab.grading.answers import answers, digest_of_answers, from_other_cells, marks
-from scalelab.grading.merge import Reference, read_reference
-from scalelab.grading.submissions import recognise
+from scalelab.course import Course
+from scalelab.exercises.answers import LARGEST_ANSWER, Answer
+from scalelab.exercises.handed_in import answers, digest_of_answers, from_other_cells, marks, recognise
+from scalelab.exercises.reference import Reference, read_reference
+from scalelab.notebooks.untrusted import Cell, read
 from tiny import FOLDER, cell, load
 
 Notebook = dict[str, Any]

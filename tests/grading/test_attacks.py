@@ -25,11 +25,11 @@ from typing import Any
 import psutil
 import pytest
 
-from scalelab.course.find import Course, find_course
-from scalelab.course.stored import digest_of
-from scalelab.grading import Grade, QuestionGrade, Summary, grade
+from scalelab.course import Course, find_course
+from scalelab.exercises.reference import Reference, digest_of, read_reference
+from scalelab.grading.batch import Summary, grade
+from scalelab.grading.grades import Grade, QuestionGrade
 from scalelab.grading.judging.fork_server import sandbox_missing
-from scalelab.grading.merge import Reference, read_reference
 from tiny import (
     POINTS,
     RIGHT,

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from classes import HONEST, Paper, hand_in_course, not_as_made
 
-from scalelab.course.find import Course
-from scalelab.grading import Summary, grade
+from scalelab.course import Course
+from scalelab.grading.batch import Summary, grade
 from scalelab.grading.judging.fork_server import sandbox_missing
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers' processes are forked on Linux alone")

@@ -12,11 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from made_up import MADE_WITH, class_of, grade_of_states, hostile, reference
 from playwright.sync_api import Page
 
-from scalelab.grading.class_report import ClassFigures, as_json, class_figures, class_page
+from scalelab.exercises.reference import Reference
+from scalelab.grading.grades import Grade
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, TIMED_OUT
-from scalelab.grading.merge import Reference
-from scalelab.grading.report import Grade
-from scalelab.grading.texts import SetTexts, texts_of
+from scalelab.grading.outputs.class_report import ClassFigures, as_json, class_figures, class_page
+from scalelab.grading.outputs.texts import SetTexts, texts_of
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}

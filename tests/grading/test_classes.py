@@ -14,9 +14,9 @@ import pytest
 from classes import BLANK, ENDLESS, HONEST, MISSING, RAISES, RIGHT, UNTOUCHED, WRONG, Paper, hand_in
 from peers import Nbval
 
-from scalelab.course.exercises import ExerciseSet, read_set
-from scalelab.course.find import Course
-from scalelab.grading import grade
+from scalelab.course import Course
+from scalelab.exercises.source import ExerciseSet, read_set
+from scalelab.grading.batch import grade
 from tiny import cell, load, quiet_sync, source, tiny_course
 
 STUDENTS = 25

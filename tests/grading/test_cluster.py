@@ -16,15 +16,17 @@ from typing import Any
 import psutil
 import pytest
 
-from scalelab.course.find import Course
-from scalelab.course.notebooks import written
-from scalelab.grading import BadInput, Summary, cluster, grade
-from scalelab.grading.cluster import ClusterFailed
+from scalelab.course import Course
+from scalelab.exercises.reference import read_reference
+from scalelab.grading import dask_cluster as cluster
+from scalelab.grading.batch import Summary, grade
+from scalelab.grading.dask_cluster import ClusterFailed
+from scalelab.grading.grader_version import made_with
 from scalelab.grading.judging.fork_server import sandbox_missing
+from scalelab.grading.judging.nbval_run import Stopped
 from scalelab.grading.judging.results import PASSED, CheckResult, Result
-from scalelab.grading.judging.session import Stopped
-from scalelab.grading.made_with import made_with
-from scalelab.grading.merge import read_reference
+from scalelab.grading.submissions.layouts import BadInput
+from scalelab.notebooks.format import written
 from tiny import FOLDER, cell, keep_exercises, load, quiet_sync, reference_path, save, student_path, tiny_course
 
 ADD = "def add(a, b):\n    return a + b"
@@ -120,7 +122,7 @@ def judging() -> list[psutil.Process]:
     """Return the processes that judge for workers, of this machine."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if "scalelab.grading.worker" in (process.info["cmdline"] or []):
+        if "scalelab.grading.dask_worker" in (process.info["cmdline"] or []):
             found.append(process)
     return found
 
@@ -255,7 +257,7 @@ def test_the_identity_leaves_out_what_each_batch_chooses() -> None:
 def test_the_hand_of_a_worker_answers_line_by_line_and_ends_with_its_input() -> None:
     lines = ["{", json.dumps(task()), json.dumps(task(reference="{}"))]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "scalelab.grading.worker"],
+        [sys.executable, "-P", "-m", "scalelab.grading.dask_worker"],
         input="".join(f"{line}\n" for line in lines),
         capture_output=True,
         encoding="utf-8",

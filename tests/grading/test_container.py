@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 
 import pytest
 
+from scalelab import doctor
 from scalelab.cli import REFUSED, main
-from scalelab.course.doctor import find_engine
-from scalelab.course.find import Course
-from scalelab.grading import batch, container
-from scalelab.grading.judging import judge
+from scalelab.course import Course
+from scalelab.grading import batch
 from scalelab.grading.judging.judge import NoSandbox
-from scalelab.grading.sandbox import DENIED
+from scalelab.grading.sandbox.container import find_engine
+from scalelab.grading.sandbox.namespaces import DENIED, container
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
 
@@ -323,8 +323,8 @@ def test_ctrl_c_ends_the_container_by_the_same_signal(
     code = """
 import sys
 from pathlib import Path
-from scalelab.course.find import Course
-from scalelab.grading import container
+from scalelab.course import Course
+from scalelab.grading.sandbox.namespaces import container
 container.grade_in_container(sys.argv[1], Course(Path(sys.argv[2])), Path(sys.argv[2]), Path(sys.argv[3]), options=[])
 """
     command = [
@@ -351,16 +351,16 @@ container.grade_in_container(sys.argv[1], Course(Path(sys.argv[2])), Path(sys.ar
 
 def test_doctor_says_which_way_grading_has(engines: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(judge, "sandbox_missing", lambda: "")
+    monkeypatch.setattr(doctor, "sandbox_missing", lambda: "")
     engines()
-    assert judge.sandbox_finding().found == "answers' processes start in one"
-    monkeypatch.setattr(judge, "sandbox_missing", lambda: "Refused here.")
-    lacking = judge.sandbox_finding()
+    assert doctor.sandbox_finding().found == "answers' processes start in one"
+    monkeypatch.setattr(doctor, "sandbox_missing", lambda: "Refused here.")
+    lacking = doctor.sandbox_finding()
     assert lacking.found == ""
     assert lacking.get.startswith("Refused here. To grade without one")
     assert lacking.get.endswith("--no-sandbox; in a container: install Docker or Podman")
     engines("podman")
-    assert judge.sandbox_finding().found == "in a container of podman's"
+    assert doctor.sandbox_finding().found == "in a container of podman's"
 
 
 @pytest.mark.skipif(container.BASE not in os.environ, reason=f"{container.BASE} names no image to build on")

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import class_of, grade_of_states, hostile, reference
 
-from scalelab.grading.exports import Export, canvas_csv, moodle_csv, nbgrader_csv, questions_csv
+from scalelab.exercises.reference import Reference
+from scalelab.grading.grades import Grade
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED
-from scalelab.grading.legible import spreadsheet_safe
-from scalelab.grading.merge import Reference
-from scalelab.grading.report import Grade
-from scalelab.grading.roster import Person, read_canvas_ids, read_roster
-from scalelab.grading.submissions import BadInput
+from scalelab.grading.outputs.exports import Export, canvas_csv, moodle_csv, nbgrader_csv, questions_csv
+from scalelab.grading.outputs.plain_text import spreadsheet_safe
+from scalelab.grading.submissions.layouts import BadInput
+from scalelab.grading.submissions.roster import Person, read_canvas_ids, read_roster
 
 # nbgrader/plugins/export.py of jupyter/nbgrader, the keys of CsvExportPlugin
 NBGRADER = [

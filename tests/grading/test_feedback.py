@@ -14,14 +14,14 @@ from made_up import HOSTILE, SLUGS, STATES, grade_of_states, hostile, reference,
 from playwright.sync_api import Page
 
 from scalelab.checks import Expectation
-from scalelab.course.answers import AMBIGUOUS, TOO_LONG, Answer
-from scalelab.course.notebooks import text_of
-from scalelab.grading.feedback import MEANING, WORDS, feedback_page
+from scalelab.exercises.answers import AMBIGUOUS, TOO_LONG, Answer
+from scalelab.exercises.reference import Reference
+from scalelab.grading.grades import Grade, grade_of
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
-from scalelab.grading.merge import Reference
-from scalelab.grading.report import Grade, grade_of
-from scalelab.grading.submissions import Submission
-from scalelab.grading.texts import texts_of
+from scalelab.grading.outputs.feedback import MEANING, WORDS, feedback_page
+from scalelab.grading.outputs.texts import texts_of
+from scalelab.grading.submissions.layouts import Submission
+from scalelab.notebooks.format import text_of
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}

@@ -17,13 +17,15 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from scalelab.course.find import Course
-from scalelab.course.isolated import PYTEST_OWN
-from scalelab.grading import BadInput, BadReference, Grade, QuestionGrade, Summary, grade
+from scalelab.course import Course
+from scalelab.exercises.reference import BadReference, read_reference
+from scalelab.grading.batch import Summary, grade
+from scalelab.grading.grades import Grade, QuestionGrade
 from scalelab.grading.judging import judge
 from scalelab.grading.judging.fork_server import NotStarted, sandbox_missing
 from scalelab.grading.judging.judge import NoSandbox, judging
-from scalelab.grading.merge import read_reference
+from scalelab.grading.submissions.layouts import BadInput
+from scalelab.running.isolated import PYTEST_OWN
 from tiny import (
     POINTS,
     RIGHT,

@@ -10,13 +10,15 @@ import pytest
 
 from scalelab.checks import Taken
 from scalelab.cli import main
-from scalelab.course.find import Course
-from scalelab.course.placing import prepare
-from scalelab.course.standing import standings
-from scalelab.course.updating import PROGRESS, released, source_of
-from scalelab.course.workspace import Workspace
-from scalelab.grading import Grade, grade, hand_in
-from scalelab.grading.hand_in import Checked, NotToHandIn, submit_check
+from scalelab.course import Course
+from scalelab.grading.batch import grade
+from scalelab.grading.grades import Grade
+from scalelab.student import hand_in
+from scalelab.student.hand_in import Checked, NotToHandIn, submit_check
+from scalelab.student.install import prepare
+from scalelab.student.merge import PROGRESS, released, source_of
+from scalelab.student.status import standings
+from scalelab.student.workspace import Workspace
 from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, quiet_sync, tiny_course
 
 FORGED = "def count(word):\n    return 'whatever you like'"
@@ -60,7 +62,7 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> HandedIn:
     edited(notebook, work)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scalelab.course.handed_in.LARGEST_MB", 1)  # the grader would not read this notebook
+        patch.setattr("scalelab.notebooks.untrusted.LARGEST_MB", 1)  # the grader would not read this notebook
         checked = submit_check(course, notebook, said.append)
     (folder / "class").mkdir()
     (folder / "class" / "ann.ipynb").write_bytes(checked.file.read_bytes())

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from scalelab.exercises.reference import Question, Reference, read_reference
 from scalelab.grading.judging.fork_server import sandbox_missing
 from scalelab.grading.judging.judge import Judge, judging
 from scalelab.grading.judging.results import PASSED
-from scalelab.grading.merge import Question, Reference, read_reference
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers' processes are forked on Linux alone")
 

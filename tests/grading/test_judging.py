@@ -24,15 +24,16 @@ from nbval.plugin import find_comment_markers
 
 from scalelab.answers.monitor import WAITS
 from scalelab.checks import AnswerEnded, CheckFailed, Expectation, Verdict, _side
-from scalelab.course.notebooks import text_of, written
-from scalelab.grading.judging import fork_server, session, trusted
+from scalelab.exercises.reference import Question, Reference, read_reference
+from scalelab.grading.judging import fork_server, trusted
 from scalelab.grading.judging import judge as judge_module
+from scalelab.grading.judging import nbval_run as session
+from scalelab.grading.judging.assemble import _given, assembled, checks_of
 from scalelab.grading.judging.fork_server import ADDRESS, NotStarted, sandbox_missing
 from scalelab.grading.judging.judge import HIDDEN_ENDED, JUDGED_AGAIN, NO_VERDICT, RAISED_AGAIN, Judge, judging
-from scalelab.grading.judging.notebook import _given, assembled, checks_of
+from scalelab.grading.judging.nbval_run import Record, Stopped
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, Result
-from scalelab.grading.judging.session import Record, Stopped
-from scalelab.grading.merge import Question, Reference, read_reference
+from scalelab.notebooks.format import text_of, written
 from tiny import FOLDER, RIGHT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers' processes are forked on Linux alone")

@@ -13,10 +13,10 @@ from xml.etree.ElementTree import Element
 import pytest
 from made_up import STATES, class_of, grade_of_states, hostile, reference
 
+from scalelab.exercises.reference import Reference
+from scalelab.grading.grades import Grade
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, TIMED_OUT
-from scalelab.grading.junit import junit_xml
-from scalelab.grading.merge import Reference
-from scalelab.grading.report import Grade
+from scalelab.grading.outputs.junit import junit_xml
 
 # What junit-10.xsd allows: per element its attributes (required ones in capitals), and the elements in it. Source:
 # jenkinsci/xunit-plugin, src/main/resources/org/jenkinsci/plugins/xunit/types/model/xsd/junit-10.xsd

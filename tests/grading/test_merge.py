@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalelab.course.answers import Answer
-from scalelab.course.exercises import Exercise, ExerciseSet, Wrong
-from scalelab.course.handed_in import HandedIn, read
-from scalelab.course.notebooks import reference as reference_notebook
-from scalelab.course.notebooks import student, text_of, written
-from scalelab.grading.answers import answers
-from scalelab.grading.judging.notebook import assembled, checks_of
+from scalelab.exercises.answers import Answer
+from scalelab.exercises.handed_in import answers
+from scalelab.exercises.reference import BadReference, Reference, read_reference
+from scalelab.exercises.released import reference as reference_notebook
+from scalelab.exercises.released import student
+from scalelab.exercises.source import Exercise, ExerciseSet, Wrong
+from scalelab.grading.grades import grade_of
+from scalelab.grading.judging.assemble import assembled, checks_of
 from scalelab.grading.judging.results import FAILED, PASSED, CheckResult, Result
-from scalelab.grading.merge import BadReference, Reference, read_reference
-from scalelab.grading.report import grade_of
-from scalelab.grading.submissions import Submission
+from scalelab.grading.submissions.layouts import Submission
+from scalelab.notebooks.format import text_of, written
+from scalelab.notebooks.untrusted import HandedIn, read
 from tiny import FOLDER, cell, load
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -13,12 +13,13 @@ import pytest
 from classes import BLANK, MISSING, RAISES, RIGHT, UNTOUCHED, WRONG, Paper, hand_in, notebook
 from peers import Nbgrader, Points, nbgrader_command
 
-from scalelab.course.exercises import ExerciseSet, read_set, sources
-from scalelab.course.find import Course
-from scalelab.course.notebooks import student, text_of, written
-from scalelab.grading import Summary, grade
-from scalelab.grading.exports import nbgrader_csv
-from scalelab.grading.nbgrader import STANDS_FOR_HIDDEN, source_notebook
+from scalelab.course import Course
+from scalelab.exercises.released import student
+from scalelab.exercises.source import ExerciseSet, read_set, sources
+from scalelab.grading.batch import Summary, grade
+from scalelab.grading.outputs.exports import nbgrader_csv
+from scalelab.grading.outputs.nbgrader_export import STANDS_FOR_HIDDEN, source_notebook
+from scalelab.notebooks.format import text_of, written
 from tiny import SLUG, load, quiet_sync, save, source, tiny_course
 
 TIMEOUT = 30.0

@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 from made_up import MADE_WITH, class_of, grade_of_states, reference
 
-from scalelab.grading import outputs
+from scalelab.grading.grades import Grade, as_json
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED
-from scalelab.grading.outputs import kept_grades, write_outputs
-from scalelab.grading.report import Grade, as_json
-from scalelab.grading.roster import Person
+from scalelab.grading.outputs.write import kept_grades, write_outputs
+from scalelab.grading.outputs.write import write as outputs
+from scalelab.grading.submissions.roster import Person
 
 SLUGS = ("02_laws", "08_asyncio")
 PER_SET = ("class/{}.html", "class/{}.json", "canvas/{}.csv", "moodle/{}.csv")
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(two_sets: Folder, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("scalelab.course.stored.os.fsync", full)
+    monkeypatch.setattr("scalelab.notebooks.files.os.fsync", full)
     two_sets.write()
     assert {name: state for name, state in two_sets.files().items() if not name.startswith("08_asyncio/")} == {
         name: state for name, state in before.items() if not name.startswith("08_asyncio/")

@@ -15,13 +15,13 @@ from made_up import MADE_WITH, SLUGS, class_of, grade_of_states, hostile, refere
 
 import scalelab.grading
 from scalelab.checks import Expectation, Verdict
-from scalelab.course.answers import Answer
-from scalelab.course.handed_in import Cell
+from scalelab.exercises.answers import Answer
+from scalelab.exercises.reference import Question, Reference
+from scalelab.grading.grade_store import Keeper
+from scalelab.grading.grades import QuestionGrade, as_json, from_json, grade_of, show_table
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
-from scalelab.grading.keeper import Keeper
-from scalelab.grading.merge import Question, Reference
-from scalelab.grading.report import QuestionGrade, as_json, from_json, grade_of, show_table
-from scalelab.grading.submissions import Submission
+from scalelab.grading.submissions.layouts import Submission
+from scalelab.notebooks.untrusted import Cell
 
 SCHEMA = Path(scalelab.grading.__file__).parent / "schemas" / "grade.schema.json"
 

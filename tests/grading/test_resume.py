@@ -20,13 +20,16 @@ from typing import Any
 import psutil
 import pytest
 
-from scalelab.course.find import Course
-from scalelab.course.lock import locked
-from scalelab.grading import BadInput, BadReference, Summary, batch, grade, keeper
+from scalelab.course import Course
+from scalelab.exercises.reference import BadReference, Reference, references_of
+from scalelab.grading import batch
+from scalelab.grading import grade_store as keeper
+from scalelab.grading.batch import Summary, grade
+from scalelab.grading.grade_store import NotKept, file_name, keeping
+from scalelab.grading.judging.nbval_run import Stopped
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
-from scalelab.grading.judging.session import Stopped
-from scalelab.grading.keeper import NotKept, file_name, keeping
-from scalelab.grading.merge import Reference
+from scalelab.grading.submissions.layouts import BadInput
+from scalelab.notebooks.lock import locked
 from support import COMMAND
 from tiny import cell, keep_exercises, load, quiet_sync, save, student_path, tiny_course
 
@@ -178,7 +181,7 @@ def test_what_was_graded_otherwise_is_judged_again(
     elif change == "again":
         settings = {"again": True}
     elif change == "code":
-        monkeypatch.setattr("scalelab.grading.made_with.grader_digest", lambda: "another")
+        monkeypatch.setattr("scalelab.grading.grader_version.grader_digest", lambda: "another")
     elif change == "reference":
         one.course = Course(shutil.copytree(one.course.root, tmp_path / "course"))
         text = (one.course.solutions / "01_tiny.md").read_text(encoding="utf-8")
@@ -354,7 +357,7 @@ def test_a_submission_that_fails_its_session_at_once_does_not_fail_the_proof(one
 
 
 def test_sessions_that_prove_a_reference_come_first(course: Course) -> None:
-    (reference,) = batch.references_of(course).values()
+    (reference,) = references_of(course).values()
     used = [reference, replace(reference, slug="02_more")]
     of_set = {
         slug: [[batch.Submission(Path(f"{slug}-{at}"), "", "", slug, 0.0)] for at in range(2)]

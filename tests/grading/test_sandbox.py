@@ -17,9 +17,10 @@ if sys.platform != "linux":
 from sandboxed import Box, owner, running, wait_until
 
 import scalelab
-from scalelab.course.exercises import read_set, sources
-from scalelab.grading import cgroups, sandbox
+from scalelab.exercises.source import read_set, sources
 from scalelab.grading.judging import fork_server
+from scalelab.grading.sandbox import namespaces as sandbox
+from scalelab.grading.sandbox.namespaces import cgroups
 
 REPO = Path(__file__).parents[2]
 
@@ -127,7 +128,7 @@ def test_an_answer_cannot_import_what_would_solve_its_exercise(course):
     package = Path(scalelab.__file__).parent
     setups = {path.stem: [*read_set(path).setup] for path in sources(course)}
     others = {path.stem for path in package.iterdir()} - {Path(name).stem for name in fork_server.MODULES}
-    assert {"measure", "theory", "simulate", "caches", "grading", "course"} <= others
+    assert {"measure", "theory", "simulate", "caches", "grading", "author"} <= others
     with fork_server.fork_server(setups, boxed=True) as environment:
         for slug in setups:
             box = Box(environment[fork_server.ADDRESS], slug)
@@ -151,7 +152,7 @@ for name in b:
 LOOKED = """\
 {}
 []
-['scalelab.grading.cgroups', 'scalelab.grading.judging', 'scalelab.grading.sandbox']"""
+['scalelab.grading.sandbox.cgroups', 'scalelab.grading.judging', 'scalelab.grading.sandbox.namespaces']"""
 
 
 def test_an_answer_writes_in_its_own_folder_only(start):

@@ -15,8 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalelab.course.handed_in import LARGEST_CELLS, LARGEST_VALUES, Cell, HandedIn, NoNotebook, printable, read, short
-from scalelab.grading.submissions import BadInput, find, recognise
+from scalelab.exercises.handed_in import recognise
+from scalelab.grading.submissions.layouts import BadInput, find
+from scalelab.notebooks.untrusted import (
+    LARGEST_CELLS,
+    LARGEST_VALUES,
+    Cell,
+    HandedIn,
+    NoNotebook,
+    printable,
+    read,
+    short,
+)
 
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 

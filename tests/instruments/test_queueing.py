@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from scalelab import open_loop, queue_server, work_server
-from scalelab.services import ServiceError
-from scalelab.services._queue_app import Service
-from scalelab.services._work_app import burn, turns_for
+from scalelab.servers import ServiceError
+from scalelab.servers.apps._queue_app import Service
+from scalelab.servers.apps._work_app import burn, turns_for
 
 POLICIES = ("one queue", "random", "round robin", "two choices", "shortest")
 

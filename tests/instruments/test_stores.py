@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from scalelab import memcached_server, missing, redis_server
-from scalelab.services import MissingServer, ServiceError, external
-from scalelab.services.external import Found, Process, ask_port, find
-from scalelab.services.stores import COMPONENTS, MEMCACHED, REDIS
+from scalelab.servers import MissingServer, ServiceError, external
+from scalelab.servers.external import Found, Process, ask_port, find
+from scalelab.servers.stores import COMPONENTS, MEMCACHED, REDIS
 
 needs_redis = pytest.mark.skipif(find(REDIS, own=True) is None, reason=f"lacks {missing('redis', own=True)}")
 needs_memcached = pytest.mark.skipif(

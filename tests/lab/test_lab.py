@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from scalelab.course.exercises import Exercise, read_set
-from scalelab.course.find import Course, chapters
-from scalelab.course.updating import PROGRESS
+from scalelab.course import Course, chapters
+from scalelab.exercises.source import Exercise, read_set
+from scalelab.student.merge import PROGRESS
 from support import COMMAND, Served, start, write_small_course
 
 SET, EXERCISE = "08_asyncio", "ordered"
@@ -43,9 +43,9 @@ def lab(own_course: Course) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def small_and_served(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def small_and_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A small course, built, its book served beside Lab."""
-    small = write_small_course(tmp_path_factory.mktemp("served"), course.root / "book" / "_ext")
+    small = write_small_course(tmp_path_factory.mktemp("served"))
     yield from serving("course", "--course", str(small.root))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 from playwright.sync_api import Browser, Request
 from site_reader import DESK, Reading, read
 from site_server import Site, Visit, served
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))  # for the tests of the book's Sphinx extension
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from docutils import nodes
 
-from scalebook import sharing
-from scalebook.head import _inline
-from scalebook.maths import to_mathml
-from scalebook.pages import _mend
+from scalelab.author.sphinx import sharing
+from scalelab.author.sphinx.maths import to_mathml
+from scalelab.author.sphinx.page_head import _inline
+from scalelab.author.sphinx.pages import _mend
 
 
 @pytest.mark.parametrize(

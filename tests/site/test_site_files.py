@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from scalelab.course.find import Course, chapters
+from scalelab.course import Course, chapters
 
 RESOURCES = {"link": "href", "script": "src", "img": "src", "source": "src", "form": "action"}
 SCROLLING_CLASSES = {"sl-scroll", "sl-equation"}

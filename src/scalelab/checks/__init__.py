@@ -13,7 +13,7 @@ checks.solution("ordered")    # once it has passed
 Each verdict is data, too: `checks.verdicts` holds those of this process, in their order.
 """
 
-from scalelab._help import Taken, help_taken
+from scalelab.checks._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._program import assemble

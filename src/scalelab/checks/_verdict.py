@@ -10,8 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from scalelab import _help
-from scalelab.checks import _words
+from scalelab.checks import _help, _words
 from scalelab.checks._run import Seen, Unmet, observed
 from scalelab.checks._side import AnswerEnded
 from scalelab.errors import ScalelabError

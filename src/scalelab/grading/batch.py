@@ -15,27 +15,26 @@ from queue import SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
+from scalelab.console import count, seconds
 from scalelab.cores import usable_cores
-from scalelab.course.answers import Answer
-from scalelab.course.exercises import sources
-from scalelab.course.find import Course
-from scalelab.course.handed_in import HandedIn, NoNotebook, printable, read
-from scalelab.course.notebooks import written
-from scalelab.course.progress import count, seconds
-from scalelab.course.stored import digest_of, own_metadata, stored_notebook
+from scalelab.course import Course
 from scalelab.errors import ScalelabError
-from scalelab.grading.answers import answers, digest_of_answers, marks
+from scalelab.exercises.answers import Answer
+from scalelab.exercises.handed_in import answers, digest_of_answers, marks
+from scalelab.exercises.reference import BadReference, Reference, references_of
+from scalelab.grading.grade_store import Keeper, NotKept, file_name, keeping, write
+from scalelab.grading.grader_version import made_with
+from scalelab.grading.grades import Grade, grade_of, show_table
+from scalelab.grading.judging.assemble import assembled, checks_of
 from scalelab.grading.judging.judge import judging
-from scalelab.grading.judging.notebook import assembled, checks_of
+from scalelab.grading.judging.nbval_run import Stopped
 from scalelab.grading.judging.results import NOT_JUDGED, PASSED, Result
-from scalelab.grading.judging.session import Stopped
-from scalelab.grading.keeper import Keeper, NotKept, file_name, keeping, write
-from scalelab.grading.made_with import made_with
-from scalelab.grading.merge import BadReference, Reference, read_reference
-from scalelab.grading.outputs import write_outputs
-from scalelab.grading.report import Grade, grade_of, show_table
-from scalelab.grading.roster import read_roster
-from scalelab.grading.submissions import BadInput, Refused, Submission, find
+from scalelab.grading.outputs.write import write_outputs
+from scalelab.grading.submissions.layouts import BadInput, Refused, Submission, find
+from scalelab.grading.submissions.roster import read_roster
+from scalelab.notebooks.files import own_metadata, stored_notebook
+from scalelab.notebooks.format import written
+from scalelab.notebooks.untrusted import HandedIn, NoNotebook, printable, read
 
 NOTEBOOKS = "notebooks"
 """The folder in OUT for the notebooks that nbval judged."""
@@ -234,7 +233,7 @@ def _judges(
 ) -> Iterator[tuple[Judge, int]]:
     """Yield the judge, and the number of sessions that it runs side by side."""
     if dask is not None:
-        from scalelab.grading.cluster import cluster  # noqa: PLC0415 (takes a second, and most have no cluster)
+        from scalelab.grading.dask_cluster import cluster  # noqa: PLC0415 (takes a second, and most have no cluster)
 
         with cluster(dask, timeout=timeout, sandbox=sandbox) as judges_and_number:
             yield judges_and_number
@@ -285,22 +284,6 @@ def _with_proofs(used: Sequence[Reference], chunks: Sequence[Sequence[Submission
     first = {chunk[0].exercises: chunk for chunk in reversed(chunks)}
     proving: list[_Chunk] = [[reference, *first[reference.slug]] for reference in used]
     return proving + [chunk for chunk in chunks if chunk is not first[chunk[0].exercises]]
-
-
-def references_of(course: Course) -> dict[str, Reference]:
-    """Return the references by set. Raises BadReference if there is none, or if one differs from its source."""
-    paths = sorted(course.solutions.glob("*.ipynb"))
-    if not paths:
-        raise BadReference(f"{course.solutions} holds no reference; run `scalelab course sync`.")
-    references = {reference.slug: reference for reference in map(read_reference, paths)}
-    for source in sources(course):
-        reference = references.get(source.stem)
-        if reference is not None and reference.digest != digest_of(source):
-            raise BadReference(
-                f"solutions/{source.stem}.ipynb was executed from another state of solutions/{source.name} or of "
-                "scalelab.checks; run `scalelab course sync`."
-            )
-    return references
 
 
 def _versions(course: Course) -> dict[str, str]:

@@ -34,8 +34,8 @@ import scalelab
 from scalelab.answers import process as answer_process
 from scalelab.answers.channel import Channel
 from scalelab.errors import ScalelabError
-from scalelab.grading import sandbox
-from scalelab.grading.cgroups import bytes_of, held, join, known, usable
+from scalelab.grading.sandbox import namespaces as sandbox
+from scalelab.grading.sandbox.cgroups import bytes_of, held, join, known, usable
 
 ADDRESS = "SCALELAB_ANSWERS"
 """The environment variable with the path of a fork server's socket."""
@@ -50,7 +50,7 @@ MEMORY_POLL_S = 0.25
 """How often a sandbox's memory is added up, if no control group limits it."""
 CONTROL = 3
 """The descriptor on which a sandbox's init receives requests to start an answer's process."""
-MODULES = ("__init__.py", "errors.py", "_help.py", "checks", "answers")
+MODULES = ("__init__.py", "errors.py", "checks/_help.py", "checks", "answers")
 """The parts of this package that an answer can import."""
 WARM = (
     "IPython.core.inputtransformer2",

@@ -7,22 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scalelab.answers.monitor import WAITS
 from scalelab.checks import Verdict
-from scalelab.course.notebooks import text_of
 from scalelab.errors import ScalelabError
-from scalelab.grading.judging.fork_server import NotStarted, fork_server, sandbox_missing
-from scalelab.grading.judging.notebook import Check, assembled, checks_of
+from scalelab.exercises.reference import HIDDEN, VISIBLE, Reference
+from scalelab.grading.judging.assemble import Check, assembled, checks_of
+from scalelab.grading.judging.fork_server import NotStarted, fork_server
+from scalelab.grading.judging.nbval_run import Record, Stopped, run
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, CheckResult, Result
-from scalelab.grading.judging.session import Record, Stopped, run
-from scalelab.grading.merge import HIDDEN, VISIBLE, Reference
+from scalelab.notebooks.format import text_of
 
-if TYPE_CHECKING:
-    from scalelab.course.doctor import Finding
-
-__all__ = ["Judge", "NoSandbox", "Stopped", "judging", "sandbox_finding"]
+__all__ = ["Judge", "NoSandbox", "Stopped", "judging"]
 
 NO_SANDBOX = "--no-sandbox"
 RAISED_AGAIN = (
@@ -190,17 +187,3 @@ def _check_result(record: Record) -> CheckResult:
 def _verdict(details: Mapping[str, Any]) -> Verdict | None:
     data = details.get("verdict")
     return None if data is None else Verdict.from_data(data)
-
-
-def sandbox_finding() -> Finding:
-    """Return the finding of `scalelab doctor` on the sandbox, which is tried, and on containers."""
-    import sys  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
-
-    from scalelab.course.doctor import Finding, find_engine  # noqa: PLC0415 (a judge needs nothing of it)
-
-    lacks = "only Linux has what it is made of" if sys.platform != "linux" else sandbox_missing()
-    engine, words = find_engine() if lacks else ("", "")
-    found = f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "answers' processes start in one"
-    get = f"{lacks.rstrip('.')}. To grade without one, in a machine that holds nothing else: {NO_SANDBOX}"
-    return Finding("sandbox", "grading what others wrote", found, get=f"{get}; in a container: {words}")

@@ -1,0 +1,1 @@
+"""Build, execute, check and release the course."""

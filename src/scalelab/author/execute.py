@@ -1,0 +1,309 @@
+"""Execute chapters one after another, and store the results where myst-nb finds them.
+
+A chapter is read exactly as myst-nb reads it, so that Sphinx, which runs afterwards, finds every chapter in the cache
+and executes none itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jupyter_book.config import get_final_config
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import JupyterCacheBase
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from myst_nb.core.config import NbParserConfig
+from myst_nb.core.read import create_nb_reader
+from myst_parser.config.main import MdParserConfig
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from scalelab.author.build_progress import Plan
+from scalelab.author.execution_cache import cache_path
+from scalelab.claims import ClaimFailed
+from scalelab.console import Progress, count
+from scalelab.course import Chapter, Course, chapters
+from scalelab.errors import ScalelabError
+from scalelab.running import processes
+from scalelab.running.kernel import JUPYTER, KERNEL_NAME, jupyter_environment, private_transport
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+HEADING = re.compile(r"^#{1,2} +(.+?)\s*$", re.MULTILINE)
+KERNEL_START = 60
+SHOWN_LINES = 8
+FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
+
+
+class ChapterFailed(ScalelabError):
+    """Cells of one or more chapters raised an exception: a claim that does not hold, or another error."""
+
+
+class NoNotebook(ScalelabError):
+    """A chapter is not a MyST notebook: myst-nb would show its cells as text."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The reason why a chapter could not be executed to its end, and whether it was a claim that does not hold."""
+
+    text: str
+    of_claim: bool
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The time in seconds that a chapter took: in all, per code cell, and per section (heading of level 1 or 2)."""
+
+    slug: str
+    cells: tuple[float, ...]
+    sections: dict[str, float]
+    from_cache: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.cells)
+
+
+def execute(course: Course, progress: Progress) -> list[Execution]:
+    """Execute every chapter that is not in the cache, in order, and return the time that each chapter took.
+
+    If a claim does not hold, its chapter runs once more, and a message says so: a disturbance of a measurement is gone
+    the second time, a false claim is not. A chapter that fails does not stop the others: their results are cached, then
+    ChapterFailed names every failure. Raises NoNotebook and FrontMatterError before anything runs.
+    """
+    with _store(course) as store:
+        book = [(chapter, read(course, chapter)) for chapter in chapters(course)]
+        done = {chapter.slug: _recall(store, chapter, notebook) for chapter, notebook in book}
+        todo = [(chapter, notebook) for chapter, notebook in book if done[chapter.slug] is None]
+        plan = Plan(course, [chapter.slug for chapter, _ in todo], progress)
+        failures = []
+        for chapter, unrun in todo:
+            notebook = unrun
+            plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
+            failure = run(course, chapter, notebook, plan)
+            if failure is not None and failure.of_claim:
+                plan.again()
+                notebook = read(course, chapter)
+                failure = run(course, chapter, notebook, plan)
+            plan.end(failed=failure is not None)
+            if failure is not None:
+                failures.append(failure.text)
+                continue
+            execution = Execution(chapter.slug, tuple(plan.cells), _sections(notebook, plan.cells), from_cache=False)
+            data = {"execution_seconds": execution.seconds, "cells": execution.cells, "sections": execution.sections}
+            bundle = CacheBundleIn(notebook, str(chapter.path), data=data)
+            store.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            done[chapter.slug] = execution
+    if failures:
+        raise ChapterFailed("\n\n".join([f"{len(failures)} of {count(len(book), 'chapter')} failed.", *failures]))
+    return [execution for execution in done.values() if execution is not None]
+
+
+def read(course: Course, chapter: Chapter) -> NotebookNode:
+    """Return the chapter as the notebook that myst-nb makes of it. Raises NoNotebook."""
+    text = chapter.path.read_text(encoding="utf-8")
+    config = _sphinx_config(course)
+    markdown = MdParserConfig(enable_extensions=set(config.get("myst_enable_extensions", ())))
+    reader = create_nb_reader(str(chapter.path), markdown, NbParserConfig(), text)
+    if reader is None:
+        raise NoNotebook(
+            f"{chapter.path}: expected a MyST notebook; the front matter lacks `file_format: mystnb`. Add that line."
+        )
+    notebook = reader.read(text)
+    assert isinstance(notebook, NotebookNode)
+    return notebook
+
+
+def recall(course: Course, chapter: Chapter) -> NotebookNode | None:
+    """Return the chapter with the outputs of its last execution, or None if the cache holds none."""
+    with _store(course) as store, suppress(KeyError, ValueError):
+        _, notebook = store.merge_match_into_notebook(read(course, chapter))
+        assert isinstance(notebook, NotebookNode)
+        return notebook
+    return None
+
+
+def executed_at(course: Course, chapter: Chapter) -> float | None:
+    """Return the time when the chapter's cached execution was stored (POSIX seconds), or None if there is none."""
+    with _store(course) as store, suppress(KeyError, ValueError):
+        return float(store.match_cache_notebook(read(course, chapter)).created.timestamp())
+    return None
+
+
+@contextmanager
+def _store(course: Course) -> Iterator[JupyterCacheBase]:
+    store = JupyterCacheBase(cache_path(course))
+    try:
+        yield store
+    finally:
+        store.db.dispose()
+
+
+def _sphinx_config(course: Course) -> dict[str, Any]:
+    return _sphinx_config_of((course.root / "_config.yml").read_text(encoding="utf-8"))
+
+
+@cache
+def _sphinx_config_of(text: str) -> dict[str, Any]:
+    config, _ = get_final_config(
+        user_yaml=yaml.safe_load(text) or {}, cli_config={"latex_individualpages": False}, validate=False
+    )
+    assert isinstance(config, dict)
+    return config
+
+
+def _recall(store: JupyterCacheBase, chapter: Chapter, notebook: NotebookNode) -> Execution | None:
+    """Return the times of the cached execution, or None if there is none or its entry is incomplete."""
+    try:
+        record = store.match_cache_notebook(notebook)
+        store.get_cache_bundle(record.pk)
+    except (KeyError, ValueError):
+        return None
+    data = record.data
+    cells = tuple(data.get("cells") or (data.get("execution_seconds", 0.0),))
+    return Execution(chapter.slug, cells, data.get("sections", {}), from_cache=True)
+
+
+def run(
+    course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str] | None = None
+) -> Failure | None:
+    """Run the cells of `notebook` in place; return None, or the failure.
+
+    variables: environment variables for the kernel, added to those of this process.
+    """
+    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
+    loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_run_cells(course, chapter, notebook, plan, variables or {}))
+
+
+async def _run_cells(
+    course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str]
+) -> Failure | None:
+    timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
+    async with _kernel(course, _log(course, chapter, "kernel"), variables) as (manager, channels):
+        # Timing would change the metadata of cells, and the cache would no longer match them.
+        client = NotebookClient(notebook, km=manager, timeout=timeout, coalesce_streams=True, record_timing=False)
+        client.kc = channels
+        client.reset_execution_trackers()
+        info = await channels.kernel_info(reply=True)
+        notebook.metadata["language_info"] = info["content"]["language_info"]
+        plan.ready()
+        for index, cell in enumerate(notebook.cells):
+            if not runs(cell):
+                continue
+            number = len(plan.cells) + 1
+            task = asyncio.create_task(client.async_execute_cell(cell, index, execution_count=number))
+            try:
+                while not task.done():
+                    plan.tick()
+                    # Not awaited directly: nbclient takes a cancellation for a dead kernel.
+                    await asyncio.wait({task}, timeout=1)
+            except asyncio.CancelledError:
+                await manager.interrupt_kernel()
+                await asyncio.wait({task}, timeout=processes.GRACE)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise
+            plan.cell()
+            if (error := task.exception()) is not None:
+                if not isinstance(error, FAILURES):
+                    raise error
+                of_claim = isinstance(error, CellExecutionError) and error.ename == ClaimFailed.__name__
+                return Failure(_told(course, chapter, notebook, index, error), of_claim)
+        client.set_widgets_metadata()
+    return None
+
+
+@asynccontextmanager
+async def _kernel(
+    course: Course, log: Path, variables: Mapping[str, str]
+) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
+    """Start a kernel in the chapters folder, its stdout and stderr in `log`; at the end, stop it and all it started."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as folder:
+        manager = AsyncKernelManager(
+            kernel_name=KERNEL_NAME,
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False),
+            connection_file=str(Path(folder, "kernel.json")),
+            **private_transport(),
+        )
+        with log.open("w", encoding="utf-8") as complaints:
+            await manager.start_kernel(
+                cwd=str(course.chapters),
+                env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")} | dict(variables),
+                extra_arguments=["--HistoryManager.hist_file=:memory:"],
+                stdout=complaints,
+                stderr=complaints,
+            )
+        channels = manager.client()
+        try:
+            channels.start_channels()
+            await channels.wait_for_ready(timeout=KERNEL_START)
+            yield manager, channels
+        finally:
+            assert isinstance(manager.provisioner, LocalProvisioner)
+            started = processes.family(manager.provisioner.pid or 0)
+            channels.stop_channels()
+            await manager.shutdown_kernel()
+            processes.end(started)
+
+
+def runs(cell: NotebookNode) -> bool:
+    """Return whether the cell is executed: a code cell with more than white space."""
+    return bool(cell.cell_type == "code" and cell.source.strip())
+
+
+def _told(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
+    """Return a message on the failed cell and its error; write the whole traceback to a file in `_build/logs`."""
+    cell = notebook.cells[index]
+    log = _log(course, chapter, "failure")
+    log.write_text(ANSI.sub("", str(error)), encoding="utf-8")
+    if isinstance(error, CellExecutionError):
+        what = ANSI.sub("", f"{error.ename}: {error.evalue}")
+    elif isinstance(error, CellTimeoutError):
+        what = "The cell ran longer than `execute: timeout` in _config.yml allows."
+    else:
+        log = _log(course, chapter, "kernel")
+        what = "The kernel died while it ran the cell: out of memory, or ended by the cell or the system."
+    path = chapter.path.relative_to(course.root).as_posix()
+    line = notebook.metadata["source_map"][index] + 1
+    number, after = (sum(map(runs, cells)) for cells in (notebook.cells[: index + 1], notebook.cells[index + 1 :]))
+    source = cell.source.strip().splitlines()
+    shown = source if len(source) <= SHOWN_LINES else [*source[: SHOWN_LINES - 1], "..."]
+    return "\n".join(
+        [
+            f"{path}, line {line}, code cell {number} of {number + after}:",
+            *(f"    {line}" for line in shown),
+            what,
+            f"More in {log.relative_to(course.root).as_posix()}",
+        ]
+    )
+
+
+def _log(course: Course, chapter: Chapter, what: str) -> Path:
+    return course.build / "logs" / f"{chapter.slug}.{what}.log"
+
+
+def _sections(notebook: NotebookNode, cells: Sequence[float]) -> dict[str, float]:
+    spent: dict[str, float] = {}
+    heading, times = "", iter(cells)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (headings := HEADING.findall(cell.source)):
+            heading = headings[-1]
+        elif runs(cell):
+            spent[heading] = round(spent.get(heading, 0.0) + next(times), 3)
+    return spent

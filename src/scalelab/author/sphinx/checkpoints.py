@@ -1,0 +1,74 @@
+"""Checkpoint questions on a page: each answer opens on what there is to say about it, and needs no script."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from scalelab.author.quiz import Answer, answers
+from scalelab.author.sphinx.page_head import CHAPTERS
+
+LOGGER = logging.getLogger(__name__)
+NUMBERED = re.compile(r"(\d+)\. ")
+COUNT = "checkpoint_questions"
+"""The key of a page's metadata that says how many there are."""
+
+
+class question(nodes.General, nodes.Element):
+    """A question and its answers; `key` is what a browser keeps the reader's answer under."""
+
+
+def setup(app: Sphinx) -> None:
+    app.add_node(question, html=(_visit, _depart))
+    app.connect("doctree-read", _mark_questions)
+
+
+def _mark_questions(app: Sphinx, doctree: nodes.document) -> None:
+    docname = app.env.docname
+    if not docname.startswith(CHAPTERS):
+        return
+    chapter = docname.removeprefix(CHAPTERS).partition("_")[0]
+    number = 0
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        begins = NUMBERED.match(paragraph.astext())
+        bold = [child for child in paragraph.children if child.astext()]
+        if begins is None or len(bold) != 1 or not isinstance(bold[0], nodes.strong):
+            continue
+        block = paragraph.next_node(descend=False, siblings=True)
+        choice = answers(block.astext()) if isinstance(block, nodes.raw) else None
+        if block is None or block.parent is None or choice is None:
+            LOGGER.warning("This question has no answers below it", location=paragraph, type="scalebook")
+            continue
+        number += 1
+        key = f"{chapter}-{begins[1]}"
+        box = question("", key=key, ids=[f"question-{begins[1]}"])
+        asked = nodes.paragraph("", "", *bold[0].children, classes=["sl-question-text"])
+        box += [asked, nodes.raw("", "\n".join(map(_answer, choice)), format="html")]
+        paragraph.replace_self(box)
+        block.parent.remove(block)
+    app.env.metadata[docname][COUNT] = number
+
+
+def _answer(answer: Answer) -> str:
+    name, verdict = ("sl-right", "Right.") if answer.right else ("sl-wrong", "No.")
+    return (
+        f'<details class="sl-answer-box {name}"><summary><span>{answer.text}</span></summary>\n'
+        f"<p><b>{verdict}</b> {answer.says}</p></details>"
+    )
+
+
+def _visit(translator: Any, node: question) -> None:
+    attributes = {
+        "data-question": node["key"],
+        "role": "group",
+        "aria-label": f"Question {node['key'].partition('-')[2]}",
+    }
+    translator.body.append(translator.starttag(node, "div", CLASS="sl-question", **attributes))
+
+
+def _depart(translator: Any, node: question) -> None:
+    translator.body.append("</div>\n")

@@ -1,1 +1,0 @@
-"""Find, generate, check, build and serve the parts of the course."""

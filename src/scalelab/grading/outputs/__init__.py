@@ -1,0 +1,1 @@
+"""Write what people read of grades: feedback, tables, the class report."""

@@ -1,0 +1,1 @@
+"""Read and write notebooks and other files: strangers' files safely, our own atomically."""

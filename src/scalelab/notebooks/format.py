@@ -1,0 +1,34 @@
+"""Notebooks as plain JSON objects: their types, their text, and hashes of their sources."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+Notebook = dict[str, Any]
+
+
+Cell = dict[str, Any]
+
+
+def written(notebook: Notebook) -> str:
+    """Return the notebook's text as it is written to its file."""
+    return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def text_of(lines: Any) -> str:
+    """Return a source or an output as one string; a notebook file holds it as a string or as a list of lines."""
+    return lines if isinstance(lines, str) else "".join(map(str, lines)) if isinstance(lines, list) else ""
+
+
+def digest_of_sources(cells: list[Cell]) -> str:
+    """Return a hash of the parts that a person can edit: the cells' types and sources, in order."""
+    edited = [[cell.get("cell_type"), text_of(cell.get("source"))] for cell in cells]
+    return hashlib.sha256(json.dumps(edited).encode()).hexdigest()
+
+
+def lines_of(text: str) -> list[str]:
+    """Split after newlines only: `str.splitlines` would also split at form feeds and the like."""
+    *whole, last = text.split("\n")
+    return [line + "\n" for line in whole] + ([last] if last else [])

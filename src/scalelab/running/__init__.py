@@ -1,0 +1,1 @@
+"""Run cells as a notebook does, in processes that end with everything they started."""

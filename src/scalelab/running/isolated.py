@@ -1,0 +1,188 @@
+"""Run code that may do anything in separate processes, and end them with everything that they started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import psutil
+
+from scalelab.running.kernel import jupyter_environment
+
+MARK = "SCALELAB_MARK"
+"""The environment variable that identifies a family of processes; children inherit its value, orphans keep it."""
+
+PYTEST_OWN = ("PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+ROUNDS = 20
+CAN_FORK = sys.platform == "linux"
+"""Whether a process with many imports may be forked: outside Linux, the system's own libraries may not allow it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Processes that carry one mark, their private folder, and the environment that makes a process a member."""
+
+    mark: str
+    folder: Path
+    environment: dict[str, str]
+
+    def end(self) -> None:
+        """Kill every process of the family, including those whose parent is gone."""
+        end_marked(self.mark)
+
+
+def end_marked(mark: str, *, spare: int | None = None) -> None:
+    """Kill every process that carries `mark`, except the process `spare`."""
+    for _ in range(ROUNDS):
+        members = [process for process in psutil.process_iter() if process.pid != spare and _carries(process, mark)]
+        if not members:
+            return
+        for process in members:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(members, timeout=1)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    with suppress(psutil.Error, OSError):
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@contextmanager
+def family(*, sweep: bool = True) -> Iterator[Family]:
+    """Yield a family that has its own empty folder and Jupyter state; at the end, kill all of its processes.
+
+    sweep: if False, leave the processes to the caller: a search through all processes on a machine takes time.
+    """
+    with TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        mark = uuid4().hex
+        environment = {key: value for key, value in jupyter_environment().items() if key not in PYTEST_OWN}
+        environment |= {
+            MARK: mark,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        }
+        this = Family(mark, folder, environment)
+        try:
+            yield this
+        finally:
+            if sweep:
+                this.end()
+
+
+def run_module(module: str, text: str, *, timeout: float) -> str | None:
+    """Run a fresh `python -m module` with `text` as stdin; return its output, or None if it exceeds `timeout` seconds.
+
+    Raises subprocess.CalledProcessError, with all of the process's output as its stderr, if the exit status is not 0.
+    """
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        argv: Sequence[str] = [sys.executable, "-P", "-m", module]
+        with (own.folder / "in").open("w+", encoding="utf-8") as given, (own.folder / "out").open("w+b") as out:
+            given.write(text)
+            given.seek(0)
+            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and we would wait for it.
+            process = subprocess.Popen(
+                argv, stdin=given, stdout=out, stderr=subprocess.STDOUT, cwd=work, env=own.environment
+            )
+            try:
+                status = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                own.end()
+                process.wait()
+            out.seek(0)
+            printed = out.read().decode("utf-8", "replace")
+        if status != 0:
+            raise subprocess.CalledProcessError(status, argv, stderr=printed)
+        return printed
+
+
+class WarmModule:
+    """Runs a module as `run_module` does, in a new process each time, but without waiting for imports.
+
+    `imports` are import statements that are executed before the runs. One run at a time; as a context manager, it
+    leaves no process behind. If processes cannot be forked, each run is a call of `run_module`.
+    """
+
+    def __init__(self, module: str, imports: Iterable[str]) -> None:
+        self._module, self._imports = module, list(imports)
+        self._open = ExitStack()
+        self._forked_from: tuple[Family, subprocess.Popen[bytes]] | None = None
+
+    def __enter__(self) -> WarmModule:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forked_from = None
+        self._open.close()
+
+    def run(self, text: str, *, timeout: float) -> str | None:
+        """Return the result that `run_module` would return, and raise the errors that it would raise."""
+        if not CAN_FORK:
+            return run_module(self._module, text, timeout=timeout)
+        own, process = self._forked_from = self._forked_from or self._start()
+        before = set(psutil.pids())
+        with TemporaryDirectory(dir=own.folder, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            (folder / "work").mkdir()
+            (folder / "in").write_text(text, encoding="utf-8")
+            (folder / "out").touch()
+            said = _ask(process, {"folder": name, "timeout": timeout})
+            if set(psutil.pids()) - before:  # Reading every process's mark takes longer than most runs.
+                end_marked(own.mark, spare=process.pid)
+            printed = (folder / "out").read_text(encoding="utf-8", errors="replace")
+        if not said:  # The run ended the process that forks.
+            self.__exit__()
+        status = json.loads(said) if said else process.returncode
+        if status:
+            raise subprocess.CalledProcessError(status, self._module, stderr=printed)
+        return None if status is None else printed
+
+    def _start(self) -> tuple[Family, subprocess.Popen[bytes]]:
+        own = self._open.enter_context(family())
+        argv = [sys.executable, "-P", "-m", "scalelab.running.fork_server", self._module]
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=own.folder,
+            env=own.environment,
+            start_new_session=True,  # Ctrl-C is for us; the child ends when we close its stdin or exit
+        )
+        self._open.enter_context(process)
+        self._open.callback(own.end)
+        _tell(process, self._imports)
+        return own, process
+
+
+def _tell(process: subprocess.Popen[bytes], what: object) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(what).encode() + b"\n")
+
+
+def _ask(process: subprocess.Popen[bytes], what: object) -> bytes:
+    """Return the process's answer, one line; it is empty if the process ends instead."""
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        _tell(process, what)
+    return process.stdout.readline()
+
+
+def cores() -> int:
+    """Return the number of processes to run side by side."""
+    return os.cpu_count() or 1
