@@ -1,11 +1,12 @@
 # The commands of the course. Everything below `.venv` is `scalelab`; without make, the README shows the same by hand.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null && echo $$python && break; done)
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null && echo $$python && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEVELOPERS := .venv/.developers
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header
-SERVICES := $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['services'], sep='\n')"
+EXTRA := $(BIN)/python -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 NBGRADER := .venv-nbgrader
 NBGRADER_STAMP := $(NBGRADER)/.installed
@@ -27,7 +28,7 @@ URL ?=
 release: $(STAMP)
 	@$(BIN)/scalelab release $(if $(URL),--url $(URL))
 
-test: $(STAMP)
+test: $(DEVELOPERS)
 	@$(BIN)/scalelab test
 
 clean:
@@ -48,12 +49,12 @@ $(NBGRADER_STAMP): nbgrader.lock | $(STAMP)
 	@touch $(NBGRADER_STAMP)
 
 # The same submissions with nbgrader, nbval alone and ours; `make bench-grading BENCH=--help` shows what else it measures.
-bench-grading: $(STAMP) $(NBGRADER_STAMP)
+bench-grading: $(DEVELOPERS) $(NBGRADER_STAMP)
 	@PYTHONPATH=tests/grading $(BIN)/python benchmarks/grading.py $(BENCH)
 
 # uv installs the lock in seconds; its own pinned line, hashes included, is taken from the same lock.
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 on PATH; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 on PATH; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
@@ -61,8 +62,14 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
+# What tests and authors need besides.
+$(DEVELOPERS): developers.lock $(STAMP)
+	@$(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r developers.lock
+	@touch $(DEVELOPERS)
+
 lock: $(STAMP)
-	@$(COMPILE) --extra test pyproject.toml -o requirements.lock
-	@$(SERVICES) | grep -v libcachesim | $(COMPILE) --constraints requirements.lock - -o services.lock > /dev/null
-	@$(SERVICES) | grep libcachesim | $(COMPILE) --no-deps - >> services.lock
+	@$(COMPILE) pyproject.toml -o requirements.lock
+	@$(EXTRA) test | $(COMPILE) --constraints requirements.lock - -o developers.lock > /dev/null
+	@$(EXTRA) services | grep -v libcachesim | $(COMPILE) --constraints requirements.lock - -o services.lock > /dev/null
+	@$(EXTRA) services | grep libcachesim | $(COMPILE) --no-deps - >> services.lock
 	@echo nbgrader | $(COMPILE) --constraints requirements.lock - -o nbgrader.lock > /dev/null

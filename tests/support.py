@@ -40,6 +40,7 @@ title: The NAME chapter
 principle: Small things can be tested whole.
 minutes: 1
 prerequisites: []
+systems: none
 objectives: [test the machinery]
 kernelspec: {name: python3, display_name: Python 3, language: python}
 ---

@@ -1,4 +1,4 @@
-"""One environment, described three times: pyproject.toml asks, requirements.lock answers, environment.yml repeats."""
+"""One environment, described several times: pyproject.toml asks, the locks answer, environment.yml repeats."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import scalelab
 from scalelab.course import Course
 
 PINNED = re.compile(
@@ -36,7 +37,9 @@ def conda(course: Course) -> dict[str, Any]:
 
 @pytest.fixture
 def lock(course: Course) -> str:
-    return (course.root / "requirements.lock").read_text(encoding="utf-8")
+    """The student's lock, and what developers need besides."""
+    locks = [(course.root / name).read_text(encoding="utf-8") for name in ("requirements.lock", "developers.lock")]
+    return "".join(locks)
 
 
 def pins(lock: str, python: str | None = None) -> dict[str, str]:
@@ -70,7 +73,7 @@ def test_environment_yml_is_the_lock(course: Course, conda: dict[str, Any], proj
     assert conda_python(conda) in SpecifierSet(project["requires-python"])
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 def test_the_lock_answers_what_the_project_asks(python: str, lock: str, project: dict[str, Any]) -> None:
     assert python in SpecifierSet(project["requires-python"])
     pinned = pins(lock, python)
@@ -78,8 +81,24 @@ def test_the_lock_answers_what_the_project_asks(python: str, lock: str, project:
     for text in asked:
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
-        assert name in pinned, f"{name} is not in requirements.lock: run `make lock`"
+        assert name in pinned, f"{name} is in no lock: run `make lock`"
         assert pinned[name] in requirement.specifier, f"{name} {pinned[name]} is not {requirement}: run `make lock`"
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_developers_have_the_students_versions(course: Course, python: str) -> None:
+    student, developer = (
+        pins((course.root / name).read_text(encoding="utf-8"), python)
+        for name in ("requirements.lock", "developers.lock")
+    )
+    shared = student.keys() & developer.keys()
+    assert {name: developer[name] for name in shared} == {name: student[name] for name in shared}
+
+
+def test_students_install_no_test_tools(course: Course, project: dict[str, Any]) -> None:
+    student = pins((course.root / "requirements.lock").read_text(encoding="utf-8"))
+    tools = {canonicalize_name(Requirement(text).name) for text in project["optional-dependencies"]["test"]}
+    assert not tools & student.keys()
 
 
 def test_the_lock_names_no_host(lock: str) -> None:
@@ -95,6 +114,11 @@ def test_this_environment_is_the_lock(lock: str) -> None:
         name: (version, installed.get(name)) for name, version in pins(lock).items() if installed.get(name) != version
     }
     assert other == {}, "locked, installed; `make` installs what is locked"
+
+
+def test_the_citation_names_this_version(course: Course) -> None:
+    citation = yaml.safe_load((course.root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == scalelab.__version__ == importlib.metadata.version("scalelab")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Binder is Linux; files on Windows have no executable bit")

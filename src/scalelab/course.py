@@ -16,7 +16,7 @@ RECORD = Path(".scalelab", "workspace.json")
 """In a student's workspace, the file that says which course it belongs to."""
 MARKERS = ("_config.yml", "_toc.yml", "chapters")
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-REQUIRED = ("title", "principle", "minutes", "prerequisites", "objectives")
+REQUIRED = ("title", "principle", "systems", "minutes", "prerequisites", "objectives")
 
 
 class CourseNotFound(ScalelabError):
@@ -56,11 +56,12 @@ class Course:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One chapter; `minutes` is the reading and running time that its author plans for."""
+    """One chapter; `minutes` is the reading and running time that its author plans for, `systems` what it runs."""
 
     path: Path
     title: str
     principle: str
+    systems: str
     minutes: int
     prerequisites: tuple[str, ...]
     objectives: tuple[str, ...]
@@ -139,6 +140,7 @@ def read_chapter(path: Path) -> Chapter:
         path=path,
         title=str(data["title"]),
         principle=str(data["principle"]),
+        systems=str(data["systems"]),
         minutes=int(data["minutes"]),
         prerequisites=tuple(data["prerequisites"]),
         objectives=tuple(data["objectives"]),

@@ -23,7 +23,7 @@ from scalelab.measure.compare import duration
 from scalelab.servers import external
 from scalelab.servers.stores import COMPONENTS
 
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 PACKAGES = {
     "jupyter-book": "the book",
     "jupyterlab": "notebooks",

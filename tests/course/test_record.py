@@ -19,6 +19,7 @@ title: Two runs
 principle: One can be made here.
 minutes: 1
 prerequisites: []
+systems: none
 objectives: []
 file_format: mystnb
 kernelspec: {{name: python3, display_name: Python 3, language: python}}

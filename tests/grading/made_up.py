@@ -25,7 +25,7 @@ from scalelab.grading.submissions.layouts import Submission
 from scalelab.notebooks.format import text_of
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
-SLUGS = ("01_measuring", "02_laws", "06_gil", "08_asyncio", "09_caching")
+SLUGS = tuple(sorted(path.stem for path in SOLUTIONS.glob("[0-9]*.md")))
 REASONS = {
     RAISED: "KeyError: '/item/3'\nIt was raised in line 6 of your cell: `print(pages[\"/item/3\"])`",
     TIMED_OUT: "It used more than 10 s of processor time, and was stopped.",
