@@ -16,7 +16,7 @@ from scalelab.course import Chapter, Course, chapters
 
 
 class Syllabus(SphinxDirective):
-    """`{syllabus} syllabus.yml`: a list per part, from `_toc.yml`, the chapters' front matter and the planned chapters."""
+    """`{syllabus} syllabus.yml`: a list per part, from `_toc.yml`, front matter and planned chapters."""
 
     required_arguments = 1
 
