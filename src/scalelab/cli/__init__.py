@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 import click
-from click.shell_completion import shell_complete
 
 from scalelab.cli import author, grade, student
 from scalelab.cli.options import SectionedGroup, course_option
@@ -51,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     # Not `scalelab.main`: it would take an EOFError of a handler for Ctrl-C, and a broken pipe for a success.
     if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
         return shell_complete(scalelab, {}, "scalelab", COMPLETE, instruction)
     try:
         with scalelab.make_context("scalelab", arguments) as context:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scalelab.cli.options import FILE, chosen_course, course_option
-from scalelab.course import Course
 from scalelab.errors import ScalelabError
+
+if TYPE_CHECKING:
+    from scalelab.course import Course
 
 
 def _canvas_ids(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, int]:

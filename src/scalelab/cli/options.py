@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalelab.course import Course, find_course
+if TYPE_CHECKING:
+    from scalelab.course import Course
 
 FAILED = 1
 FILE = click.Path(readable=False, path_type=Path)  # handlers check a path, and say what is wrong with it
@@ -22,6 +23,8 @@ def _remember_course(context: click.Context, parameter: click.Parameter, folder:
 
 def chosen_course() -> Course:
     """Return the course that `--course` names, else the one around the current folder. Raises CourseNotFound."""
+    from scalelab.course import find_course
+
     return find_course(click.get_current_context().meta.get(_COURSE))
 
 

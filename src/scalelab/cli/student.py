@@ -5,6 +5,7 @@ from __future__ import annotations
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +20,10 @@ from scalelab.cli.options import (
     workspace_option,
 )
 from scalelab.console import Progress
-from scalelab.course import Course, CourseNotFound
 from scalelab.errors import ScalelabError
+
+if TYPE_CHECKING:
+    from scalelab.course import Course
 
 
 @click.command()
@@ -150,6 +153,7 @@ def watch(notebook: str, python: bool, once: bool, workspace: Path | None) -> in
     SET is an exercise set's number or name, such as 08, or the notebook's file. The first answer that does not pass is
     shown with the reason. On a terminal, keys give hints, a solution, and the end.
     """
+    from scalelab.course import CourseNotFound
     from scalelab.student.watch import find_notebook
     from scalelab.student.watch import watch as check_at_each_save
     from scalelab.student.workspace import workspace_folder
