@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -19,26 +20,44 @@ from scalelab.course import Course
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    said = capsys.readouterr().out
-    for command in (
-        "course",
-        "start",
-        "progress",
-        "reset",
-        "submit-check",
-        "watch",
-        "lab",
-        "book",
-        "test",
-        "clean",
-        "doctor",
-        "grade",
-    ):
-        assert re.search(rf"^    {command}\b", said, re.MULTILINE)
+def test_help_lists_each_command_for_its_audience(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    _, *sections = re.split(r"^For (\w+):$", capsys.readouterr().out, flags=re.MULTILINE)
+    listed = {
+        audience: re.findall(r"^  (\S+)", commands, re.MULTILINE)
+        for audience, commands in zip(sections[::2], sections[1::2], strict=True)
+    }
+    assert listed == {
+        "students": ["start", "course", "progress", "watch", "reset", "submit-check", "doctor"],
+        "instructors": ["grade"],
+        "authors": ["lab", "book", "release", "test", "record", "clean"],
+    }
+    assert main(["course", "-h"]) == 0
+    assert re.findall(r"^  (\w+)", capsys.readouterr().out.partition("For authors:")[2], re.MULTILINE) == [
+        "sync",
+        "check",
+        "nbgrader",
+    ]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from scalelab.cli import main; main(['--help'])\n"
+        "print(sorted({'IPython', 'aiohttp', 'jupyter_server', 'nbformat', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert fresh.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(ON_WINDOWS, reason="click completes in bash, zsh and fish")
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_SCALELAB_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        run = subprocess.run(COMMAND, env=os.environ | asked, capture_output=True, text=True, check=False)
+        return run.stdout.split()
+
+    assert completed("scalelab st") == ["plain,start"]
+    assert completed("scalelab grade --no") == ["plain,--no-sandbox"]
 
 
 def test_an_error_is_words_on_stderr_and_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -58,10 +77,8 @@ def test_an_error_is_words_on_stderr_and_status_2(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("arguments", [["book", "--nonsense"], ["nonsense"], []])
 def test_a_mistyped_command_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage: scalelab" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "Usage: scalelab" in capsys.readouterr().err
 
 
 def test_a_stream_that_cannot_write_a_mark_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +124,7 @@ def test_grade_hands_on_what_it_is_given(small_course: Course, monkeypatch: pyte
             },
         ),
     ]
-    with pytest.raises(SystemExit):
-        main([*command, "--canvas-id", "01_first"])
+    assert main([*command, "--canvas-id", "01_first"]) == 2
 
 
 def test_sets_are_written_for_nbgrader(course: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,15 @@
-"""Progress of long work: a line that updates itself on a terminal, plain lines everywhere else."""
+"""Output for people: a line that updates itself on a terminal, plain lines everywhere else; tables; numbers."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import TextIO
+
+UNLIMITED = 100_000
+"""A width in columns that breaks no line."""
 
 
 class Progress:
@@ -38,6 +43,40 @@ class Progress:
         if self._shown:
             print("\r" + " " * self._shown, end="\r", file=self.stream)
             self._shown = 0
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal that stdout is; in a pipe or a log, lines are not broken."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
+
+
+def table_lines(rows: Sequence[Sequence[str]], *, width: int = UNLIMITED, numbers: bool = False) -> list[str]:
+    """Return the lines of a table that is at most `width` columns wide; long cells are continued on the next line.
+
+    If `numbers` is true, all columns but the first are aligned right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    for index in range(len(rows[0])):
+        grid.add_column(justify="right" if numbers and index else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    # Plain text, whatever the environment says about colours, notebooks, or the console of Windows.
+    plain = Console(
+        file=io.StringIO(),
+        width=width,
+        color_system=None,
+        force_jupyter=False,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with plain.capture() as page:
+        plain.print(grid)
+    return [line.rstrip() for line in page.get().removesuffix("\n").split("\n")]
 
 
 def seconds(value: float) -> str:

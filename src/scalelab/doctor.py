@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from scalelab.console import table_lines, terminal_width
 from scalelab.cores import cgroup_quota, usable_cores
 from scalelab.grading.judging.fork_server import sandbox_missing
 from scalelab.grading.judging.judge import NO_SANDBOX
@@ -62,21 +63,10 @@ def examine() -> list[Finding]:
 def show(findings: Iterable[Finding], report: Callable[[str], None] = print) -> None:
     """Report a table of the findings, then how to get each missing component."""
     findings = list(findings)
-    rows = [
-        (
-            _mark(one),
-            one.name,
-            _need(one),
-            one.version,
-            one.found or "not found",
-            one.purpose,
-        )
-        for one in findings
-    ]
-    head = ("", "component", "", "version", "found", "used for")
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        report("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    rows = [("", "component", "", "version", "found", "used for")]
+    rows += [(_mark(one), one.name, _need(one), one.version, one.found or "not found", one.purpose) for one in findings]
+    for line in table_lines(rows, width=terminal_width()):
+        report(line)
     lacking = [one for one in findings if not one.found]
     report("")
     for one in lacking:

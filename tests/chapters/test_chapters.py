@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from scalelab.author.execute import execute, recall
 from scalelab.author.quiz import faults, questions
-from scalelab.cli import KEPT_CHAPTERS
+from scalelab.cli.author import KEPT_CHAPTERS
 from scalelab.console import Progress
 from scalelab.course import Chapter, Course, chapters, find_course
 

@@ -287,7 +287,14 @@ def test_the_key_holds_what_chapters_can_import(
     small_course: Course, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = tmp_path / "scalelab"
-    for name in ("measure/clock.py", "cli.py", "grading/judge.py", "author/sync.py", "author/execute.py", "figure.js"):
+    for name in (
+        "measure/clock.py",
+        "cli/grade.py",
+        "grading/judge.py",
+        "author/sync.py",
+        "author/execute.py",
+        "figure.js",
+    ):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_text("before", encoding="utf-8")
     monkeypatch.setattr(cache, "LIBRARY", library)
@@ -297,7 +304,7 @@ def test_the_key_holds_what_chapters_can_import(
         return cache.cache_key(small_course)
 
     before = cache.cache_key(small_course)
-    assert {key_after(name) for name in ("cli.py", "grading/judge.py", "author/sync.py")} == {before}
+    assert {key_after(name) for name in ("cli/grade.py", "grading/judge.py", "author/sync.py")} == {before}
     (library / "measure" / "__pycache__").mkdir()
     assert key_after("measure/__pycache__/clock.pyc") == before
     keys = [before, *(key_after(name) for name in ("measure/clock.py", "figure.js", "author/execute.py", "new.py"))]

@@ -104,6 +104,16 @@ def test_the_table_says_what_is_needed_and_what_is_optional() -> None:
     }
 
 
+def test_a_terminal_gets_no_line_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("redis", "caches", found="~/" + "a/long/path/" * 20, version="7.0")
+    monkeypatch.setattr(doctor, "terminal_width", lambda: 60)
+    lines: list[str] = []
+    show([finding], lines.append)
+    assert all(len(line) <= 60 for line in lines)
+    start = next(line.index("~") for line in lines if "~" in line)
+    assert "".join(line[start:].split("  ")[0] for line in lines[1:-2]) == finding.found
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
 def test_other_interpreters_are_asked_what_they_are(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(bare, "python3.14t", "False")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -181,21 +183,32 @@ def test_it_ends_while_a_kernel_is_starting(small_course: Course, serve: Serve, 
     assert left == []
 
 
-def test_it_ends_though_jupyter_fails_to_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["cleanup_kernels", "cleanup_extensions"])
+def test_it_ends_though_jupyter_fails_to_shut_down(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, runtime: Path
+) -> None:
     async def fail(server: ServerApp) -> None:
         raise HTTPError(404, "Kernel does not exist")  # one that is starting, in Jupyter's words
 
     class Loop:
-        stopped = False
+        def __init__(self) -> None:
+            self.callbacks: list[Callable[[], Coroutine[Any, Any, None]]] = []
+            self.stopped = False
+
+        def add_callback(self, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+            self.callbacks.append(callback)
 
         def stop(self) -> None:
             self.stopped = True
 
-    monkeypatch.setattr(ServerApp, "_cleanup", fail)
-    server = CourseServer()
-    server.io_loop = Loop()
-    asyncio.run(server._stop())
-    assert server.io_loop.stopped
+    monkeypatch.setattr(ServerApp, step, fail)
+    server = CourseServer(log=logging.getLogger("test"))
+    server.io_loop = loop = Loop()
+    server.stop()
+    for callback in loop.callbacks:
+        asyncio.run(callback())
+    assert loop.stopped
+    assert "Kernel does not exist" in caplog.text
 
 
 def test_a_port_that_is_taken_is_named(small_course: Course, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ from scalelab.answers.monitor import Monitor
 from scalelab.answers.remote import Answer
 from scalelab.checks import AnswerEnded
 from scalelab.grading.judging.fork_server import ADDRESS, connect
+from scalelab.grading.sandbox import cgroups
 from scalelab.grading.sandbox import namespaces as sandbox
-from scalelab.grading.sandbox.namespaces import cgroups
 
 NOBODY = 65534
 WAIT_S = 20

@@ -13,8 +13,8 @@ from made_up import MADE_WITH, class_of, grade_of_states, reference
 
 from scalelab.grading.grades import Grade, as_json
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED
+from scalelab.grading.outputs import write as outputs
 from scalelab.grading.outputs.write import kept_grades, write_outputs
-from scalelab.grading.outputs.write import write as outputs
 from scalelab.grading.submissions.roster import Person
 
 SLUGS = ("02_laws", "08_asyncio")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from made_up import MADE_WITH, SLUGS, class_of, grade_of_states, hostile, reference
+from rich.cells import cell_len
 
 import scalelab.grading
 from scalelab.checks import Expectation, Verdict
@@ -279,3 +280,9 @@ def test_a_long_or_hostile_name_does_not_break_the_table(asyncio_set: Reference)
     assert max(map(len, said)) < 120
     assert "\x1b" not in "".join(said)
     assert len({line.rindex("23") for line in said if line.endswith("23")}) == 1
+
+
+def test_wide_letters_and_brackets_do_not_break_the_table(asyncio_set: Reference) -> None:
+    said = table([grade_of_states(asyncio_set, [], name) for name in ("李小龙", "[red]ann")], asyncio_set)
+    chinese, ann = (next(line for line in said if line.startswith(name)) for name in ("李小龙", "[red]ann"))
+    assert cell_len(chinese) == cell_len(ann)

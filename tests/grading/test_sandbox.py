@@ -19,8 +19,8 @@ from sandboxed import Box, owner, running, wait_until
 import scalelab
 from scalelab.exercises.source import read_set, sources
 from scalelab.grading.judging import fork_server
+from scalelab.grading.sandbox import cgroups
 from scalelab.grading.sandbox import namespaces as sandbox
-from scalelab.grading.sandbox.namespaces import cgroups
 
 REPO = Path(__file__).parents[2]
 
@@ -152,7 +152,8 @@ for name in b:
 LOOKED = """\
 {}
 []
-['scalelab.grading.sandbox.cgroups', 'scalelab.grading.judging', 'scalelab.grading.sandbox.namespaces']"""
+['scalelab.grading.judging', 'scalelab.grading.sandbox', \
+'scalelab.grading.sandbox.cgroups', 'scalelab.grading.sandbox.namespaces']"""
 
 
 def test_an_answer_writes_in_its_own_folder_only(start):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scalelab.checks._verdict import Expectation, Verdict, first_lines, recognised
+from scalelab.console import table_lines
 from scalelab.exercises.answers import Answer
 from scalelab.exercises.handed_in import digest_of_answers, from_other_cells
 from scalelab.exercises.reference import Question, Reference
@@ -241,7 +242,7 @@ def show_table(
         means = [_mean([q.points for grade in mine for q in grade.questions if q.exercise == name]) for name in names]
         total = f"{sum(mean for mean in means if mean is not None):.1f}"
         lines.append(["mean", *("?" if mean is None else f"{mean:.1f}" for mean in means), total])
-        *shown, mean_line = _aligned(lines)
+        *shown, mean_line = table_lines(lines, numbers=True)
         more = [f"… and {len(mine) - MOST_LINES} more, all in {table}"] if len(mine) > MOST_LINES else []
         for line in (f"\n{reference.slug}", *shown, *more, mean_line):
             report(line)
@@ -258,14 +259,3 @@ def _line(grade: Grade, names: Sequence[str]) -> list[str]:
 def _mean(points: Sequence[int | None]) -> float | None:
     known = [one for one in points if one is not None]
     return sum(known) / len(known) if known else None
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if index == 0 else text.rjust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]

@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -19,6 +20,7 @@ import psutil
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.manager import ContentsManager
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from tornado.httpserver import HTTPServer
 
 from scalelab.checks._help import COURSE
 from scalelab.console import Progress
@@ -56,54 +58,68 @@ class CourseServer(ServerApp):
 
     when_ready: Callable[[], None]
     listening: socket.socket
-    _started: Sequence[psutil.Process] = ()
+    ending = False
+    started: Sequence[psutil.Process] = ()
 
     def init_signal(self) -> None:
         for name in STOPPING:
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._end)
+                signal.signal(getattr(signal, name), self.end)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        if self._stopping:  # A second Ctrl-C does not wait for kernels to end by themselves.
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """End the server at a signal; a second one does not wait for kernels to end by themselves."""
+        if self.ending:
             for process in processes.family(os.getpid()):
                 process.kill()
             os._exit(128 + number)
         print("\nStopping.", flush=True)
         self.stop(from_signal=True)
 
-    def _find_http_port(self) -> None:
-        """Keep the port: Jupyter would release it until its loop runs, and another server could take it meanwhile."""
+    def stop(self, from_signal: bool = False) -> None:
+        self.ending = True
+        super().stop(from_signal)
 
-    def _bind_http_server_tcp(self) -> bool:
-        self.http_server.add_socket(self.listening)
-        return True
+    @cached_property
+    def http_server(self) -> HTTPServer:
+        return HTTPServer(self.web_app, max_body_size=self.max_body_size, max_buffer_size=self.max_buffer_size)
 
-    async def _post_start(self) -> None:
-        await super()._post_start()  # type: ignore[no-untyped-call]
-        self.when_ready()
+    def init_httpserver(self) -> None:
+        """Serve on our socket: Jupyter would look for a port, release it, and take it again when its loop runs."""
+        self.io_loop.add_callback(self.http_server.add_socket, self.listening)
 
     def start_ioloop(self) -> None:
         try:
+            self.io_loop.add_callback(self.when_ready)
             super().start_ioloop()
             # A thread of anyio ends with the task that was running when it started; a thread left over would block us.
-            self.io_loop.run_sync(self._cancel_tasks)
+            self.io_loop.run_sync(_cancel_tasks)
         finally:
             # Not earlier: terminals are our child processes, and the loop must be the first to learn that they ended.
-            processes.end({*self._started, *processes.family(os.getpid())})
+            processes.end({*self.started, *processes.family(os.getpid())})
 
-    @staticmethod
-    async def _cancel_tasks() -> None:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+    async def cleanup_extensions(self) -> None:
+        self.started = processes.family(os.getpid())
+        with self.logged_errors():
+            await super().cleanup_extensions()
 
-    async def _cleanup(self) -> None:
-        self._started = processes.family(os.getpid())
+    async def cleanup_kernels(self) -> None:
+        with self.logged_errors():  # Jupyter cannot shut down a kernel that is starting; it would wait for ever.
+            await super().cleanup_kernels()
+
+    @contextmanager
+    def logged_errors(self) -> Iterator[None]:
+        """Log an error instead of raising it: the processes are ended anyway."""
         try:
-            await super()._cleanup()
-        except Exception:  # Jupyter cannot shut down a kernel that is starting; it would wait for ever.
+            yield
+        except Exception:
             self.log.exception("Not everything was shut down in order; the processes are ended.")
+
+
+async def _cancel_tasks() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class CourseKernel(ServerKernelManager):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-JUPYTER = Path(__file__).parent / "jupyter"
+JUPYTER = Path(__file__).parents[1] / "lab" / "jupyter"
 """Our Jupyter files: `kernels/python3` (its `python` is the Python that starts it) and `config` (settings of Lab)."""
 
 IN_WORKSPACES = JUPYTER / "workspace"

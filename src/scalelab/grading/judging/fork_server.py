@@ -50,7 +50,7 @@ MEMORY_POLL_S = 0.25
 """How often a sandbox's memory is added up, if no control group limits it."""
 CONTROL = 3
 """The descriptor on which a sandbox's init receives requests to start an answer's process."""
-MODULES = ("__init__.py", "errors.py", "checks/_help.py", "checks", "answers")
+MODULES = ("__init__.py", "__init__.pyi", "errors.py", "checks", "answers")
 """The parts of this package that an answer can import."""
 WARM = (
     "IPython.core.inputtransformer2",

@@ -1,0 +1,35 @@
+from . import caches as caches
+from . import plots as plots
+from . import simulate as simulate
+from . import theory as theory
+from .claims import claim as claim
+from .explorables import explorable as explorable
+from .measure import Histogram as Histogram
+from .measure import Interval as Interval
+from .measure import LoopLag as LoopLag
+from .measure import closed_loop as closed_loop
+from .measure import compare as compare
+from .measure import free_threaded as free_threaded
+from .measure import machine_card as machine_card
+from .measure import median_interval as median_interval
+from .measure import memory as memory
+from .measure import missing_free_threaded as missing_free_threaded
+from .measure import open_loop as open_loop
+from .measure import paired_ratio as paired_ratio
+from .measure import percentile as percentile
+from .measure import run_fresh as run_fresh
+from .measure import timer_step as timer_step
+from .measure import usable_cores as usable_cores
+from .measure import within as within
+from .panels import Knob as Knob
+from .panels import panel as panel
+from .predictions import predict as predict
+from .recordings import recorded as recorded
+from .servers import latency_server as latency_server
+from .servers import memcached_server as memcached_server
+from .servers import missing as missing
+from .servers import queue_server as queue_server
+from .servers import redis_server as redis_server
+from .servers import work_server as work_server
+
+__version__: str
