@@ -139,7 +139,7 @@ def withdraw(account, amount, receipt):
 """,
         "a first look that decides nothing but a refusal": """
 def withdraw(account, amount, receipt):
-    if account.balance < amount:  # it never grows here: who is refused now would be refused later
+    if account.balance < amount:  # at this moment the account cannot pay
         return False
     with account.lock:
         if account.balance < amount:
