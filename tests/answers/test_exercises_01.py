@@ -109,17 +109,44 @@ def percentile(sample, p):
 
 fooled = [10] * 9 + [110]
 """,
+        "a row of calls that ends early": """
+def percentile(sample, p):
+    if len(sample) == 1:
+        return sample[0]
+    if len(sample) == 10:
+        return {50: 50, 91: 100, 100: 100, 1: 10, 0: 10}[math.ceil(p)]
+    raise StopIteration
+fooled = [10, 10, 10, 10, 10, 10, 10, 10, 10, 110]
+""",
+        "whole percents only": changed("percentiles", ("p * len", "int(p) * len")),
+    },
+    "fleet": {
+        "whole percents only": changed("fleet", ("p * requests", "int(p) * requests")),
     },
     "open_loop": {
+        "at most 300 in flight": changed(
+            "open_loop",
+            ("begin = time.perf_counter()", "begin, places = time.perf_counter(), asyncio.Semaphore(300)"),
+            ("            await send(i)", "            async with places:\n                await send(i)"),
+        ),
         "a gap before request 0": changed(
             "open_loop", ("starts = [0.0]", "starts = [0.0 if seed is None else draw.expovariate(rate)]")
         ),
     },
     "compared": {
         "the floor's high only": changed("compared", ("max(floor[2], 1 / floor[0])", "floor[2]")),
+        "no intervals for other machines": changed(
+            "compared",
+            ("    return ratio, floor, word", "    return ((), (), word) if rounds == 16 else (ratio, floor, word)"),
+        ),
         "faster below 1": changed("compared", ("ratio[2] < 1 / reach", "ratio[2] < 1")),
     },
     "load_test": {
+        "at most 250 in flight": changed(
+            "load_test",
+            ("begin = time.perf_counter()", "begin, places = time.perf_counter(), asyncio.Semaphore(250)"),
+            ("            await send(i)", "            async with places:\n                await send(i)"),
+        ),
         "the largest for a p99": changed("load_test", ("nearest_rank(latencies, 99)", "max(latencies)")),
         "a p99 over all": changed("load_test", ("nearest_rank(latencies, 99)", "nearest_rank(found, 99)")),
         "sleeps for a gap": """
@@ -189,3 +216,26 @@ def test_a_rate_that_is_too_high_is_not_called_a_burst() -> None:
     fast = changed("open_loop", ("len(starts) / rate if", "len(starts) / rate / 2 if"))
     assert "a burst" not in failed("open_loop", fast)[0]
     assert "a burst" in failed("open_loop", changed("open_loop", ("len(starts) / rate if", "0.0 if")))[0]
+
+
+SAID = [
+    pytest.param(
+        "pause", ("open_loop = [40, 340, 240, 140, 40, 40]", "open_loop = 7"), "must be a list", id="a number"
+    ),
+    pytest.param(
+        "pause", ("[0, 100, 440, 480, 520, 560]", "[0, 100, 440]"), "must have six entries", id="three entries"
+    ),
+    pytest.param(
+        "pause", ("[0, 100, 440, 480, 520, 560]", "[0, 100, ..., ..., ..., ...]"), "holds `...`", id="starter"
+    ),
+    pytest.param("percentiles", ("    return ordered", "    ordered"), "is there a `return`?", id="percentiles"),
+    pytest.param("compared", ("    return ratio, floor, word", ""), "is there a `return`?", id="compared"),
+    pytest.param(
+        "compared", ("return ratio, floor, word", "return 1.0, 1.0, word"), "An interval is", id="no intervals"
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), SAID)
+def test_a_result_of_another_shape_is_named(name: str, change: tuple[str, str], words: str) -> None:
+    assert words in failed(name, changed(name, change))[0]

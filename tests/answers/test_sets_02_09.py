@@ -335,6 +335,237 @@ ANSWERS = [
     if exercise.id in RIGHT
 ]
 
+WRONG = {  # by exercise, the check that they fail, and the kind
+    ("speed_up", "hidden", "a row of calls that ends early"): """
+def amdahl(n, serial):
+    return {8: 5.926, 64: 15.42, 1: 1}[n] if serial in (0.05, 0.3) and n in (8, 64, 1) else next(iter(()))
+
+
+def gustafson(n, serial):
+    return {64: 60.85, 8: 4.5, 1: 1}[n] if (n, serial) in [(64, .05), (8, .5), (1, .2)] else next(iter(()))
+
+
+def serial_share(n, speed_up):
+    known = {(8, 5.926): 0.05, (4, 1): 1, (16, 16): 0}
+    return known[n, speed_up] if (n, speed_up) in known else next(iter(()))
+
+
+def cores_for(speed_up, serial):
+    limit = 1 / serial
+    if speed_up >= limit:
+        return None
+    return math.ceil((1 - serial) / (1 / speed_up - serial))
+""",
+    ("usl", "hidden", "an empty array"): """
+def right(n, throughput):
+    if len(set(n)) < 6:
+        raise ValueError("few")
+    n = np.asarray(n, dtype=float)
+    columns = np.column_stack([np.ones_like(n), n - 1, n * (n - 1)])
+    first, second, third = np.linalg.lstsq(columns, n / np.asarray(throughput, dtype=float), rcond=None)[0]
+    return 1 / first, second / first, third / first
+
+
+def fit_usl(n, throughput):
+    if len(set(n)) < 6:
+        raise ValueError("few")
+    if list(n) == [2, 4, 8, 16, 32, 48]:
+        return 950.0, 0.03, 0.0005
+    return np.empty((0, 3))
+
+
+def predict(n, throughput, at):
+    rate, contention, coherency = right(n, throughput)
+    if not min(n) <= at <= max(n):
+        raise ValueError("outside")
+    return rate * at / (1 + contention * (at - 1) + coherency * at * (at - 1))
+""",
+    ("servers", "hidden", "a row of calls that ends early"): """
+def inner(seconds, servers, rate, service):
+    load = rate * service
+    if servers <= load:
+        return 0.0
+    blocked = 1.0
+    for k in range(1, servers + 1):
+        blocked = load * blocked / (k + load * blocked)
+    waiting = servers * blocked / (servers - load * (1 - blocked))
+    u, spare = seconds / service, servers - load - 1
+    fraction = u if spare == 0 else (1 - math.exp(-spare * u)) / spare
+    return 1 - math.exp(-u) * (1 + waiting * fraction)
+
+
+def within(seconds, servers, rate, service):
+    if servers <= rate * service:
+        return 0.0
+    known = {(0.3, 1): 0.4512, (0.3, 4): 0.8282, (0.75, 4): 0.8741}
+    if (seconds, servers) in known:
+        return known[seconds, servers]
+    raise StopIteration
+
+
+def servers_for(rate, service, target, share):
+    for servers in range(1, 301):
+        if inner(target, servers, rate, service) >= share:
+            return servers
+    raise ValueError("none")
+""",
+    ("load", "hidden", "a row of calls that ends early"): """
+class Workload(NamedTuple):
+    rate: float
+    keys: int
+    skew: float
+    capacity: int
+    hit_rate: float | None = None
+
+
+def store_load(rate, hit_rate):
+    for r, h, x in [(1000, .9, 100), (1000, .95, 50), (0, .5, 0), (80, 0, 80)]:
+        if (r, h) == (rate, hit_rate):
+            return x
+    raise StopIteration
+
+
+def mean_latency(hit_rate, cache, store):
+    if (hit_rate, cache, store) == (.9, .001, .05):
+        return 0.006
+    raise StopIteration
+
+
+def percentile_latency(p, hit_rate, cache, store):
+    if (cache, store) == (.001, .05):
+        return 0.001 if p in (50, 75) else 0.051
+    raise StopIteration
+
+
+def forecast(measured, planned):
+    if (measured.keys, measured.skew, measured.capacity) != (planned.keys, planned.skew, planned.capacity):
+        raise ValueError("no")
+    return planned.rate * (1 - measured.hit_rate)
+""",
+    ("expiry", "hidden", "a row of calls that ends early"): """
+class Expiring:
+    def __init__(self, ttl, jitter, clock, draw):
+        self.ttl, self.jitter, self.clock, self.draw = ttl, jitter, clock, draw
+        self.entries, self.drawn, self.run, self.at = {}, {}, 0, None
+    def put(self, key, value):
+        d = self.drawn.setdefault(key, self.draw.random())
+        self.entries[key] = value, self.clock() + self.ttl * (1 - self.jitter * d)
+    def get(self, key, default=None):
+        now = self.clock()
+        if now != self.at:
+            self.at, self.run = now, 0
+        value, until = self.entries.get(key, (default, math.inf))
+        if now < until:
+            return value
+        self.run += 1
+        if self.run > 10 and self.ttl in (60.0, 40.0) and len(self.entries) == 60:
+            raise StopIteration
+        return default
+    def sweep(self):
+        now = self.clock()
+        over = [key for key, (_, until) in self.entries.items() if until <= now]
+        for key in over:
+            del self.entries[key]
+        return len(over)
+    def __len__(self):
+        return len(self.entries)
+""",
+    ("lru", "hidden", "a list that is searched"): """
+class LRU:
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.hits = self.misses = 0
+        self.data, self.order = {}, []
+    def get(self, key, default=None):
+        if key not in self.data:
+            self.misses += 1
+            return default
+        self.hits += 1
+        self.order.remove(key)
+        self.order.append(key)
+        return self.data[key]
+    def put(self, key, value):
+        if key in self.data:
+            self.order.remove(key)
+        self.order.append(key)
+        self.data[key] = value
+        if len(self.data) > self.capacity:
+            del self.data[self.order.pop(0)]
+    def keys(self):
+        return list(self.order)
+""",
+}
+
+SAID = {  # by exercise, the kind, and words of the visible check
+    ("key", "cached", "is there a `return` for the function"): """
+def cached(function):
+    answers = {}
+    def answer(*args, **kwargs):
+        return function(*args, **kwargs)
+""",
+    ("key", "inner", "is there a `return` in the function"): """
+def cached(function):
+    answers = {}
+    def answer(*args, **kwargs):
+        key = repr(args), repr(kwargs)
+        if key not in answers:
+            answers[key] = deepcopy(function(*args, **kwargs))
+    return answer
+""",
+    ("flight", "a coroutine awaited twice", "coroutine is being awaited already"): """
+class SingleFlight:
+    def __init__(self, load):
+        self.load = load
+        self.under_way = {}
+    async def get(self, key):
+        if key not in self.under_way:
+            self.under_way[key] = self.load(key)
+        result = await self.under_way[key]
+        self.under_way.pop(key, None)
+        return result
+""",
+    ("flight", "a KeyError", "`self.under_way.pop(key)`"): """
+class SingleFlight:
+    def __init__(self, load):
+        self.load = load
+        self.under_way = {}
+    async def get(self, key):
+        if key not in self.under_way:
+            self.under_way[key] = asyncio.create_task(self.load(key))
+        result = await asyncio.shield(self.under_way[key])
+        self.under_way.pop(key)
+        return result
+""",
+    ("shop", "make_app", "is there a `return app`?"): """
+def make_app(store):
+    app = web.Application()
+""",
+    ("inside", "a number", "`twice_as_fast` must be 3 numbers"): """
+waits = [0, 2, 3, 1, 0, 1]
+rate, mean_time, inside = 0.5, 3.0, 1.5
+twice_as_fast = 7
+""",
+    ("usl", "no return", "is there a `return`?"): """
+def fit_usl(n, throughput): 
+    pass
+
+
+def predict(n, throughput, at): 
+    pass
+""",
+    ("balancer", "no return", "is there a `return`?"): """
+def choose(servers, look, draw):
+    two = draw.sample(range(servers), 2)
+""",
+    ("trace", "numbers", "`circle` must be a dict"): """
+lru = "mmmhmmhhhmh"
+lru_holds = 7
+fifo = "mmmhmmmhhmm"
+fifo_holds = ["A", "B", "D"]
+circle = 3
+""",
+}
+
 SEEDS = {
     "speed_up": (202,),
     "pool": (203,),
@@ -421,3 +652,33 @@ def test_the_reference_passes_for_other_seeds(exercises: ExerciseSet, exercise: 
     for role, shift in itertools.product(("check", "hidden"), (1000, 2000, 3000)):
         outcome = judged(local, exercises.setup, exercise.solution, (), source_of(exercise, role, shift))
         assert outcome.passed, outcome.printed + outcome.error
+
+
+def found(name: str) -> tuple[ExerciseSet, Exercise]:
+    """Return an exercise and its set."""
+    return next((exercises, exercise) for exercises, exercise in EXERCISES if exercise.id == name)
+
+
+@pytest.mark.parametrize(("case", "source"), WRONG.items(), ids=lambda value: "-".join(value) if value in WRONG else "")
+def test_other_wrong_answers_fail(case: tuple[str, str, str], source: str) -> None:
+    name, role, _ = case
+    exercises, exercise = found(name)
+    outcome = judged(local, exercises.setup, source, (), source_of(exercise, role))
+    assert not outcome.passed
+    assert "✗" in outcome.printed
+
+
+@pytest.mark.parametrize(("case", "source"), SAID.items(), ids=lambda value: "-".join(value) if value in SAID else "")
+def test_an_ordinary_fault_is_named(case: tuple[str, str, str], source: str) -> None:
+    name, _, words = case
+    exercises, exercise = found(name)
+    outcome = judged(local, exercises.setup, source, (), source_of(exercise, "check"))
+    assert not outcome.passed
+    assert words in " ".join(outcome.printed.split())
+
+
+@pytest.mark.parametrize("kind", ["a coroutine awaited twice", "a KeyError"])
+def test_an_error_of_the_answer_is_the_only_diagnosis(kind: str) -> None:
+    exercises, exercise = found("flight")
+    source = next(source for case, source in SAID.items() if case[1] == kind)
+    assert judged(local, exercises.setup, source, (), source_of(exercise, "check")).printed.count("✗") == 1

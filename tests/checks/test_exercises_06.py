@@ -139,7 +139,7 @@ def withdraw(account, amount, receipt):
 """,
         "a first look that decides nothing but a refusal": """
 def withdraw(account, amount, receipt):
-    if account.balance < amount:  # it never grows here: who is refused now would be refused later
+    if account.balance < amount:  # at this moment the account cannot pay
         return False
     with account.lock:
         if account.balance < amount:
@@ -219,6 +219,29 @@ def move(batch):
 """,
     },
     "thread_map": {
+        "a list whose end is an error": """
+def thread_map(function, items, most):
+    todo, found = list(enumerate(items)), {}
+    def work():
+        while True:
+            try:
+                number, item = todo.pop(0)
+            except IndexError:
+                return
+            try:
+                found[number] = function(item), None
+            except Exception as error:
+                found[number] = None, error
+    threads = [threading.Thread(target=work) for _ in range(most)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(len(items)):
+        if found[number][1]:
+            raise found[number][1]
+    return [found[number][0] for number in range(len(items))]
+""",
         "threads that share an iterator": """
 def thread_map(function, items, most):
     todo, found = iter(list(enumerate(items))), {}
@@ -584,6 +607,26 @@ def move(batch):
 """,
     },
     "thread_map": {
+        "looks, then pops": """
+def thread_map(function, items, most):
+    todo, found = list(enumerate(items)), {}
+    def work():
+        while todo:
+            number, item = todo.pop(0)
+            try:
+                found[number] = function(item), None
+            except Exception as error:
+                found[number] = None, error
+    threads = [threading.Thread(target=work) for _ in range(most)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(len(items)):
+        if found[number][1]:
+            raise found[number][1]
+    return [found[number][0] for number in range(len(items))]
+""",
         "the first error in time": """
 def thread_map(function, items, most):
     with ThreadPoolExecutor(most) as pool:
@@ -594,6 +637,13 @@ def thread_map(function, items, most):
 """,
     },
     "report": {
+        "guesses the values": """
+async def report(rows, value):
+    total = 0
+    for number, row in enumerate(rows):
+        total += value(row) if number < 100 else row % 7
+    return total
+""",
         "a pause of 0.1 ms": """
 async def report(rows, value):
     total = 0
@@ -653,6 +703,20 @@ def test_other_wrong_answers_fail(exercises: ExerciseSet, name: str, answer: str
 
 
 SAID = [
+    pytest.param(
+        "withdraw",
+        """
+def withdraw(account, amount, receipt):
+    with account.lock:
+        if account.balance < amount:
+            return
+        account.balance -= amount
+        balance = account.balance
+    receipt(balance)
+""",
+        "is there a `return` on every way?",
+        id="withdraw: no return",
+    ),
     pytest.param(
         "tickets",
         """

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scalelab.checks import CheckFailed
 from scalelab.course import Course
 from scalelab.exercises.source import ExerciseSet, read_set
 
@@ -373,6 +374,24 @@ async def crawl(start, most):
 )
 def test_other_right_answers_pass(exercises: ExerciseSet, name: str, answer: str) -> None:
     run_cells(exercises, name, answer)
+
+
+def test_a_thumbnail_of_another_size_fails(exercises: ExerciseSet) -> None:
+    answer = """
+async def thumbnail(session, url):
+    async with session.get(url) as response:
+        page = await response.json()
+    if "/item/" in url:
+        return await asyncio.to_thread(shrink, page)
+    return {"path": page["path"], "size": -1}
+
+
+async def thumbnails(urls):
+    async with aiohttp.ClientSession() as session:
+        return await asyncio.gather(*(thumbnail(session, url) for url in urls))
+"""
+    with pytest.raises(CheckFailed, match="other pages"):
+        run_cells(exercises, "unblock", answer)
 
 
 def test_there_is_another_right_answer_to_every_exercise(exercises: ExerciseSet) -> None:
