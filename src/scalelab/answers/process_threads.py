@@ -22,6 +22,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from scalelab.answers.channel import Disconnected
+from scalelab.answers.codec import unsendable
 from scalelab.checks import _inside, _interleave
 from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
@@ -248,12 +249,18 @@ class Turns:
         process = self.process
         while payload[0] == "call":
             _, *call, keep = payload
+            reply: list[Any]
             try:
-                reply = ["return", process.encode_result(process.call(*call), keep)]
+                value = process.call(*call)
             except (Ended, Disconnected):
                 raise
             except BaseException as error:
                 reply = ["raise", process.codec.error(error)]
+            else:
+                try:
+                    reply = ["return", process.encode_result(value, keep)]
+                except Exception as error:
+                    reply = ["raise", process.codec.error(unsendable(value, error))]
             payload = self._exchange(me, *reply)
         return payload
 
