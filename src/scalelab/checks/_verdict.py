@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from scalelab.checks import _help, _side, _words
+from scalelab.checks import _cells, _help, _side, _words
 from scalelab.checks._run import Seen, Unmet, observed
 from scalelab.errors import ScalelabError
 
@@ -255,6 +255,10 @@ def verdict(name: str) -> Iterator[Expect]:
     expect = Expect(name, printed.stream)
     check = sys._getframe(2)  # beyond this generator and contextlib's __enter__
     _words.check_files.add(check.f_code.co_filename)
+    older = "" if _side.current is not None else _cells.older_answer(name, check.f_code, check.f_globals)
+    if older:
+        expect.fail(_cells.SEES_THE_LATEST, older)
+        expect.close()
     token = observed.set(expect.runs)
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
@@ -276,6 +280,9 @@ def verdict(name: str) -> Iterator[Expect]:
         expect.ended, reason = ending
         expect.fail(COMES_TO_AN_END if expect.ended == "timed out" else KEEPS_RUNNING, reason)
     try:
+        if _side.current is None:
+            for sentence in _cells.from_other_cells(name):
+                expect.write(f"⚠ {sentence}")
         expect.close(printed.getvalue())
     except ScalelabError as error:
         raise error from None

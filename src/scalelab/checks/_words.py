@@ -200,8 +200,7 @@ LATER_SYNTAX = (
     ((3, 12), re.compile(r".*\b[rR]?[fF][rR]?([\"'])[^\"'{}]*\{[^\"'{}]*\1[^\"'{}]*\1[^\"'{}]*\}")),
     ((3, 14), re.compile(r"\s*except\*?\s+[\w.]+\s*,\s*[\w.]+[\w., ]*:|.*\b[tT][\"']")),
 )
-"""Lines that only later versions can read: `type` and type parameters; quotes inside an f-string; two exceptions without
-brackets, and t-strings."""
+"""Lines that only later versions can read: type parameters, quotes inside an f-string, `except A, B:`, t-strings."""
 LONGEST_SEARCHED = 500
 
 

@@ -7,22 +7,18 @@ import hashlib
 import itertools
 import json
 import re
-import symtable
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from scalelab.checks._cells import LARGEST_READ, free_names, sentences
 from scalelab.exercises import answers as course_answers
 from scalelab.exercises.answers import Answer, Asked
 from scalelab.exercises.reference import Reference
 from scalelab.notebooks.format import text_of
 from scalelab.notebooks.untrusted import Cell, HandedIn, NoNotebook, short
 
-LARGEST_READ = 20_000
-"""A cell with more characters is not searched for names; an answer is judged all the same."""
 MOST_READ = 500
 """Cells that are searched for names that an answer lacks."""
-MOST_TOLD = 8
-"""Such names that are told."""
 IMPORTS = re.compile(r"^(?:from[ \t]+\S+[ \t]+)?import[ \t]+(.+)", re.MULTILINE)
 
 
@@ -63,34 +59,14 @@ def from_other_cells(reference: Reference, cells: Sequence[Cell], answer: Answer
     own = _bound("\n".join(cell.source for cell in searched if not course_cells.intersection(cell.names)))
     course = _bound("\n".join(cell.source for cell in searched if course_cells.intersection(cell.names)))
     given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
-    missing = _free_names(answer.source or "") - given
-    in_own = "`{}` stands in a cell of your own: move it into the answer. Answers alone are graded."
-    in_course = "`{}` stands in another of the course's cells: define it in this answer, too. Each is graded alone."
-    told = sorted(missing & (own | course))[:MOST_TOLD]
-    return [(in_own if name in own else in_course).format(name) for name in told]
+    missing = free_names(answer.source or "")
+    return sentences(missing & own, missing & course, given)
 
 
 def _bound(source: str) -> set[str]:
     """Return the names that cells define or import at their top level."""
     imported = [name.split() for name in ",".join(IMPORTS.findall(source)).split(",")]
     return set(course_answers.defined(source)) | {words[-1].partition(".")[0] for words in imported if words}
-
-
-def _free_names(source: str) -> set[str]:
-    """Return the names that an answer reads and does not bind; none if it is too long, or not valid Python."""
-    try:
-        tables = [symtable.symtable(source, "answer", "exec")] if len(source) <= LARGEST_READ else []
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    read, bound = set(), set()
-    for table in tables:
-        tables += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
-                read.add(symbol.get_name())
-            if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
-                bound.add(symbol.get_name())
-    return read - bound
 
 
 def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:

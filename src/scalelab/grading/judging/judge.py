@@ -33,7 +33,7 @@ HIDDEN_ENDED = {
 }
 """For each state of a hidden check that ended early, its reason: the real one could reveal the check's inputs."""
 NO_VERDICT = (
-    "Your answer ended its check in the middle, before a verdict: it made the check use too much time or memory."
+    "The check of your answer ended without a verdict, twice. Does your answer make it use too much time or memory?"
 )
 OTHER_OUTPUT = (
     "nbval found another output than the reference's, although the check's verdict is that the answer passed. "
@@ -100,8 +100,8 @@ class Judge:
             alone = waiting[0].key == suspect
             last_lines: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
-            for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
-                record = _readable(record)
+            records = run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines)
+            for record in map(_readable, records):
                 question = record.key.removesuffix(VISIBLE).removesuffix(HIDDEN)
                 early = _early(record)
                 if not alone and early == (TIMED_OUT, WAITS) and question not in waited:

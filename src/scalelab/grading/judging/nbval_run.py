@@ -119,9 +119,9 @@ def _records(
         over_its_limit = event.get("kernel_ended") == -getattr(signal, "SIGXCPU", 0) != 0
         if not (event.get("ran") or over_its_limit) or event["cell"] == SET_UP:
             continue
-        for line in recorded:
+        for entry in recorded:
             with suppress(ValueError):  # cut off, because its writer was ended
-                record = json.loads(line)
+                record = json.loads(entry)
                 details.setdefault(record["key"], {}).update(record)
         key = event["cell"]
         yield Record(key, event.get("passed", False), event["seconds"], details.pop(key, {}))
