@@ -49,7 +49,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return value is None
     if kind is float:
         return isinstance(value, (int, float))
-    return not isinstance(kind, type) or kind is inspect.Parameter.empty or isinstance(value, kind)
+    declares = isinstance(kind, type) and kind not in (inspect.Parameter.empty, Any)
+    return not declares or isinstance(value, kind)
 
 
 def _name(annotation: Any) -> str:

@@ -267,6 +267,8 @@ def _name_in(text: str) -> str:
 def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
     if (line := getattr(error, "answers_line", None)) is not None:  # it came from an answer in another process
         return place_in_answer(line)
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, (StopIteration, StopAsyncIteration)):
+        error = error.__cause__  # Python has replaced it in a generator
     found, cell = None, None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:

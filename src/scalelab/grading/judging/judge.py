@@ -153,6 +153,8 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
         reason = NO_VERDICT
     if _early(visible) is None and _early(hidden) is not None:
         reason = HIDDEN_ENDED[state]
+    if state in {TIMED_OUT, ENDED} and "ended" not in visible.details and _early(visible) is not None:
+        reason = ""  # the verdict says it
     return Result(
         state,
         reason,
