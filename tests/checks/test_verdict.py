@@ -493,6 +493,24 @@ def test_in_a_notebook() -> None:
     assert "the loop of the kernel goes on" in after[0].data["text/plain"]
 
 
+def test_in_a_notebook_whose_answer_has_failed_on_its_last_run() -> None:
+    """In a plain kernel, which notes no runs: IPython keeps the text of all cells."""
+    check = (
+        "with checks.verdict('double') as expect:\n"
+        "    got = list(map(lambda n: double(n), [1, 2]))\n"
+        "    expect(got == [2, 4], 'all are doubled', otherwise='No.', saw=got)"
+    )
+    right = "def double(n):\n    return 2 * n"
+    sources = ["from scalelab import checks", right, check, right.replace(":", ""), check, "other = 1", check]
+    sources += ["1 / 0\n" + right, check, right, check, "def triple(n):\n    return 3 * double(n)", check]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, allow_errors=True, timeout=300).execute()
+    texts = [flat(one.outputs[0].text) for one in notebook.cells if one.source == check]
+    passed, stale = "✓ all are doubled", "Your last run of the cell that defines `double` failed."
+    assert [text == passed for text in texts] == [True, False, False, False, True, True], texts
+    assert all(stale in text for text in texts[1:4])
+
+
 USES = """
     with checks.verdict("use") as expect:
         half = percentile([1, 2], 50)

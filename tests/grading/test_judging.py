@@ -294,7 +294,7 @@ def value():
             verdict = Verdict.from_data(notebook.recorded()["verdict"])
             assert verdict.ended == ""
             assert verdict.expectations[-1].right == "the check can use the answer"
-            assert verdict.expectations[-1].detail.startswith(f"{name}: x\nIt was raised in line 6 of your cell")
+            assert verdict.expectations[-1].detail.startswith(f"{name}: x\nIt was raised in line 7 of your cell")
 
 
 # The notebook's text.
