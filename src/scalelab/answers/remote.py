@@ -190,15 +190,16 @@ class Answer:
     def _reply(self, number: Any, compute: Callable[[], Any]) -> None:
         number = checked_int(number)
         try:
-            reply = ["result", number, self.codec.encode(compute())]
-        except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt):
-            raise
-        except MemoryError:
+            try:
+                reply = ["result", number, self.codec.encode(compute())]
+            except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt, MemoryError):
+                raise
+            except BaseException as error:  # also those that no `except Exception` of the answer catches
+                reply = ["error", number, self.codec.error(error)]
+            self.send_changes()
+            self.send(reply)
+        except MemoryError:  # a result that its arguments have made large
             self.fail_of_resources("memory")
-        except BaseException as error:  # also those that no `except Exception` of the answer catches
-            reply = ["error", number, self.codec.error(error)]
-        self.send_changes()
-        self.send(reply)
 
     # Objects of the check that it has given to the answer.
 

@@ -13,7 +13,7 @@ import symtable
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import CodeType
+from types import FrameType
 from typing import Any
 
 LARGEST_READ = 20_000
@@ -48,21 +48,25 @@ def note_run(cell: str, source: str, error: str) -> None:
         definers.update(dict.fromkeys(bound_names(source), cell))
 
 
-def older_answer(exercise: str, check: CodeType, namespace: dict[str, Any]) -> str:
-    """Return words if the check of an exercise would see what an earlier run of its answer has defined; else ""."""
+def older_answer(exercise: str, check: FrameType) -> str:
+    """Return words if the check of an exercise would see what an earlier run of its answer has defined; else "".
+
+    check: the frame that has opened the verdict; names that its callers in the same namespace read count as well.
+    """
+    namespace, names_read = check.f_globals, _names_read(check)
     again = "This check would have seen an older answer: {}, and then run this check again."
     run = runs.get(exercise)
     if run is None:
-        name = _older_function(check, namespace)
+        name = _older_function(names_read, namespace)
         failed = f"Your last run of the cell that defines `{name}` failed."
         return f"{failed} {again.format('mend that cell, run it')}" if name else ""
     if run.error:
         return f"Your last run of this cell failed: {run.error}\n{again.format('mend the cell, run it')}"
     now = bound_names(run.source)
-    lost = [name for name in _names_in(check) if definers.get(name) == exercise and name not in now]
+    lost = [name for name in names_read if definers.get(name) == exercise and name not in now]
     if not lost:
         return ""
-    names = ", ".join(f"`{name}`" for name in dict.fromkeys(lost))
+    names = ", ".join(f"`{name}`" for name in sorted(lost))
     mend = again.format("compare the names with the task, run the cell")
     return f"Your last run of this cell did not define {names}. {mend}"
 
@@ -120,13 +124,20 @@ def _symbols(source: str) -> list[symtable.Symbol]:
     return [symbol for table in tables for symbol in table.get_symbols()]
 
 
-def _names_in(code: CodeType) -> list[str]:
-    """Return the names that code and the functions in it read."""
-    inner = [name for one in code.co_consts if isinstance(one, CodeType) for name in _names_in(one)]
-    return list(dict.fromkeys([*code.co_names, *inner]))
+def _names_read(frame: FrameType | None) -> set[str]:
+    """Return the names that the cells of a frame and of its callers in the same namespace read.
+
+    IPython compiles each statement of a cell by itself, so a frame's own code has only a part of them.
+    """
+    namespace, files = frame and frame.f_globals, set()
+    while frame is not None:
+        if frame.f_globals is namespace:
+            files.add(frame.f_code.co_filename)
+        frame = frame.f_back
+    return set().union(*(free_names("".join(linecache.getlines(file))) for file in files))
 
 
-def _older_function(check: CodeType, namespace: dict[str, Any]) -> str:
+def _older_function(names: Iterable[str], namespace: dict[str, Any]) -> str:
     """Return the name of a function that a later cell should have defined anew, and has not: its run has failed.
 
     For kernels that do not note their runs. IPython keeps the text of all cells, also of those that fail.
@@ -136,7 +147,7 @@ def _older_function(check: CodeType, namespace: dict[str, Any]) -> str:
     cells = (
         [cell.strip() for cell in namespace.get("In", ())[:-1]] if shell is not None else []
     )  # the last is the check
-    for name in _names_in(check):
+    for name in names:
         value = inspect.unwrap(namespace[name]) if callable(namespace.get(name)) else None
         methods = vars(value).values() if inspect.isclass(value) else [value]
         code = next((one.__code__ for one in methods if inspect.isfunction(one)), None)

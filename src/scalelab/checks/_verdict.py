@@ -255,7 +255,7 @@ def verdict(name: str) -> Iterator[Expect]:
     expect = Expect(name, printed.stream)
     check = sys._getframe(2)  # beyond this generator and contextlib's __enter__
     _words.check_files.add(check.f_code.co_filename)
-    older = "" if _side.current is not None else _cells.older_answer(name, check.f_code, check.f_globals)
+    older = "" if _side.current is not None else _cells.older_answer(name, check)
     if older:
         expect.fail(_cells.SEES_THE_LATEST, older)
         expect.close()
