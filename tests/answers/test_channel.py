@@ -218,3 +218,44 @@ def test_signals_interrupt_neither_a_frame_nor_the_polls(sockets: Any) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert signals
+
+
+def test_messages_put_no_poll_off(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Else an answer that says something just before each poll could sleep in between for as long as it likes."""
+    ours, theirs = sockets
+    idle = CountIdle(3)
+    channel = Channel(ours, idle=idle, poll_s=0.2)
+    pause = threading.Event()
+
+    def talk() -> None:
+        for _ in range(100):
+            pause.wait(0.15)
+            try:
+                theirs.sendall(frame('["idle"]'))
+            except OSError:
+                return
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+
+    def receive_all() -> None:
+        for _ in range(90):
+            channel.receive()
+
+    try:
+        with pytest.raises(Idle):
+            receive_all()
+    finally:
+        pause.set()
+        channel.close()
+        talker.join()
+
+
+def test_it_tells_whether_a_message_has_come(sockets: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = sockets
+    channel = Channel(ours, idle=CountIdle(10**9))
+    assert not channel.is_readable()
+    theirs.sendall(frame('["idle"]'))
+    assert channel.is_readable()
+    assert channel.receive() == ["idle"]
+    assert not channel.is_readable()

@@ -33,6 +33,7 @@ from scalelab.answers.codec import (
     checked_text,
     checked_time,
 )
+from scalelab.checks import NeverEnds, Unmet
 
 CODE_THAT_RAN: list[str] = []
 
@@ -64,7 +65,14 @@ class Crash(BaseException):
 
 Unit.__module__ = Crash.__module__ = "__main__"  # as classes of the set-up are
 
-SETUP = {"Pair": Pair, "Careful": Careful, "Unit": Unit, "Crash": Crash, "Imported": KeyboardInterrupt}
+SETUP = {
+    "Pair": Pair,
+    "Careful": Careful,
+    "Unit": Unit,
+    "Crash": Crash,
+    "Imported": KeyboardInterrupt,
+    "OfThisPackage": Unmet,
+}
 
 
 def make_codec() -> Codec:
@@ -308,6 +316,12 @@ def test_the_set_ups_own_crash_arrives_as_one() -> None:
     "name",
     [
         "scalelab.checks._side.AnswerEnded",
+        "scalelab.checks.AnswerEnded",
+        "scalelab.checks.Unmet",
+        "scalelab.checks.Deadlock",
+        "scalelab.checks._run.Ended",
+        "scalelab.errors.ScalelabError",
+        "__main__.OfThisPackage",
         "scalelab.checks._verdict.CheckFailed",
         "scalelab.answers.channel.ProtocolError",
         "scalelab.checks._world.Ended",
@@ -321,6 +335,23 @@ def test_the_set_ups_own_crash_arrives_as_one() -> None:
 def test_only_known_and_harmless_exceptions_are_made(name: str) -> None:
     error = decoded(["E", {"name": "Own", "kinds": [name], "text": "why"}])
     assert type(error).__mro__[1:] == Exception.__mro__
+
+
+def test_the_end_of_an_iteration_ends_no_loop_of_the_check() -> None:
+    for kind in (StopIteration, StopAsyncIteration):
+        error = sent(kind("6"))
+        assert isinstance(error, RuntimeError)
+        assert (type(error).__name__, str(error)) == (kind.__name__, "6")
+
+
+def test_an_endless_answer_that_was_counted_arrives_as_one() -> None:
+    assert isinstance(sent(NeverEnds("more than 9 lines have run")), NeverEnds)
+
+
+def test_an_exception_has_no_attribute_that_the_judge_reads() -> None:
+    attributes = dict.fromkeys(("state", "right", "words", "idea", "detail", "run", "reason", "status"), 7)
+    error = decoded(["E", {"name": "E", "kinds": ["builtins.ValueError"], "text": "", "attributes": attributes}])
+    assert set(vars(error)) == {"status", "answers_line", "answers_text"}
 
 
 def test_an_exceptions_attributes_replace_nothing_of_its_class() -> None:

@@ -16,7 +16,16 @@ import psutil
 import pytest
 
 from scalelab.answers import monitor
-from scalelab.answers.monitor import MAX_ASLEEP_IN_ALL_S, MAX_ASLEEP_S, POLL_S, PROCESS_S, Monitor, OutOfTime
+from scalelab.answers.monitor import (
+    MAX_ASLEEP_IN_ALL_S,
+    MAX_ASLEEP_S,
+    POLL_S,
+    PROCESS_S,
+    SLEEPS,
+    WAITS,
+    Monitor,
+    OutOfTime,
+)
 
 Start = Callable[..., subprocess.Popen[bytes]]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the states of threads from /proc")
@@ -210,8 +219,39 @@ def test_a_process_that_computes_is_not_asleep_whatever_the_system_says(monkeypa
 
 
 def test_an_answer_that_says_something_now_and_then_cannot_sleep_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    polls = Processes(monkeypatch, "S").polls_until_the_end(1_000, heard_every=4)
-    assert ASLEEP_POLLS < polls == int(MAX_ASLEEP_IN_ALL_S / POLL_S) + 1
+    for heard_every in (1, 4):
+        polls = Processes(monkeypatch, "S").polls_until_the_end(1_000, heard_every=heard_every)
+        assert ASLEEP_POLLS < polls == int(MAX_ASLEEP_IN_ALL_S / POLL_S) + 1
+
+
+def test_an_answer_that_computes_a_little_cannot_sleep_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    polls = Processes(monkeypatch, "S", cpu_s=POLL_S / 5).polls_until_the_end(1_000, heard_every=1)
+    assert polls == pytest.approx(MAX_ASLEEP_IN_ALL_S / POLL_S / 0.8, abs=2)
+
+
+def test_an_answer_whose_message_has_come_by_now_is_not_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    Processes(monkeypatch, "S")
+    watches = Monitor(7, cpu_s=10.0)
+    watches.has_spoken = lambda: True
+    for _ in range(1_000):
+        watches()
+
+
+def test_only_a_wait_without_end_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that waits is judged a second time."""
+    Processes(monkeypatch, "S")
+    for heard, words in ((False, WAITS), (True, SLEEPS)):
+        watches = Monitor(7, cpu_s=10.0)
+
+        def watch_it(watches: Monitor = watches, heard: bool = heard) -> None:
+            for _ in range(1_000):
+                watches()
+                if heard:
+                    watches.heard()
+
+        with pytest.raises(OutOfTime) as caught:
+            watch_it()
+        assert str(caught.value) == words
 
 
 @on_linux
@@ -230,17 +270,15 @@ def test_what_was_used_before_the_first_message_does_not_count(start: Start) -> 
 
 @on_linux
 def test_messages_keep_no_look_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "MAX_ASLEEP_IN_ALL_S", 0.2)
-    for code, words in (("while True: pass", "computed for 0.5 s"), ("import time; time.sleep(1000)", "waits")):
-        watches = Monitor(start(code).pid, cpu_s=0.5)
+    watches = Monitor(start("while True: pass").pid, cpu_s=0.5)
 
-        def hear(watches: Monitor = watches) -> None:
-            for _ in range(2_000):
-                watches.heard()
-                time.sleep(0.05)
+    def hear() -> None:
+        for _ in range(2_000):
+            watches.heard()
+            time.sleep(0.05)
 
-        with pytest.raises(OutOfTime, match=words):
-            hear()
+    with pytest.raises(OutOfTime, match=r"computed for 0\.5 s"):
+        hear()
 
 
 def test_every_process_that_is_started_costs_something(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import json
 import linecache
 import sys
 import textwrap
+import types
 from typing import Any
 
 import nbformat
@@ -15,7 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 from scalelab import checks
-from scalelab.checks import _verdict
+from scalelab.checks import _cells, _side, _verdict, _words
 
 cells = 0
 
@@ -412,15 +413,24 @@ class TestData:
         named = checks.Expectation("c", False, "Something else.", idea="third")
         assert _verdict.recognised([held, missed, named, missed], wrong) == ["adds", "third"]
 
-    def test_an_answer_whose_process_ended(self, capsys: pytest.CaptureFixture[str]) -> None:
-        check = """
-            with checks.verdict("gone") as expect:
-                expect(False, "the first", otherwise="No.")
-                raise checks.AnswerEnded("It used up its time.", "timed out")
-        """
-        text = told("", capsys, check)
-        assert "✗ the answer is there until its check is over\n  It used up its time.\n" in text
-        assert checks.verdicts[-1].ended == "timed out"
+    @pytest.mark.parametrize(
+        ("state", "right"),
+        [("timed out", "your answer comes to an end"), ("ended", "your answer runs until its check is over")],
+    )
+    def test_an_answer_whose_process_ended(
+        self, state: str, right: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its side of the check says so, whether the check's own code has caught the error or not."""
+        monkeypatch.setattr(_side, "current", types.SimpleNamespace(ending=lambda: (state, "It used up its time.")))
+        for rest in ("raise checks.AnswerEnded('of its own', 'ended')", "pass"):
+            check = f"""
+                with checks.verdict("gone") as expect:
+                    expect(True, "the first", otherwise="No.")
+                    {rest}
+            """
+            text = told("", capsys, check)
+            assert f"✓ the first\n✗ {right}\n  It used up its time.\n" in text
+            assert checks.verdicts[-1].ended == state
 
 
 class TestAssemble:
@@ -481,3 +491,140 @@ def test_in_a_notebook() -> None:
     sentence = "kernel: not yet. The lines above that begin with ✗ say what is missing."
     assert (failing[1].ename, failing[1].evalue, failing[1].traceback) == ("CheckFailed", sentence, [sentence])
     assert "the loop of the kernel goes on" in after[0].data["text/plain"]
+
+
+def test_in_a_notebook_whose_answer_has_failed_on_its_last_run() -> None:
+    """In a plain kernel, which notes no runs: IPython keeps the text of all cells."""
+    check = (
+        "with checks.verdict('double') as expect:\n"
+        "    got = list(map(lambda n: double(n), [1, 2]))\n"
+        "    expect(got == [2, 4], 'all are doubled', otherwise='No.', saw=got)"
+    )
+    right = "def double(n):\n    return 2 * n"
+    sources = ["from scalelab import checks", right, check, right.replace(":", ""), check, "other = 1", check]
+    sources += ["1 / 0\n" + right, check, right, check, "def triple(n):\n    return 3 * double(n)", check]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, allow_errors=True, timeout=300).execute()
+    texts = [flat(one.outputs[0].text) for one in notebook.cells if one.source == check]
+    passed, stale = "✓ all are doubled", "Your last run of the cell that defines `double` failed."
+    assert [text == passed for text in texts] == [True, False, False, False, True, True], texts
+    assert all(stale in text for text in texts[1:4])
+
+
+USES = """
+    with checks.verdict("use") as expect:
+        half = percentile([1, 2], 50)
+        expect(len(half) == 1, "there is one", otherwise="No.")
+"""
+
+
+class TestWordsOnTheCause:
+    def test_an_answer_of_a_type_that_the_check_cannot_use(self, capsys: pytest.CaptureFixture[str]) -> None:
+        text = told("def percentile(sample, p): return 2.5", capsys, USES)
+        assert "TypeError: object of type 'float' has no len()" in text
+        assert "The check could not use what your answer gave.\n  `half` is a float: 2.5" in text
+        text = told("percentile = 5", capsys, USES)
+        assert "`percentile` is an int: 5" in text
+
+    def test_an_answer_that_raises_the_same_error_itself(self, capsys: pytest.CaptureFixture[str]) -> None:
+        text = told("def percentile(sample, p): return len(2.5)", capsys, USES)
+        assert "It was raised in line 1 of your cell" in text
+        assert "could not use" not in text
+
+    @pytest.mark.parametrize(
+        "check",
+        [
+            "percentile([1, 2], 50)",
+            "[value for value in (percentile([1], p) for p in [50])]",
+            "checks.call_each(percentile, [[1]], [50])",
+            "checks.call_each(percentile, [[1]], [50], max_lines=99)",
+        ],
+        ids=["called", "in a generator", "each", "each, traced"],
+    )
+    def test_a_next_without_a_value(self, check: str, capsys: pytest.CaptureFixture[str]) -> None:
+        answer = "def percentile(sample, p):\n    return next(x for x in sample if x > 9)"
+        uses = f"""
+            with checks.verdict("use") as expect:
+                got = {check}
+                expect(len(got if isinstance(got, list) else [got]) == 1, "there is one", otherwise="No.")
+        """
+        text = flat(told(answer, capsys, uses))
+        assert "StopIteration" in text
+        assert "It was raised in line 2 of your cell: `return next(x for x in sample if x > 9)`" in text
+        assert "`next` found no value: there was none left. Give it a default" in text
+
+    @pytest.mark.parametrize(
+        ("line", "version"),
+        [
+            ("type Pair = tuple[int, int]", (3, 12)),
+            ("def first[T](values: list[T]) -> T:", (3, 12)),
+            ("class Box[T]:", (3, 12)),
+            ('print(f"{prices["boots"]}")', (3, 12)),
+            ("except KeyError, ValueError:", (3, 14)),
+            ('t"{price}"', (3, 14)),
+        ],
+    )
+    def test_syntax_of_a_later_version(self, line: str, version: tuple[int, int]) -> None:
+        error = SyntaxError("invalid syntax", ("<answer>", 1, 1, line))
+        words = _words.advice(error, {}) or ""
+        if version > sys.version_info[:2]:
+            assert f"it came with Python {version[0]}.{version[1]}" in words
+        else:
+            assert "missing colon, bracket or quote" in words
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            *("def first(values)", "if price > 3", 'print(f"{price}', "type(price", "values = [1, 2", 'print("a"'),
+            *('print(f"{price}" f"{item}"', "except ValueError", "for price in prices", 'set("x"', "class Box"),
+        ],
+    )
+    def test_a_missing_sign(self, line: str) -> None:
+        words = _words.advice(SyntaxError("invalid syntax", ("<answer>", 1, 1, line)), {})
+        assert words == "Look for a missing colon, bracket or quote: here, or in the line above."
+
+    def test_a_long_line_is_searched_in_time_that_its_length_bounds(self) -> None:
+        line = 'f"{' + "a" * 100_000
+        assert _words.advice(SyntaxError("invalid syntax", ("<answer>", 1, 1, line)), {})
+
+
+class TestOlderAnswers:
+    """A kernel keeps what earlier runs of a cell have defined."""
+
+    @pytest.fixture(autouse=True)
+    def fresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_cells, "runs", {})
+        monkeypatch.setattr(_cells, "definers", {})
+
+    RIGHT = "def square(n):\n    return n * n"
+
+    def test_an_answer_whose_last_run_failed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        _cells.note_run("square", self.RIGHT, "")
+        assert "✗" not in told(self.RIGHT, capsys, DIRECT)
+        _cells.note_run("square", "def square(n)\n    return n + n", "SyntaxError: expected ':'")
+        text = flat(told(self.RIGHT, capsys, DIRECT))
+        assert text.startswith("✗ this check sees your latest answer Your last run of this cell failed: SyntaxError")
+        assert "✓" not in text
+        assert not checks.verdicts[-1].passed
+        _cells.note_run("square", self.RIGHT, "")
+        assert "✗" not in told(self.RIGHT, capsys, DIRECT)
+
+    def test_a_function_with_another_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        _cells.note_run("square", self.RIGHT, "")
+        _cells.note_run("square", self.RIGHT.replace("square", "sqare"), "")
+        text = flat(told(self.RIGHT, capsys, DIRECT))
+        assert "Your last run of this cell did not define `square`." in text
+        _cells.note_run("0a1b2c3d", self.RIGHT, "")  # it has moved into another cell
+        assert "✗" not in told(self.RIGHT, capsys, DIRECT)
+
+    def test_a_name_from_another_cell(self, capsys: pytest.CaptureFixture[str]) -> None:
+        answer = "def square(n):\n    return power(n, TWO) * ONE"
+        _cells.note_run("setup-1", "ONE = 1", "")
+        _cells.note_run("0a1b2c3d", "def power(n, k):\n    return n ** k", "")
+        _cells.note_run("cube", "TWO = 2", "")
+        _cells.note_run("square", answer, "")
+        text = told(f"def power(n, k):\n    return n ** k\nONE, TWO = 1, 2\n{answer}", capsys, DIRECT)
+        assert "✓ it squares" in text
+        assert "⚠ `power` stands in a cell of your own: move it into the answer. Answers alone are graded." in text
+        assert "⚠ `TWO` stands in another of the course's cells" in text
+        assert "`ONE`" not in text

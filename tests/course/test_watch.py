@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import psutil
 import pytest
 
@@ -276,6 +277,14 @@ def test_once_says_how_the_answers_stand(notebook: Path, capsys: pytest.CaptureF
         save_answer(notebook, name, answer)
     assert main(["watch", "01", "--once"]) == 0
     assert "4 of 4 exercises passed  ✓✓✓✓" in capsys.readouterr().out
+
+
+def test_a_name_from_another_cell_is_named(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_answer(notebook, "add", "def add(a, b):\n    return plus(a, b)")
+    own = nbformat.v4.new_code_cell("def plus(a, b):\n    return a + b")
+    edited(notebook, lambda made: made["cells"].append(own))
+    assert main(["watch", "01", "--once"]) == 1
+    assert "`plus` stands in a cell of your own: move it into the answer." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

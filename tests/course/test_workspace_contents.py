@@ -11,6 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from tornado.web import HTTPError
 
+from scalelab.checks import _cells
 from scalelab.checks._help import RAN
 from scalelab.course import Course
 from scalelab.exercises.released import student
@@ -100,10 +101,36 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     """A shell with our extension, which begins knowing nothing."""
     monkeypatch.setattr(remember, "checks", {})
     monkeypatch.setattr(remember, "ran", {})
+    monkeypatch.setattr(_cells, "runs", {})
+    monkeypatch.setattr(_cells, "definers", {})
     made = InteractiveShell()
     made.history_manager.enabled = False
     remember.load_ipython_extension(made)
     return made
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("def add(a, b) return a + b", "Your last run of this cell failed: SyntaxError"),
+        ("1 / 0\n" + RIGHT["add"], "Your last run of this cell failed: ZeroDivisionError"),
+        (RIGHT["add"].replace("add", "plus"), "Your last run of this cell did not define `add`."),
+    ],
+)
+def test_a_check_does_not_pass_on_an_older_answer(
+    shell: InteractiveShell, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, answer: str, words: str
+) -> None:
+    published: list[dict[str, Any]] = []
+    monkeypatch.setattr(shell.display_pub, "publish", lambda data, metadata: published.append(data))
+    monkeypatch.setenv(SESSION, str(workspace.root / EXERCISES))
+    check = source_of(cell(load(workspace.root / EXERCISES), "add-check"))
+    shell.run_cell(source_of(cell(load(workspace.root / EXERCISES), "setup-1")), cell_id="setup-1")
+    for text, passes in ((RIGHT["add"], True), (answer, False), (RIGHT["add"], True)):
+        shell.run_cell(text, cell_id="add")
+        shell.run_cell(check, cell_id="add-check")
+        verdict = published[-1][RAN]["verdict"]
+        assert verdict["passed"] is passes
+        assert passes or words in verdict["expectations"][0]["words"]
 
 
 def test_a_kernel_says_of_which_answer_a_pass_is(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,27 @@ def test_names_from_other_cells_are_named_with_their_place(tiny: Reference) -> N
         "`plus` stands in a cell of your own: move it into the answer. Answers alone are graded.",
         "`step` stands in another of the course's cells: define it in this answer, too. Each is graded alone.",
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["import x{}y", "import a,{}b", "from a{}import b", "import{}", "x{}= 1", "{},= 1", "def{}f"]
+)
+def test_four_times_the_text_takes_four_times_the_work(tiny: Reference, line: str) -> None:
+    """Not sixteen times: the grader itself searches cells, outside of every limit."""
+
+    def seconds(spaces: int) -> float:
+        cells = [code(line.format(" " * spaces), "mine"), code(ADD)]
+        begin = time.process_time()
+        for _ in range(10):
+            from_other_cells(tiny, cells, Answer(ADD))
+        return time.process_time() - begin
+
+    assert min(seconds(16_000) for _ in range(5)) < 10 * max(min(seconds(4_000) for _ in range(5)), 1e-4)
+
+
+def test_a_cell_that_is_too_long_is_not_searched_and_few_names_are_told(tiny: Reference) -> None:
+    names = [f"name_{number:02}" for number in range(20)]
+    answer = Answer("\n".join(names))
+    own = "\n".join(f"{name} = 1" for name in names)
+    assert len(from_other_cells(tiny, [code(own, "mine")], answer)) == 8
+    assert from_other_cells(tiny, [code(own + " " * 20_000, "mine")], answer) == []

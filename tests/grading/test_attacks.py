@@ -423,6 +423,10 @@ def test_what_the_hidden_check_asks_is_not_told(tiny: Tiny) -> None:
     assert not re.findall(r"leaked.?(?:-|minus)4.*|.*7EAD.*|2125266949", text)
 
 
+def test_what_a_hidden_check_of_a_set_asks_is_not_told(sets: Class) -> None:
+    assert "LEAKED [" not in sets.written()
+
+
 def test_files_cost_nobody_anything(tiny: Tiny, tell: Callable[[str], None]) -> None:
     one = tiny.batch
     assert one.summary is not None

@@ -235,6 +235,10 @@ class TestTrusted:
         assert notebook.recorded() == {}
         assert "value" not in notebook.namespace
 
+    @pytest.mark.filterwarnings(  # it is ended while it looks at the answer's process
+        "ignore:unclosed file <_io.* name='/proc/:ResourceWarning",
+        "ignore:Exception ignored in. <_io.* name='/proc/:pytest.PytestUnraisableExceptionWarning",
+    )
     @pytest.mark.usefixtures("next_is_judged")
     def test_an_answer_that_keeps_its_check_at_work(
         self, notebook: TrustedNotebook, monkeypatch: pytest.MonkeyPatch
@@ -242,7 +246,55 @@ class TestTrusted:
         monkeypatch.setattr(trusted, "CHECK_CPU_S", 0.2)
         with pytest.raises(CheckFailed):
             notebook.judge(giving(7), CHECK.format(expected=7).replace("got = value()", "while True: got = value()"))
-        assert "keeps its check at work" in notebook.recorded()["verdict"]["expectations"][0]["words"]
+        verdict = notebook.recorded()["verdict"]
+        assert verdict["ended"] == TIMED_OUT
+        assert "use too much processor time" in verdict["expectations"][-1]["words"]
+
+    @pytest.mark.usefixtures("next_is_judged")
+    def test_an_answer_that_fills_the_memory_of_its_check(self, notebook: TrustedNotebook) -> None:
+        def fill() -> None:
+            raise MemoryError
+
+        notebook.namespace["_fill"] = fill
+        source = "def value(fill):\n    try:\n        fill()\n    except BaseException:\n        pass\n    return 7"
+        with pytest.raises(CheckFailed):
+            notebook.judge(source, CHECK.format(expected=7).replace("got = value()", "got = value(_fill)"))
+        verdict = notebook.recorded()["verdict"]
+        assert verdict["ended"] == TIMED_OUT
+        assert "use too much memory" in verdict["expectations"][-1]["words"]
+
+    def test_a_check_that_catches_the_end_of_its_answer_fails_all_the_same(self, notebook: TrustedNotebook) -> None:
+        check = """
+from scalelab import checks
+with checks.verdict("value") as expect:
+    try:
+        value()
+    except Exception:
+        refused = True
+    expect(refused, "it refuses", otherwise="It does not.")
+"""
+        with pytest.raises(CheckFailed):
+            notebook.judge("def value():\n    import os\n    os._exit(0)", check)
+        verdict = notebook.recorded()["verdict"]
+        assert (verdict["ended"], verdict["passed"]) == (ENDED, False)
+        assert verdict["expectations"][-1]["right"] == "your answer runs until its check is over"
+
+    def test_an_answer_cannot_say_that_its_process_has_ended(self, notebook: TrustedNotebook) -> None:
+        for name in ("AnswerEnded", "Unmet", "CheckFailed"):
+            forged = f"""
+class {name}(Exception):
+    __module__ = "scalelab.checks"
+def value():
+    error = {name}("x")
+    error.state, error.right, error.words, error.idea, error.detail = 7, "r", "w", 7, "d"
+    raise error
+"""
+            with pytest.raises(CheckFailed):
+                notebook.judge(forged, CHECK.format(expected=7))
+            verdict = Verdict.from_data(notebook.recorded()["verdict"])
+            assert verdict.ended == ""
+            assert verdict.expectations[-1].right == "the check can use the answer"
+            assert verdict.expectations[-1].detail.startswith(f"{name}: x\nIt was raised in line 7 of your cell")
 
 
 # The notebook's text.
@@ -304,6 +356,8 @@ class TestAssembled:
 
 KILLS_PYTEST = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
 SLEEPS = "import time; time.sleep(600)"
+LONG_C_CALL = "trusted.KILL_AFTER_S = 0.0; trusted._limit(0.2); sum(range(10**12))"
+FILLS_MEMORY = "bytearray(2 * trusted.CHECK_MEMORY_MB * 2**20)"
 STARTED_LIGHT = "import sys; assert not {'aiohttp', 'pytest'} & set(sys.modules)"
 
 
@@ -394,6 +448,19 @@ class TestSession:
         found = list(self.records(judge, sabotaged(tiny, "mend", first_time(tmp_path, SLEEPS))))
         assert [record.key for record in found] == ["add-check", "add-hidden"]
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the process")
+    def test_a_kernel_that_is_over_its_limit_in_a_c_call_is_ended(self, judge: Judge, tiny: Reference) -> None:
+        found = list(self.records(judge, sabotaged(tiny, "mend", LONG_C_CALL)))
+        assert [record.key for record in found] == ["add-check", "add-hidden", "mend-check"]
+        assert not found[-1].passed
+        assert "verdict" not in found[-1].details
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits it")
+    def test_the_memory_of_a_check_is_limited(self, judge: Judge, tiny: Reference) -> None:
+        found = {record.key: record for record in self.records(judge, sabotaged(tiny, "mend", FILLS_MEMORY))}
+        assert not found["mend-check"].passed
+        assert found["mend-hidden"].passed, "the kernel goes on"
+
     def test_an_interrupt_ends_it(self, judge: Judge, tiny: Reference) -> None:
         stop = threading.Event()
         records = self.records(judge, sabotaged(tiny, "mend", SLEEPS), stop)
@@ -409,6 +476,8 @@ FAILS: dict[str, Any] = {
     "verdict": Verdict("add", (Expectation("all is well", False, "It is not."),)).as_data(),
 }
 FAILS_ENDED = {"loaded": True, "verdict": {**FAILS["verdict"], "ended": ENDED}}
+FAILS_TIMED_OUT = {"loaded": True, "verdict": {**FAILS["verdict"], "ended": TIMED_OUT}}
+UNREADABLE = {"loaded": True, "verdict": {**FAILS["verdict"], "ended": 7}}
 WAITING = {"ended": TIMED_OUT, "reason": WAITS}
 DIES = "the session dies"
 Judged = Callable[..., tuple[dict[str, Result], list[list[str]]]]
@@ -500,7 +569,7 @@ class TestJudge:
     def test_an_answer_that_waits_both_times_does_not_run_again(self, judged: Judged, role: str) -> None:
         found, ran = judged(**{f"add_{role}": [(False, WAITING)] * 2})
         assert states(found) == {"add": TIMED_OUT, "mend": PASSED}
-        assert found["add"].reason == WAITS
+        assert found["add"].reason == {"check": WAITS, "hidden": HIDDEN_ENDED[TIMED_OUT]}[role]
         assert ran[-1] == ["0-mend-check", "0-mend-hidden"]
         assert sum(keys.count("0-add-hidden") for keys in ran) == {"check": 0, "hidden": 2}[role]
 
@@ -525,6 +594,17 @@ class TestJudge:
         assert states(found) == {"add": again, "mend": PASSED}
         assert words in found["add"].reason
 
+    @pytest.mark.parametrize("role", ["check", "hidden"])
+    def test_a_verdict_that_cannot_be_read_costs_its_own_question_alone(self, judged: Judged, role: str) -> None:
+        found, _ = judged(**{f"add_{role}": [(False, UNREADABLE)] * 2})
+        assert states(found) == {"add": NOT_JUDGED, "mend": PASSED}
+        assert "expected ended to be of type str" in found["add"].reason
+
+    def test_a_check_that_passed_with_an_error_is_told_as_one(self, judged: Judged) -> None:
+        found, _ = judged(add_check=[(True, FAILS)] * 2)
+        assert states(found) == {"add": NOT_JUDGED, "mend": PASSED}
+        assert "nbval found the output of the reference and no error" in found["add"].reason
+
     def test_without_a_process_for_the_answer_nothing_is_judged(self, judged: Judged) -> None:
         found, ran = judged(add_check=[(False, {})])
         assert states(found) == {"add": NOT_JUDGED, "mend": PASSED}
@@ -538,9 +618,11 @@ class TestJudge:
             ((True, PASSES), (False, {"raised": "KeyError: 2"}), RAISED, RAISED_AGAIN),
             ((False, {"ended": TIMED_OUT, "reason": "It computed."}), (False, FAILS), TIMED_OUT, "It computed."),
             ((False, {"ended": "odd", "reason": "It exited."}), (False, FAILS), ENDED, "It exited."),
-            ((False, FAILS), (False, {"ended": ENDED, "reason": "It exited."}), ENDED, HIDDEN_ENDED),
-            ((False, FAILS_ENDED), (False, FAILS), ENDED, "It is not."),
-            ((True, PASSES), (False, FAILS_ENDED), ENDED, HIDDEN_ENDED),
+            ((False, FAILS), (False, {"ended": ENDED, "reason": "It exited."}), ENDED, HIDDEN_ENDED[ENDED]),
+            ((False, FAILS_ENDED), (False, FAILS), ENDED, ""),
+            ((True, PASSES), (False, FAILS_ENDED), ENDED, HIDDEN_ENDED[ENDED]),
+            ((True, PASSES), (False, FAILS_TIMED_OUT), TIMED_OUT, HIDDEN_ENDED[TIMED_OUT]),
+            ((True, PASSES), (False, {"ended": TIMED_OUT, "reason": "4 5 6"}), TIMED_OUT, HIDDEN_ENDED[TIMED_OUT]),
         ],
     )
     def test_a_state_and_its_reason(self, judged: Judged, visible: Any, hidden: Any, state: str, words: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -24,6 +25,10 @@ class ProtocolError(Exception):
     """The other side sent something that the protocol does not allow."""
 
 
+class TooMuch(ProtocolError):
+    """The other side went beyond a bound; the text says which, in words for the answer's author."""
+
+
 class Disconnected(Exception):
     """The other side has closed the connection."""
 
@@ -31,8 +36,9 @@ class Disconnected(Exception):
 class Channel:
     """A socket that carries frames.
 
-    `idle` is called every `poll_s` seconds while a frame is being sent or received, even if single bytes arrive; it
-    may raise an error to end the wait. Without `idle`, the channel waits without a limit.
+    `idle` is called while a frame is being sent or received, even if single bytes arrive, if `poll_s` seconds have
+    passed since the last time; it may raise an error to end the wait. Frames that arrive do not put it off. Without
+    `idle`, the channel waits without a limit.
     """
 
     def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None, poll_s: float = 0.25) -> None:
@@ -41,8 +47,9 @@ class Channel:
         self._unsent = bytearray()
         self._idle = idle
         self._poll_s = poll_s
-        self._next_poll = 0.0
+        self._next_poll = monotonic() + poll_s
         self.frames_sent = self.frames_received = self.bytes_received = 0
+        self._flushing = False
         connection.settimeout(poll_s if idle is not None else None)
 
     def tell(self, message: list[Any]) -> None:
@@ -59,18 +66,17 @@ class Channel:
     def _frame(self, message: list[Any]) -> bytes:
         try:
             data = _encode_json(message).encode()
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ProtocolError(str(error)[:200]) from None
-        if len(data) > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        _check_size(len(data))
         self.frames_sent += 1
         return len(data).to_bytes(4, "big") + data
 
     def _flush(self) -> None:
-        data, self._unsent = memoryview(self._unsent), bytearray()
-        self._next_poll = monotonic() + self._poll_s
+        data, self._unsent, self._flushing = memoryview(self._unsent), bytearray(), True
         while data:
             try:
+                self._limit_wait()
                 data = data[self._socket.send(data) :]
             except TimeoutError:
                 pass
@@ -78,14 +84,13 @@ class Channel:
                 raise Disconnected from None
             if data:
                 self._poll()
+        self._flushing = False
 
     def receive(self) -> list[Any]:
         """Return the next frame. Raises ProtocolError, Disconnected."""
-        self._next_poll = monotonic() + self._poll_s
         self._read(4)
         length = int.from_bytes(self._received[:4], "big")
-        if length > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a message of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        _check_size(length)
         end = 4 + length
         self._read(end)
         data = self._received[4:end]
@@ -108,6 +113,14 @@ class Channel:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for a frame
         self._socket.close()
 
+    def is_readable(self) -> bool:
+        """Whether the channel waits for a frame, and bytes of it have come."""
+        return not self._flushing and bool(select.select([self._socket], [], [], 0)[0])
+
+    def _limit_wait(self) -> None:
+        if self._idle is not None:
+            self._socket.settimeout(min(max(self._next_poll - monotonic(), 0.001), self._poll_s))
+
     def _poll(self) -> None:
         if self._idle is not None and monotonic() >= self._next_poll:
             self._next_poll = monotonic() + self._poll_s
@@ -117,6 +130,7 @@ class Channel:
         """Read until `count` bytes have been received."""
         while len(self._received) < count:
             try:
+                self._limit_wait()
                 chunk = self._socket.recv(1 << 16)
                 if not chunk:
                     raise Disconnected
@@ -127,3 +141,10 @@ class Channel:
                 raise Disconnected from None
             if len(self._received) < count:
                 self._poll()
+
+
+def _check_size(length: int) -> None:
+    if length > MAX_FRAME_BYTES:
+        raise TooMuch(
+            f"a value takes {length / 2**20:,.1f} MB as text; at most {MAX_FRAME_BYTES // 2**20} MB are allowed"
+        )

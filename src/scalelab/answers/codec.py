@@ -37,7 +37,9 @@ from fractions import Fraction
 from types import EllipsisType
 from typing import Any
 
-from scalelab.answers.channel import MAX_FRAME_BYTES, ProtocolError
+from scalelab.answers.channel import MAX_FRAME_BYTES, ProtocolError, TooMuch
+from scalelab.checks._world import NeverEnds
+from scalelab.errors import ScalelabError
 
 MAX_DEPTH = 40
 MAX_VALUES = 4_000_000  # in containers, from one answer
@@ -59,12 +61,12 @@ DTYPES = {
 PANDAS_DTYPES = {"object", "str", "string", "boolean", "category", "Float32", "Float64"} | {
     f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)
 }
-ERROR_MODULES = ("builtins", "asyncio", "aiohttp", "statistics", "concurrent", "queue", "_queue", "json", "scalelab")
-OWN_MODULES = (
-    *("scalelab.answers", "scalelab.grading"),
-    *("scalelab.checks._run", "scalelab.checks._side", "scalelab.checks._verdict"),
-)
-"""Their exceptions mean something to the trusted side, so an answer cannot raise them there."""
+ERROR_MODULES = frozenset({"builtins", "asyncio", "aiohttp", "statistics", "concurrent", "_queue", "queue", "json"})
+"""The packages whose exceptions an answer may raise. Those of this package mean something to the trusted side."""
+ERRORS_FOR_ANSWERS: frozenset[type[BaseException]] = frozenset({NeverEnds})
+"""The exceptions of this package that an answer may raise all the same: its process counts lines for the check."""
+OF_THE_TRUSTED_SIDE = frozenset({"state", "right", "words", "idea", "detail", "run", "reason"})
+"""Attributes of this package's exceptions; those of an answer do not get them."""
 
 
 class Codec:
@@ -109,7 +111,7 @@ class Codec:
         if kind in SCALARS:
             return value
         if depth > MAX_DEPTH:
-            raise ProtocolError("the values are nested too deeply")
+            raise TooMuch(f"values are nested too deeply, more than {MAX_DEPTH} inside each other")
         if kind is list:
             return ["l", self._encode_all(value[:], depth + 1)]
         encoder = self._encoders.get(kind)
@@ -236,7 +238,7 @@ class Codec:
             raise ProtocolError("not a list of values")
         self._values_decoded += len(data)
         if self._values_decoded > MAX_VALUES:
-            raise ProtocolError("too many values")
+            raise TooMuch(f"too many values: more than {MAX_VALUES:,} in all")
         if len(data) > MAX_UNREAD:
             large = [value for value in data if type(value) is int and abs(value) >= sys.hash_info.modulus]
             if len(set(map(str, large))) - len(set(map(hash, large))) > MAX_EQUAL_HASHES:
@@ -246,7 +248,7 @@ class Codec:
     def _decode_keys(self, depth: int, data: Any) -> list[Any]:
         keys = self._decode_all(data, depth)
         if len(keys) > MAX_KEYS:
-            raise ProtocolError("too many keys")
+            raise TooMuch(f"too many keys: more than {MAX_KEYS:,} in one dict or set")
         if {str}.issuperset(map(type, keys)):  # their hashes cannot be chosen
             return keys
         if len(keys) > MAX_EQUAL_HASHES and max(Counter(map(hash, keys)).values()) > MAX_EQUAL_HASHES:
@@ -341,7 +343,10 @@ class Codec:
             {
                 name: value
                 for name, value in list(facts.get("attributes", {}).items())[:20]
-                if name[:1] != "_" and type(value) in SCALARS and not hasattr(BaseExceptionGroup, name)
+                if name[:1] != "_"
+                and type(value) in SCALARS
+                and name not in OF_THE_TRUSTED_SIDE
+                and not hasattr(BaseExceptionGroup, name)
             },
             answers_line=line if type(line) is int and 0 < line < 10**6 else None,
             answers_text=text,
@@ -361,22 +366,28 @@ class Codec:
         return made
 
     def _known_error(self, name: str) -> type[BaseException] | None:
+        """Return the class of this name if an answer may raise it.
+
+        The class that is found decides, not the module that the name claims: modules also hold other modules' classes.
+        """
         module, _, short = _typed(name, str).rpartition(".")
         known: Any = None
         if module == "__main__":
             known = self.namespace.get(short)
-        elif module.partition(".")[0] in ERROR_MODULES and module in sys.modules and not module.startswith(OWN_MODULES):
+        elif module in sys.modules and module.partition(".")[0] in {*ERROR_MODULES, "scalelab"}:
             known = vars(sys.modules[module]).get(short)
         if not isinstance(known, type) or not issubclass(known, BaseException):
             return None
+        if known in ERRORS_FOR_ANSWERS:
+            return known
+        if module == "__main__":
+            return known if known.__module__ == module and not issubclass(known, ScalelabError) else None
+        if issubclass(known, (StopIteration, StopAsyncIteration)):
+            return RuntimeError  # as in a generator: it would end the check's loops silently
         # Exceptions that `except Exception` does not catch are only raised if the set-up has defined their class, or
         # for a cancellation.
-        own = module == known.__module__ == "__main__"
-        return (
-            known
-            if own or issubclass(known, (Exception, asyncio.CancelledError)) or known is BaseExceptionGroup
-            else None
-        )
+        harmless = issubclass(known, (Exception, asyncio.CancelledError)) or known is BaseExceptionGroup
+        return known if harmless and known.__module__.partition(".")[0] in ERROR_MODULES else None
 
 
 def _is_record(kind: type) -> bool:
@@ -479,6 +490,17 @@ DECODERS: dict[str, Callable[..., Any]] = {
     "E": Codec._decode_error,
     **{tag: functools.partial(lambda tag, codec, depth, *data: codec.resolve([tag, *data]), tag) for tag in "@$MmRCL"},
 }
+
+
+def unsendable(value: Any, error: Exception) -> Exception:
+    """Return the error for an answer that gave its check a value which cannot be encoded; `error` is the reason."""
+    name = type(value).__name__[:100]
+    if isinstance(error, TooMuch):
+        return ValueError(f"Your answer gave its check too much: {error}.")
+    return TypeError(
+        f"Your answer gave its check a value of the type {name}, which cannot be handed over. Give it numbers, text, "
+        "lists, tuples, dicts or sets of them, or what the task asks for."
+    )
 
 
 def checked_time(value: Any, now: float) -> float | None:

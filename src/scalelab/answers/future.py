@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from scalelab.answers.channel import ProtocolError
-from scalelab.answers.codec import Codec
+from scalelab.answers.codec import Codec, unsendable
 from scalelab.checks._world import Ended
 
 
@@ -39,7 +39,11 @@ class RemoteFuture(asyncio.Future[Any]):
 async def outcome(awaitable: Awaitable[Any], codec: Codec) -> list[Any]:
     """Return ["return", value], ["raise", error] or ["cancelled", None], as data."""
     try:
-        return ["return", codec.encode(await awaitable)]
+        value = await awaitable
+        try:
+            return ["return", codec.encode(value)]
+        except Exception as error:
+            return ["raise", codec.error(unsendable(value, error))]
     except asyncio.CancelledError:
         return ["cancelled", None]
     except (Ended, GeneratorExit):

@@ -7,7 +7,7 @@ or while all of them sleep.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -19,14 +19,16 @@ POLL_S = 0.25
 MAX_ASLEEP_S = 10.0
 """How long an answer may sleep before its next message; waits in a check take virtual time, so this is long."""
 MAX_ASLEEP_IN_ALL_S = 30.0
-TALKING = 0.25
-"""Share of the time that counts as asleep if the processes compute nothing, but send a message now and then."""
 UNKNOWN = 0.1
 """Share of the time that counts as asleep if the processes may be waiting for a disk or a processor."""
 ENDED = set("ZXx")
 ASLEEP = ENDED | set("STtPI")
 """States of Linux's threads that cannot run now, without D: those wait for a disk, or for a child."""
 WAITS = "Your answer waits for something that never comes."
+SLEEPS = (
+    f"Your answer slept for {MAX_ASLEEP_IN_ALL_S:g} s in all, and was stopped. Its check needs no real time: look for "
+    "a `sleep`, or for a loop that waits and looks again."
+)
 PROCESS_S = 0.05
 """Processor time charged for each process that an answer starts: short ones can end between two measurements."""
 
@@ -40,9 +42,13 @@ class OutOfTime(Exception):
 class Monitor:
     """Watches the process `pid` and its descendants, which together have `cpu_s` seconds of processor time.
 
-    Call it every POLL_S seconds while a message from the answer is due, and call `heard` after each message. Processor
-    time counts from the first message, which is sent before the answer runs. Raises OutOfTime.
+    Call it every POLL_S seconds while a message from the answer is due, and call `heard` after each message. Messages
+    must not put a call off, so that the answer cannot choose when it is looked at: its sleep is sampled. Processor time
+    counts from the first message, which is sent before the answer runs. `has_spoken` returns whether the message has
+    come by now. Raises OutOfTime.
     """
+
+    has_spoken: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, pid: int, cpu_s: float) -> None:
         self.pid = pid
@@ -56,10 +62,10 @@ class Monitor:
         )
 
     def heard(self) -> None:
-        """Note that a message has come; messages do not keep a look off for longer than POLL_S seconds."""
+        """Note that a message has come. If messages come without a pause, look at the processor time at least."""
         self._asleep_s = 0.0
         if monotonic() - self._looked_at > POLL_S:
-            self._look(TALKING)
+            self._look(due=False)
         if self._before_s is None:
             self._before_s = 0.0, 0.0
             with suppress(psutil.Error):
@@ -67,20 +73,27 @@ class Monitor:
                 self._before_s = _own_s(times), _with_children_s(times)
 
     def __call__(self) -> None:
-        self._look(1.0)
+        self._look(due=True)
 
-    def _look(self, share: float) -> None:
-        """Raise OutOfTime if the time is used up; of POLL_S seconds, `share` counts if the processes sleep."""
+    def _look(self, *, due: bool) -> None:
+        """Raise OutOfTime if the time is used up.
+
+        If the processes sleep, POLL_S seconds count as asleep, less those in which they have computed.
+
+        due: whether a message is due; an answer that has sent it sleeps until its reply comes.
+        """
         self._looked_at = monotonic()
         before, self._used_s, runs, states = self._used_s, *self._measured()
         if self._used_s > self.cpu_s:
             raise OutOfTime(f"Your answer computed for {self.cpu_s:g} s of processor time and did not finish.")
-        if self._used_s - before < POLL_S / 10 and not runs:
-            asleep_s = POLL_S * share * (1.0 if states <= ASLEEP else UNKNOWN)
+        if due and not runs and not self.has_spoken():
+            asleep_s = max(POLL_S - (self._used_s - before), 0.0) * (1.0 if states <= ASLEEP else UNKNOWN)
             self._asleep_s += asleep_s
             self._asleep_in_all_s += asleep_s
-        if self._asleep_s > MAX_ASLEEP_S or self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:
+        if self._asleep_s > MAX_ASLEEP_S:
             raise OutOfTime(WAITS)
+        if self._asleep_in_all_s > MAX_ASLEEP_IN_ALL_S:
+            raise OutOfTime(SLEEPS)
 
     def _measured(self) -> tuple[float, bool, set[str]]:
         """Return the processor time used until now, whether a thread can run, and the states of threads.

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, NoReturn
 
-from scalelab.answers.channel import Channel, Disconnected, ProtocolError
-from scalelab.answers.codec import Codec
+from scalelab.answers.channel import Channel, Disconnected, TooMuch
+from scalelab.answers.codec import Codec, unsendable
 from scalelab.answers.process_threads import GivenLock, fewest_steps, in_ended_run, install
 from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
@@ -85,6 +85,7 @@ class AnswerProcess:
 
     def reply(self, number: int, compute: Callable[[], Any], *, keep: bool = False) -> None:
         """Send the result or error of `compute`; with `keep`, the result stays here, and its number is sent."""
+        value: Any = None
         try:
             try:
                 value = compute()
@@ -96,9 +97,10 @@ class AnswerProcess:
                 message = ["return", number, self.encode_result(value, keep)]
             self.send_changes()
             self.channel.send(message)
-        except ProtocolError as error:
-            reason = ValueError(f"The value cannot be sent to the check: {error}")
-            self.channel.send(["raise", number, self.codec.error(reason)])
+        except (Ended, Disconnected):
+            raise
+        except Exception as error:  # also one of the value's own methods
+            self.channel.send(["raise", number, self.codec.error(unsendable(value, error))])
 
     def send_changes(self) -> None:
         """Send the items of shared lists that have changed."""
@@ -136,7 +138,7 @@ class AnswerProcess:
         number = self.object_numbers.get(id(value))
         if number is None:
             if len(self.objects) > MAX_OBJECTS:
-                raise ProtocolError("too many objects")
+                raise TooMuch(f"more than {MAX_OBJECTS:,} objects")
             number = self.object_numbers[id(value)] = next(self.counter)
             self.objects[number] = value
         cls = type(value)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from scalelab.answers.channel import ProtocolError
+from scalelab.answers.codec import unsendable
 from scalelab.answers.future import RemoteFuture, outcome
 from scalelab.checks import _inside, _run, _words
 from scalelab.checks._network import Connection
@@ -81,7 +83,10 @@ class ProcessWorld(World):
         async def report_outcome() -> None:
             result = await outcome(awaitable, self.process.codec)
             self.process.tasks.pop(number, None)
-            self.tell(["done", number, *result])
+            try:
+                self.tell(["done", number, *result])
+            except ProtocolError as error:
+                self.tell(["done", number, "raise", self.process.codec.error(unsendable(None, error))])
 
         task = self.process.tasks[number] = Loop.create_task(self.loop, report_outcome())
         self._awaited.append(task)

@@ -21,7 +21,8 @@ import threading
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from scalelab.answers.channel import Disconnected
+from scalelab.answers.channel import Disconnected, ProtocolError
+from scalelab.answers.codec import unsendable
 from scalelab.checks import _inside, _interleave
 from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
@@ -198,7 +199,13 @@ class Turns:
 
     def _send(self, me: Member, word: str, *rest: Any) -> None:
         changes, me.lock_changes = me.lock_changes, []
-        self.process.channel.send([word, me.number, me.quantum - me.left, changes, *rest])
+        report = [me.number, me.quantum - me.left, changes]
+        try:
+            self.process.channel.send([word, *report, *rest])
+        except ProtocolError as error:
+            if word != "return":
+                raise
+            self.process.channel.send(["raise", *report, self.process.codec.error(unsendable(None, error))])
         me.quantum = me.left
 
     def _hand_over(self, message: list[Any], me: Member) -> None:
@@ -248,12 +255,18 @@ class Turns:
         process = self.process
         while payload[0] == "call":
             _, *call, keep = payload
+            reply: list[Any]
             try:
-                reply = ["return", process.encode_result(process.call(*call), keep)]
+                value = process.call(*call)
             except (Ended, Disconnected):
                 raise
             except BaseException as error:
                 reply = ["raise", process.codec.error(error)]
+            else:
+                try:
+                    reply = ["return", process.encode_result(value, keep)]
+                except Exception as error:
+                    reply = ["raise", process.codec.error(unsendable(value, error))]
             payload = self._exchange(me, *reply)
         return payload
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, NoReturn
 
-from scalelab.answers.channel import Channel, Disconnected, ProtocolError
+from scalelab.answers.channel import Channel, Disconnected, ProtocolError, TooMuch
 from scalelab.answers.codec import Codec, checked_int, checked_text
+from scalelab.answers.declared import check_types
 from scalelab.answers.monitor import Monitor, OutOfTime
 from scalelab.checks import AnswerEnded
 from scalelab.checks._side import Clock
@@ -30,6 +31,11 @@ MAX_PRINTED = 200_000  # characters
 LOCK_METHODS = {"acquire", "release", "locked"}
 AWAITABLES = {"coroutine", "task", "awaitable"}
 KINDS = AWAITABLES | {"iterator", "class", "function", "object"}
+TOO_MUCH = "Your answer gave its check too much, and was stopped"
+DISTURBED = (
+    "Your answer disturbed the conversation with its check, and was stopped. Return values, and call only the "
+    "functions that you are given. Your instructor may want to know the detail:"
+)
 PROCESS_ENDED = "The process of your answer ended: it ran out of memory, crashed, or exited by itself."
 
 
@@ -49,6 +55,8 @@ class Answer:
     ) -> None:
         self._monitor = monitor
         self.channel = Channel(connection, idle=monitor)
+        if monitor is not None:
+            monitor.has_spoken = self.channel.is_readable
         self.namespace = namespace
         self.codec = Codec(namespace, self.refer, self.resolve)
         self.codec.by_reference = (SharedList, Clock)
@@ -119,9 +127,9 @@ class Answer:
         except OutOfTime as error:
             self._end(str(error), error.state)
         except ProtocolError as error:
-            self.fail(str(error))
+            self.fail(error)
         if self.channel.frames_received > MAX_FRAMES or self.channel.bytes_received > MAX_BYTES:
-            self.fail("too many messages")
+            self.fail(TooMuch("too many calls and values in all"))
         if self._monitor is not None:
             try:
                 self._monitor.heard()
@@ -134,9 +142,13 @@ class Answer:
         if self.ended:
             raise AnswerEnded(self.ended, self.state)
 
-    def fail(self, reason: str) -> NoReturn:
+    def fail(self, reason: str | Exception) -> NoReturn:
         """End the conversation, because the answer has broken the protocol."""
-        self._end(f"Your answer sent the check something of its own, or too much ({reason}).")
+        self._end(f"{TOO_MUCH}: {reason}." if isinstance(reason, TooMuch) else f"{DISTURBED} ({reason}).")
+
+    def fail_of_resources(self, resource: str) -> NoReturn:
+        """End the conversation, because the answer made its check use too much of a resource of this process."""
+        self._end(f"Your answer made its check use too much {resource}, and was stopped.", "timed out")
 
     def _end(self, reason: str, state: str = "ended") -> NoReturn:
         self.close()
@@ -173,18 +185,21 @@ class Answer:
                 case _:
                     raise ProtocolError(f"{message[0][:20]!r} was not expected")
         except ProtocolError as error:
-            self.fail(str(error))
+            self.fail(error)
 
     def _reply(self, number: Any, compute: Callable[[], Any]) -> None:
         number = checked_int(number)
         try:
-            reply = ["result", number, self.codec.encode(compute())]
-        except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # also those that no `except Exception` of the answer catches
-            reply = ["error", number, self.codec.error(error)]
-        self.send_changes()
-        self.send(reply)
+            try:
+                reply = ["result", number, self.codec.encode(compute())]
+            except (ProtocolError, AnswerEnded, Ended, KeyboardInterrupt, MemoryError):
+                raise
+            except BaseException as error:  # also those that no `except Exception` of the answer catches
+                reply = ["error", number, self.codec.error(error)]
+            self.send_changes()
+            self.send(reply)
+        except MemoryError:  # a result that its arguments have made large
+            self.fail_of_resources("memory")
 
     # Objects of the check that it has given to the answer.
 
@@ -250,7 +265,9 @@ class Answer:
 
     def call_given(self, given: Any, method: Any, args: Any, kwargs: Any) -> Any:
         """Call a given function, or a public method, with arguments as data. Raises ProtocolError."""
-        result = self.function(given, method)(*self.args(args), **self.kwargs(kwargs))
+        function, args, kwargs = self.function(given, method), self.args(args), self.kwargs(kwargs)
+        check_types(function, args, kwargs)
+        result = function(*args, **kwargs)
         if inspect.iscoroutine(result):
             result.close()  # else Python would warn in the middle of another check
             raise ProtocolError("it called an async function as if it were none")
@@ -308,7 +325,7 @@ class Answer:
         try:
             return self.codec.decode(data)
         except ProtocolError as error:
-            self.fail(str(error))
+            self.fail(error)
 
     def args(self, data: Any) -> list[Any]:
         args = self.decoded(data)
@@ -338,7 +355,7 @@ class Answer:
         number = checked_int(data[1])
         if number not in self.remotes:
             if len(self.remotes) >= MAX_OBJECTS:
-                raise ProtocolError("too many objects")
+                raise TooMuch(f"more than {MAX_OBJECTS:,} objects")
             class_number = data[2]
             if isinstance(class_number, list):
                 class_number, name, methods, special = class_number
@@ -367,7 +384,7 @@ class Answer:
         try:
             return checked_text(self.ask(word), MAX_PRINTED)
         except ProtocolError as error:
-            self.fail(str(error))
+            self.fail(error)
 
 
 class RemoteClass(NamedTuple):

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from scalelab.answers.channel import ProtocolError
+from scalelab.answers.channel import ProtocolError, TooMuch
 from scalelab.answers.codec import checked_int, checked_text, checked_time
+from scalelab.answers.declared import check_types
 from scalelab.answers.future import RemoteFuture, outcome
 from scalelab.answers.remote import Answer, Remote
 from scalelab.checks import AnswerEnded, _run
@@ -151,6 +152,8 @@ class SharedWorld(World):
                 self._loop_runs = False
             else:
                 self._handle(message)
+        except TooMuch as error:
+            self.answer.fail(error)
         except (ProtocolError, TypeError, ValueError, LookupError) as error:
             self.answer.fail(f"{message[0]!r}: {str(error)[:80]}")
 
@@ -191,6 +194,7 @@ class SharedWorld(World):
 
     async def _make_call(self, number: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         async def call() -> Any:
+            check_types(function, args, kwargs)
             return await function(*args, **kwargs)
 
         result = await outcome(call(), self.answer.codec)

@@ -39,3 +39,6 @@ class RemoteSide:
 
     def called_in_loop(self) -> bool:
         return self.answer.called_in_loop
+
+    def ending(self) -> tuple[str, str] | None:
+        return (self.answer.state, self.answer.ended) if self.answer.ended else None

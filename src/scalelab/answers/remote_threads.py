@@ -96,7 +96,9 @@ class RemoteTurns(Turns):
             except (Ended, AnswerEnded):
                 raise
             except ProtocolError as error:
-                self.answer.fail(str(error))
+                self.answer.fail(error)
+            except MemoryError:
+                self.answer.fail_of_resources("memory")
             except Exception as error:
                 payload = ["error", self.answer.codec.error(error)]
         self._lines[me] = line
@@ -127,7 +129,7 @@ class RemoteTurns(Turns):
             for number, change in changes:
                 self._change(me, checked_int(number), change)
         except (ProtocolError, TypeError, ValueError) as error:
-            answer.fail(str(error))
+            answer.fail(error)
         if word in ("getattr", "setattr", "next"):
             steps += self._steps_at_access.get(me) == self._steps[me]
             self._steps_at_access[me] = self._steps[me]

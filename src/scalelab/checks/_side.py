@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import linecache
 import math
 import sys
@@ -54,8 +53,13 @@ class Side(Protocol):
     def called_in_loop(self) -> bool:
         """Whether the answer's current call of a check's function comes from the thread of its event loop."""
 
+    def ending(self) -> tuple[str, str] | None:
+        """Return the state ("timed out" or "ended") and the reason if the answer's process has ended, else None."""
+
 
 current: Side | None = None
+STOPPED = "function raised StopIteration"
+"""As Python says of a generator."""
 
 
 class Clock:
@@ -116,7 +120,10 @@ def call_each(function: Callable[..., Any], *columns: Iterable[Any], max_lines: 
     Raises NeverEnds after `max_lines` lines of Python, so that an endless loop ends in a notebook as well.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
-    return beside(_call_each)(function, calls, max_lines)  # type: ignore[no-any-return]
+    results = beside(_call_each)(function, calls, max_lines)
+    if not isinstance(results, list) or len(results) != len(calls):  # it comes from the answer's process
+        raise RuntimeError(f"{len(calls)} calls have not given {len(calls)} results")
+    return results
 
 
 def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
@@ -143,8 +150,16 @@ def defined_names(cls: Any) -> set[str]:
 
 def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float) -> list[Any]:
     if max_lines == math.inf:
-        return list(itertools.starmap(function, calls))
+        return [_called(function, args) for args in calls]
     return _traced(function, calls, max_lines)[0]
+
+
+def _called(function: Callable[..., Any], args: Iterable[Any]) -> Any:
+    """Call a function; its StopIteration, which would end the caller's loop silently, becomes a RuntimeError."""
+    try:
+        return function(*args)
+    except (StopIteration, StopAsyncIteration) as error:
+        raise RuntimeError(STOPPED).with_traceback(error.__traceback__) from None
 
 
 def _functions(definition: Any) -> list[Any]:
@@ -212,6 +227,6 @@ def _traced(
     settle_errors()
     _settrace(note)
     try:
-        return [function(*args) for args in calls], count
+        return [_called(function, args) for args in calls], count
     finally:
         _settrace(before)

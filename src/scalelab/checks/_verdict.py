@@ -10,15 +10,16 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from scalelab.checks import _help, _words
+from scalelab.checks import _cells, _help, _side, _words
 from scalelab.checks._run import Seen, Unmet, observed
-from scalelab.checks._side import AnswerEnded
 from scalelab.errors import ScalelabError
 
 MISSING = object()
 PRINTED_LINES = 12
 PRINTED_CHARACTERS = 200_000
 WIDTH = 92
+COMES_TO_AN_END = "your answer comes to an end"
+KEEPS_RUNNING = "your answer runs until its check is over"
 
 
 class CheckFailed(ScalelabError):
@@ -81,7 +82,7 @@ class Verdict:
     """The result of one check.
 
     `printed` is what each run of the answer printed, its first lines; `never_awaited` names coroutines that nobody
-    awaited. `ended` is "" unless the answer's process ended before the check did (`AnswerEnded.state`).
+    awaited. `ended` is "" unless the answer's process ended before the check did: then "timed out" or "ended".
     """
 
     exercise: str
@@ -254,28 +255,42 @@ def verdict(name: str) -> Iterator[Expect]:
     expect = Expect(name, printed.stream)
     check = sys._getframe(2)  # beyond this generator and contextlib's __enter__
     _words.check_files.add(check.f_code.co_filename)
+    older = "" if _side.current is not None else _cells.older_answer(name, check)
+    if older:
+        expect.fail(_cells.SEES_THE_LATEST, older)
+        expect.close()
     token = observed.set(expect.runs)
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
             yield expect
     except Unmet as failure:
         expect.fail(failure.right, failure.words, idea=failure.idea, detail=failure.detail)
-    except AnswerEnded as error:
-        expect.ended = error.state
-        expect.fail("the answer is there until its check is over", str(error))
     except (KeyboardInterrupt, SystemExit):
         printed.stream.write(printed.getvalue())  # the student has stopped it, and may look for the reason here
         raise
     except BaseException as error:  # also a cancellation, and a crash that the set-up has made up
-        if all(one.held for one in expect.expectations):  # else it follows from what has been told
+        # Otherwise it follows from what has been told, or from the end of the answer's process.
+        if all(one.held for one in expect.expectations) and _ending() is None:
             seen = (error, check.f_globals, check.f_code.co_filename)
-            expect.fail("the check can use the answer", _words.advice(*seen) or "", detail=_words.told(*seen))
+            advice, given = _words.advice(*seen), _words.unusable(*seen)
+            expect.fail("the check can use the answer", advice or given, detail=_words.told(*seen))
     finally:
         observed.reset(token)
+    if ending := _ending():  # the check's own code may have caught it like any other error
+        expect.ended, reason = ending
+        expect.fail(COMES_TO_AN_END if expect.ended == "timed out" else KEEPS_RUNNING, reason)
     try:
+        if _side.current is None:
+            for sentence in _cells.from_other_cells(name):
+                expect.write(f"⚠ {sentence}")
         expect.close(printed.getvalue())
     except ScalelabError as error:
         raise error from None
+
+
+def _ending() -> tuple[str, str] | None:
+    """Return the state and the reason if the answer's process has ended. Only its side of the check knows."""
+    return None if _side.current is None else _side.current.ending()
 
 
 def hint(exercise: str | None = None) -> None:

@@ -10,7 +10,7 @@ import reprlib
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 LONGEST = 160  # characters of a value
@@ -181,8 +181,82 @@ def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str |
         ):
             words = f"{PYTHON}, which runs your answer here, does not have this; a later version may."
         case SyntaxError():
-            words = f"{PYTHON} has read it; a later version may know syntax that this one does not."
+            later = _later_version(error.text or "", error.msg)
+            words = f"{PYTHON} runs your answer here, and does not know this; it came with Python {later}."
+            if not later:
+                words = "Look for a missing colon, bracket or quote: here, or in the line above."
+        case RuntimeError() if "raised StopIteration" in text or type(error).__name__ == "StopIteration":
+            words = (
+                "`next` found no value: there was none left. Give it a default, as in `next(values, None)`, and say "
+                "what your function does then."
+            )
+        case StopIteration():
+            return _advice(RuntimeError("it raised StopIteration"), namespace, skip)
     return words
+
+
+LATER_SYNTAX = (
+    ((3, 12), re.compile(r"\s*type\s+\w+\s*[\[=]|\s*(?:async\s+def|def|class)\s+\w+\s*\[")),
+    ((3, 12), re.compile(r".*\b[rR]?[fF][rR]?([\"'])[^\"'{}]*\{[^\"'{}]*\1[^\"'{}]*\1[^\"'{}]*\}")),
+    ((3, 14), re.compile(r"\s*except\*?\s+[\w.]+\s*,\s*[\w.]+[\w., ]*:|.*\b[tT][\"']")),
+)
+"""Lines that only later versions can read: type parameters, quotes inside an f-string, `except A, B:`, t-strings."""
+LONGEST_SEARCHED = 500
+
+
+def _later_version(line: str, message: str) -> str:
+    """Return the version of Python that can read a line which this one cannot, or ""."""
+    line = line[:LONGEST_SEARCHED]
+    if "f-string" in message and ("backslash" in message or "#" in message):
+        return "3.12"
+    later = (version for version, syntax in LATER_SYNTAX if version > sys.version_info[:2] and syntax.match(line))
+    return ".".join(map(str, next(later, ())))
+
+
+def unusable(error: BaseException, namespace: dict[str, Any], skip: str) -> str:
+    """Return words on what an answer gave, if the check's own line could not use it; "" otherwise.
+
+    They name the values in the expression that failed: usually one of them is of another type than the task asks for.
+    """
+    if not isinstance(error, (TypeError, AttributeError, ValueError)) or _line_of(error, namespace, skip) is not None:
+        return ""
+    trace = [one for one in _traceback(error) if one.tb_frame.f_code.co_filename == skip]
+    if not trace:
+        return ""
+    frame = trace[-1].tb_frame
+    place = list(frame.f_code.co_positions())[trace[-1].tb_lasti // 2]
+    names = dict.fromkeys(NAME.findall(_segment(skip, *place)))
+    values = {name: value for name, value in {**frame.f_globals, **frame.f_locals}.items() if name in names}
+    given = [
+        f"`{name}` is {_article(type(values[name]).__name__)}: {short(values[name])}"
+        for name in names
+        if name in values and not callable(values[name]) and not inspect.ismodule(values[name])
+    ]
+    return "\n".join(["The check could not use what your answer gave.", *given[:LEAVES]]) if given else ""
+
+
+NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+
+
+def _traceback(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _segment(file: str, line: int | None, last: int | None, begin: int | None, end: int | None) -> str:
+    """Return the text of an expression, which is given by its lines and columns (in bytes of UTF-8)."""
+    if line is None or last is None or begin is None or end is None:
+        return ""
+    lines = [linecache.getline(file, number).encode() for number in range(line, last + 1)]
+    lines[-1] = lines[-1][:end]
+    lines[0] = lines[0][begin:]
+    return b" ".join(lines).decode(errors="replace")
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
 def _name_in(text: str) -> str:
@@ -193,6 +267,8 @@ def _name_in(text: str) -> str:
 def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
     if (line := getattr(error, "answers_line", None)) is not None:  # it came from an answer in another process
         return place_in_answer(line)
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, (StopIteration, StopAsyncIteration)):
+        error = error.__cause__  # Python has replaced it in a generator
     found, cell = None, None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import itertools
 import json
 import re
-import symtable
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from scalelab.checks._cells import LARGEST_READ, free_names, sentences
 from scalelab.exercises import answers as course_answers
 from scalelab.exercises.answers import Answer, Asked
 from scalelab.exercises.reference import Reference
 from scalelab.notebooks.format import text_of
 from scalelab.notebooks.untrusted import Cell, HandedIn, NoNotebook, short
 
-LARGEST_READ = 20_000
-"""An answer with more characters is not searched for names; it is judged all the same."""
+MOST_READ = 500
+"""Cells that are searched for names that an answer lacks."""
 IMPORTS = re.compile(r"^(?:from[ \t]+\S+[ \t]+)?import[ \t]+(.+)", re.MULTILINE)
 
 
@@ -54,36 +55,18 @@ def from_other_cells(reference: Reference, cells: Sequence[Cell], answer: Answer
     """Return a sentence for each name that an answer uses, but only another cell of the notebook defines."""
     course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
     others = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]
-    own = _bound("\n".join(cell.source for cell in others if not course_cells.intersection(cell.names)))
-    course = _bound("\n".join(cell.source for cell in others if course_cells.intersection(cell.names)))
+    searched = list(itertools.islice((cell for cell in others if len(cell.source) <= LARGEST_READ), MOST_READ))
+    own = _bound("\n".join(cell.source for cell in searched if not course_cells.intersection(cell.names)))
+    course = _bound("\n".join(cell.source for cell in searched if course_cells.intersection(cell.names)))
     given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
-    missing = _free_names(answer.source or "") - given
-    in_own = "`{}` stands in a cell of your own: move it into the answer. Answers alone are graded."
-    in_course = "`{}` stands in another of the course's cells: define it in this answer, too. Each is graded alone."
-    return [(in_own if name in own else in_course).format(name) for name in sorted(missing & (own | course))]
+    missing = free_names(answer.source or "")
+    return sentences(missing & own, missing & course, given)
 
 
 def _bound(source: str) -> set[str]:
     """Return the names that cells define or import at their top level."""
-    imported = re.split(r"\s*,\s*", ",".join(IMPORTS.findall(source)))
-    return set(course_answers.defined(source)) | {name.split()[-1].partition(".")[0] for name in imported if name}
-
-
-def _free_names(source: str) -> set[str]:
-    """Return the names that an answer reads and does not bind; none if it is too long, or not valid Python."""
-    try:
-        tables = [symtable.symtable(source, "answer", "exec")] if len(source) <= LARGEST_READ else []
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    read, bound = set(), set()
-    for table in tables:
-        tables += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
-                read.add(symbol.get_name())
-            if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
-                bound.add(symbol.get_name())
-    return read - bound
+    imported = [name.split() for name in ",".join(IMPORTS.findall(source)).split(",")]
+    return set(course_answers.defined(source)) | {words[-1].partition(".")[0] for words in imported if words}
 
 
 def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from scalelab.checks import _cells
 from scalelab.checks._help import RAN
 from scalelab.running.verdicts import verdict_since, verdicts_so_far
 
@@ -45,6 +46,9 @@ def _note(shell: Any, result: Any, before: int) -> None:
     name = getattr(result.info, "cell_id", None)
     if not name or result.info.silent:
         return
+    error = result.error_before_exec or result.error_in_exec
+    source = result.info.raw_cell if error else shell.transform_cell(result.info.raw_cell)
+    _cells.note_run(name, source, "" if error is None else f"{type(error).__name__}: {error}")
     if not name.endswith(CHECK):
         ran[name] = digest(result.info.raw_cell)
         return

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from scalelab.checks._cells import bound_names, free_names, sentences
 from scalelab.checks._help import take_hint, take_solution
 from scalelab.console import count
 from scalelab.errors import ScalelabError
 from scalelab.notebooks.files import stored_notebook, write_atomically
-from scalelab.notebooks.format import Notebook
+from scalelab.notebooks.format import Notebook, text_of
 from scalelab.running.isolated import WarmModule
 from scalelab.student.python_file import (
     SUFFIX,
@@ -27,6 +28,7 @@ from scalelab.student.python_file import (
     Task,
     answers_in,
     as_text,
+    name_of,
     setup,
     tasks,
     text_path,
@@ -392,7 +394,8 @@ class _Session:
         task = next((one for one in tasks(self._files.notebook) if one.name == self._shown), None)
         if task is not None:
             words = self._results[task.name].words
-            parts += [f"{task.name}: {task.title}", words]
+            elsewhere = _from_other_cells(self._files.notebook, task)
+            parts += [f"{task.name}: {task.title}", "\n".join([words, *elsewhere])]
         else:
             parts.append(f"All answers pass their checks. {self._files.path.name} can be handed in.")
         if more:
@@ -400,6 +403,19 @@ class _Session:
         if self._screen.live:
             parts.append(KEYS)
         self._screen.draw("\n\n".join(parts))
+
+
+def _from_other_cells(notebook: Notebook, task: Task) -> list[str]:
+    """Return a sentence for each name that an answer uses, but only another cell of the notebook defines."""
+    answers = {one.name for one in tasks(notebook)}
+    own: set[str] = set()
+    course: set[str] = set()
+    for cell in notebook["cells"]:
+        name = name_of(cell)
+        if cell.get("cell_type") == "code" and name != task.name and not name.startswith("setup-"):
+            (course if name in answers else own).update(bound_names(text_of(cell.get("source"))))
+    free = free_names(task.answer)
+    return sentences(free & own, free & course, set().union(*map(bound_names, setup(notebook))))
 
 
 def _mark(result: Result) -> str:

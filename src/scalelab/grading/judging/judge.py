@@ -26,9 +26,25 @@ RAISED_AGAIN = (
     "Your answer's cell ran for its visible check, and ended with an error when it ran again for its hidden check. "
     "Does it depend on a file, on chance, or on the time?"
 )
-HIDDEN_ENDED = "The process of your answer ended in the middle of its hidden check."
-"""The reason is left out: it could reveal the hidden check's inputs."""
-NO_VERDICT = "The check came upon an error in the middle of your answer, and could not say more."
+HIDDEN_ENDED = {
+    ENDED: "The process of your answer ended in the middle of its hidden check.",
+    TIMED_OUT: "Your answer did not come to an end in its hidden check.",
+    RAISED: RAISED_AGAIN,
+}
+"""For each state of a hidden check that ended early, its reason: the real one could reveal the check's inputs."""
+NO_VERDICT = (
+    "The check of your answer ended without a verdict, twice. Does your answer make it use too much time or memory?"
+)
+OTHER_OUTPUT = (
+    "nbval found another output than the reference's, although the check's verdict is that the answer passed. "
+    "Did the check print something else, or raise, after its verdict? If the reference is older than the check, "
+    "`scalelab course sync` runs it again."
+)
+NO_ERROR = (
+    "The check's verdict is that the answer failed, although nbval found the output of the reference and no error. "
+    "Does the check's code catch CheckFailed around its verdict?"
+)
+UNREADABLE = "unreadable"
 JUDGED_AGAIN = "Judged twice, the second time alone: at first the grader failed, or the answer waited without end."
 
 
@@ -84,7 +100,8 @@ class Judge:
             alone = waiting[0].key == suspect
             last_lines: list[str] = []
             notebook = assembled(reference, [waiting[0]] if alone else waiting)
-            for record in run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines):
+            records = run(notebook, self.environment, cpu_s=self.cpu_s, stop=stop, last_lines=last_lines)
+            for record in map(_readable, records):
                 question = record.key.removesuffix(VISIBLE).removesuffix(HIDDEN)
                 early = _early(record)
                 if not alone and early == (TIMED_OUT, WAITS) and question not in waited:
@@ -134,10 +151,10 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
     state, reason = _early(visible) or _early(hidden) or (PASSED if visible.passed and hidden.passed else FAILED, "")
     if state == FAILED and "verdict" not in visible.details:
         reason = NO_VERDICT
-    if state == ENDED and _early(visible) is None:
-        reason = HIDDEN_ENDED
-    if state == RAISED and "raised" not in visible.details:
-        reason = RAISED_AGAIN
+    if _early(visible) is None and _early(hidden) is not None:
+        reason = HIDDEN_ENDED[state]
+    if state in {TIMED_OUT, ENDED} and "ended" not in visible.details and _early(visible) is not None:
+        reason = ""  # the verdict says it
     return Result(
         state,
         reason,
@@ -152,14 +169,27 @@ def _result(number: int, exercise: str, records: Mapping[str, Record | str]) -> 
 def _failure(record: Record) -> str:
     """Return the reason if judging failed through no fault of the answer (such as nbval's timeout), else ""."""
     details = record.details
+    if UNREADABLE in details:
+        return str(details[UNREADABLE])
     if details.keys() & {"raised", "ended"}:
         return ""
     if "verdict" not in details:
         if "loaded" not in details:
             return "No process for the answer started."
         return "" if record.alone else "The check ended without a verdict."
-    agreed = record.passed == details["verdict"]["passed"]
-    return "" if agreed else "nbval found another output than the reference's, and the check's verdict says otherwise."
+    if record.passed == details["verdict"]["passed"]:
+        return ""
+    return NO_ERROR if record.passed else OTHER_OUTPUT
+
+
+def _readable(record: Record) -> Record:
+    """Return the record, or one that is a failure if its verdict cannot be read."""
+    try:
+        _verdict(record.details)
+    except ValueError as error:
+        reason = f"The verdict's record cannot be read: {error}."
+        return replace(record, passed=False, details={"loaded": True, UNREADABLE: reason})
+    return record
 
 
 def _early(record: Record) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -85,6 +86,7 @@ def run(
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 trusted.RECORDS: str(records),
                 trusted.CPU_S: str(cpu_s),
+                trusted.OWN_PROCESS: "1",
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -113,12 +115,16 @@ def _records(
             last_lines[:] = [*last_lines, line][-KEPT_LINES:]
             continue
         event = json.loads(line.removeprefix(PREFIX))
-        if not event.get("ran") or event["cell"] == SET_UP:
+        # A kernel that ended for another reason has not judged its cell: the grader or the system has failed.
+        over_its_limit = event.get("kernel_ended") == -getattr(signal, "SIGXCPU", 0) != 0
+        if not (event.get("ran") or over_its_limit) or event["cell"] == SET_UP:
             continue
-        for record in map(json.loads, recorded):
-            details.setdefault(record["key"], {}).update(record)
+        for entry in recorded:
+            with suppress(ValueError):  # cut off, because its writer was ended
+                record = json.loads(entry)
+                details.setdefault(record["key"], {}).update(record)
         key = event["cell"]
-        yield Record(key, event["passed"], event["seconds"], details.pop(key, {}))
+        yield Record(key, event.get("passed", False), event["seconds"], details.pop(key, {}))
 
 
 def _lines(process: subprocess.Popen[bytes], stop: threading.Event) -> Iterator[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import json
 import linecache
+import math
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from scalelab import checks
 from scalelab.answers.monitor import Monitor
 from scalelab.answers.remote import Answer
@@ -30,13 +33,22 @@ from scalelab.checks import _side, _verdict, _words
 from scalelab.grading.judging import fork_server
 from scalelab.grading.judging.results import TIMED_OUT
 
+if sys.platform != "win32":
+    import resource
+
 RECORDS = "SCALELAB_VERDICTS"
 """The environment variable with the path of the file for verdicts, a line of JSON each."""
 CPU_S = "SCALELAB_CPU_S"
 """The environment variable with an answer's processor time per check, in seconds."""
 DEFAULT_CPU_S = 10.0
-CHECK_CPU_S = 60.0
+CHECK_CPU_S = 30.0
 """Processor time of this process for one check; an answer that makes it work longer has sent too much."""
+KILL_AFTER_S = 5.0
+"""Linux ends a process that is over its limit by this: no signal handler runs in the middle of a long C call."""
+CHECK_MEMORY_MB = 1_024
+"""Memory of this process for one check, beyond what it holds before."""
+OWN_PROCESS = "SCALELAB_OWN_PROCESS"
+"""The environment variable that is set if this process only runs checks, so that the system may limit or end it."""
 
 
 class _Notebook:
@@ -80,7 +92,7 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     threads. An error of the answer's cell is recorded, and raised here.
     """
     namespace = sys._getframe(1).f_globals
-    _limit_cpu(0)
+    _limit(0)
     if _notebook.answer is not None:
         _notebook.answer.close()
     for name in [name for name in namespace if name[:1] != "_"]:
@@ -93,13 +105,13 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     monitor = Monitor(pid, float(os.environ.get(CPU_S, DEFAULT_CPU_S)))
     _notebook.answer = Answer(connection, namespace, set_up_names, monitor)
     _side.current = RemoteSide(_notebook.answer)
-    _limit_cpu(CHECK_CPU_S)
+    _limit(CHECK_CPU_S)
     try:
         if _notebook.question in _notebook.ended:
             raise _notebook.ended[_notebook.question]
         namespace.update(_notebook.answer.begin(source, names, takes_turns=takes_turns))
     except checks.AnswerEnded as error:
-        _notebook.ended[_notebook.question] = error
+        _notebook.ended.setdefault(_notebook.question, error)
         _record({"ended": error.state, "reason": str(error)})
         raise
     except KeyboardInterrupt:
@@ -135,16 +147,28 @@ def _run_set_up(namespace: dict[str, Any]) -> set[str]:
     return set(namespace) - before
 
 
-def _limit_cpu(seconds: float) -> None:
-    """Limit a check to so many seconds of this process; 0 is no limit."""
+def _limit(cpu_s: float) -> None:
+    """Limit a check to so many seconds of this process, and to CHECK_MEMORY_MB of its memory; 0 is no limit."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, _out_of_cpu)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    if sys.platform == "linux" and OWN_PROCESS in os.environ:
+        used = psutil.Process()
+        _set_limit(resource.RLIMIT_CORE, 0)
+        _set_limit(resource.RLIMIT_CPU, math.ceil(sum(used.cpu_times()[:2]) + cpu_s + KILL_AFTER_S) if cpu_s else None)
+        _set_limit(resource.RLIMIT_DATA, used.memory_info().data + CHECK_MEMORY_MB * 2**20 if cpu_s else None)
+
+
+def _set_limit(kind: int, most: int | None) -> None:
+    """Set a soft limit of this process; None stands for its hard limit."""
+    hard = resource.getrlimit(kind)[1]
+    wanted = hard if most is None else most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (wanted, hard))
 
 
 def _out_of_cpu(number: int, frame: FrameType | None) -> None:
     if _notebook.answer is not None:
-        _notebook.answer.fail("it keeps its check at work")
+        _notebook.answer.fail_of_resources("processor time")
 
 
 def _record(details: dict[str, Any]) -> None:
@@ -155,7 +179,7 @@ def _record(details: dict[str, Any]) -> None:
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
     if verdict.ended == TIMED_OUT:
-        _notebook.ended[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, TIMED_OUT)
+        _notebook.ended[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, verdict.ended)
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 
 

@@ -1,0 +1,57 @@
+"""The types that a function of the check declares for its arguments, which an answer chooses.
+
+An operator does more than its author meant if the type is another: `row % 7` formats a text of any width, and `7 * row`
+repeats it. With `def value(row: int)`, an answer that passes a text gets a TypeError, and the function does not run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scalelab.checks._words import short
+
+
+def check_types(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError if an argument is not of the type that its parameter declares.
+
+    An annotation that is not a class, such as Any, declares nothing; of the items of a container, only a list's are
+    looked at.
+    """
+    if not getattr(function, "__annotations__", None):
+        return
+    signature = inspect.signature(function, eval_str=True)
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        parameter = signature.parameters[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            values = list(value)
+        else:
+            values = list(value.values()) if parameter.kind is parameter.VAR_KEYWORD else [value]
+        for one in values:
+            if not _fits(one, parameter.annotation):
+                raise TypeError(
+                    f"{getattr(function, '__name__', 'the function')}() expects {_name(parameter.annotation)} for "
+                    f"{name!r}, and got {type(one).__name__}: {short(one)}"
+                )
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in args)
+    if origin is list and args:
+        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
+    kind = origin or annotation
+    if kind is None:
+        return value is None
+    if kind is float:
+        return isinstance(value, (int, float))
+    declares = isinstance(kind, type) and kind not in (inspect.Parameter.empty, Any)
+    return not declares or isinstance(value, kind)
+
+
+def _name(annotation: Any) -> str:
+    return inspect.formatannotation(annotation).removeprefix("__main__.")
