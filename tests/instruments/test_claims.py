@@ -76,9 +76,7 @@ def test_numbers_are_written_as_people_write_them(value, text):
     assert number(value) == text
 
 
+@pytest.mark.usefixtures("no_notebook")
 def test_outside_a_notebook_the_line_is_printed(capsys):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    InteractiveShell.clear_instance()
     claim("twice as fast", 2.1, at_least=2)
     assert capsys.readouterr().out == "✓ twice as fast\n"
