@@ -1,4 +1,4 @@
-"""The directive `syllabus`: every chapter of the course in its part; those that exist are linked."""
+"""The directive `syllabus`: the chapters of the course by part, with links to the chapters that exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scalelab.course import Chapter, Course, chapters
 
 
 class Syllabus(SphinxDirective):
-    """`{syllabus} syllabus.yml`: one table per part, from the data file and the chapters' own front matter."""
+    """`{syllabus} syllabus.yml`: one list per part, from the data file and the front matter of the chapters."""
 
     required_arguments = 1
 
