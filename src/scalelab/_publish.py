@@ -1,4 +1,4 @@
-"""Publish an output with its metadata: to the notebook where there is one, else its text to standard output."""
+"""Publish an output with its metadata to the notebook, or print its text if there is no notebook."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 
-def publish(text: str, page: str, metadata: Mapping[str, Any]) -> None:
-    """Display `text` (plain) and `page` (HTML) as one output whose metadata's key "scalelab" holds `metadata`."""
+def publish(text: str, markup: str, metadata: Mapping[str, Any]) -> None:
+    """Display `text` (plain) and `markup` (HTML) as one output, with `metadata` under the key "scalelab"."""
     if not InteractiveShell.initialized():
         print(text)
         return
-    data = {"text/plain": text, "text/html": page}
+    data = {"text/plain": text, "text/html": markup}
     display(data, raw=True, metadata={"scalelab": dict(metadata)})  # type: ignore[no-untyped-call]

@@ -20,12 +20,12 @@ class ClaimFailed(ScalelabError):
 
 
 class ClaimError(ScalelabError):
-    """A claim has no bound, so it cannot be judged."""
+    """A claim has no bound, so it cannot be checked."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A judged claim. `value` is the measured value, in `unit`; a bound that was not given is None.
+    """A checked claim. `value` is the measured value, in `unit`; a bound that was not given is None.
 
     recorded: the machine and day of the measurement if it is a recorded run, else "".
     """
@@ -71,31 +71,31 @@ def claim(
     unit: str = "",
     recorded: Run | None = None,
 ) -> None:
-    """Print one stable line that says the claim holds, or raise ClaimFailed.
+    """Print one line, the same in every run, that says the claim holds, or raise ClaimFailed.
 
     text: the claim as a sentence without measured numbers; it must read the same in every run. value: the measurement,
-    a ratio or a count, never an absolute time. unit: follows the number: give `"×"` or, with its leading space, `"
-    requests"`. The measured value is shown beside the line and kept in the output's metadata, from which the book's
-    list of claims is made. recorded: the run that the value comes from; the claim is marked if it is a recorded one.
-    Raises ClaimError if no bound is given.
+    a ratio or a count, never an absolute time. unit: follows the number: `"×"` or, with a leading space, `" requests"`.
+    The measured value is shown beside the line and kept in the output's metadata, from which the book lists all claims.
+    recorded: the run that the value comes from; if it is a recorded one, the claim is marked. Raises ClaimError if no
+    bound is given.
     """
     if at_least is None and at_most is None and exactly is None:
         raise ClaimError(f"The claim {text!r} has no bound: give at_least, at_most or exactly.")
-    judged = Claim(
-        _slug(text), text, float(value), unit, at_least, at_most, exactly, recorded.where if recorded else ""
+    checked = Claim(
+        _slug(text), text, float(value), unit, at_least, at_most, exactly, recorded.origin if recorded else ""
     )
-    if not judged.holds:
+    if not checked.holds:
         raise ClaimFailed(
-            f"This claim does not hold here: {text}. Measured {judged.measured}, expected {judged.bound}. "
+            f"This claim does not hold here: {text}. Measured {checked.measured}, expected {checked.bound}. "
             "Run the experiment's cells again; if it fails again, your machine has something to teach: "
             "read “Why yours may differ”."
         )
-    mark = " (recorded run)" if judged.recorded else ""
-    publish(f"✓ {text}{mark}", _html(judged), {"kind": "claim", **asdict(judged), "holds": True})
+    mark = " (recorded run)" if checked.recorded else ""
+    publish(f"✓ {text}{mark}", _html(checked), {"kind": "claim", **asdict(checked), "holds": True})
 
 
 def number(value: float) -> str:
-    """Return a number for people: whole if it is, or is at least 1000; else with three significant digits."""
+    """Return a readable number: without decimals if it is whole or at least 1000, else with 3 significant digits."""
     if math.isnan(value) or math.isinf(value):
         return str(value)
     if value == int(value) or abs(value) >= 1000:
@@ -107,19 +107,19 @@ def _slug(text: str) -> str:
     return "claim-" + "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:60].strip("-")
 
 
-def _html(judged: Claim) -> str:
+def _html(checked: Claim) -> str:
     return (
-        f'<p class="sl-claim" id="{judged.id}"><span aria-hidden="true">✓</span> '
-        f'<span class="sl-claim-text">{html.escape(judged.text)}</span> '
-        f'<span class="sl-claim-value">{_recorded(judged)}measured {html.escape(judged.measured)} · '
-        f"claimed {html.escape(judged.bound)}</span></p>"
+        f'<p class="sl-claim" id="{checked.id}"><span aria-hidden="true">✓</span> '
+        f'<span class="sl-claim-text">{html.escape(checked.text)}</span> '
+        f'<span class="sl-claim-value">{_origin_html(checked)}measured {html.escape(checked.measured)} · '
+        f"claimed {html.escape(checked.bound)}</span></p>"
     )
 
 
-def _recorded(judged: Claim) -> str:
-    return f"recorded run ({html.escape(judged.recorded)}): " if judged.recorded else ""
+def _origin_html(checked: Claim) -> str:
+    return f"recorded run ({html.escape(checked.recorded)}): " if checked.recorded else ""
 
 
-def as_row(judged: dict[str, Any]) -> Claim:
-    """Return the claim that an output's metadata (`{"kind": "claim", …}`) describes."""
-    return Claim(**{key: judged[key] for key in Claim.__dataclass_fields__})
+def claim_from_metadata(metadata: dict[str, Any]) -> Claim:
+    """Return the claim that `claim` stored in the metadata of its output (`{"kind": "claim", …}`)."""
+    return Claim(**{key: metadata[key] for key in Claim.__dataclass_fields__})

@@ -178,12 +178,12 @@ def _servers() -> list[Finding]:
 
 
 def _free_threaded() -> Finding:
-    get = f"`uv python install {interpreters.VERSIONS[0]}`, or name one in {interpreters.NAMED}"
+    get = f"`uv python install {interpreters.UV_VERSIONS[0]}`, or name one in {interpreters.FREE_THREADED_VARIABLE}"
     return _interpreter("free-threaded Python", "chapter 06: threads without the lock", get, interpreters.free_threaded)
 
 
 def _pypy() -> Finding:
-    get = f"Debian's package pypy3, Homebrew's pypy3, or name one in {interpreters.NAMED_PYPY}"
+    get = f"Debian's package pypy3, Homebrew's pypy3, or name one in {interpreters.PYPY_VARIABLE}"
     return _interpreter("PyPy", "hot loops on another interpreter", get, interpreters.pypy)
 
 

@@ -1,6 +1,6 @@
-"""Panels: re-run an experiment in JupyterLab with other numbers, with progress and a stop button.
+"""Panels: re-run an experiment in JupyterLab with other numbers, a progress bar and a stop button.
 
-The published page has no kernel; there, the panel shows the rows of the published run.
+The published page has no kernel, so there the panel shows the rows of the published run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Knob:
 
 
 class Panel:
-    """The widget of `panel`; `rows` are the rows shown now, `task` is the current or last run, or None."""
+    """The widget of `panel`. rows: the rows in its table; task: the current or last run, or None."""
 
     def __init__(self, experiment: Experiment, knobs: Mapping[str, Knob], published: Sequence[Row]) -> None:
         self.experiment, self.published = experiment, list(published)
@@ -66,12 +66,12 @@ class Panel:
         self.stop_button.on_click(lambda _: self.stop())
 
     def start(self) -> None:
-        """Run the experiment with the sliders' numbers; does nothing during a run."""
+        """Run the experiment with the numbers of the sliders, unless a run is in progress."""
         if self.task is None or self.task.done():
             self.task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
-        """Cancel the current run; its finished rows stay."""
+        """Cancel the current run; its finished rows stay in the table."""
         if self.task is not None:
             self.task.cancel()
 
@@ -93,8 +93,8 @@ class Panel:
         finally:
             self.run_button.disabled, self.stop_button.disabled = False, True
 
-    def _report(self, done: float) -> None:
-        self.progress.value = done
+    def _report(self, share: float) -> None:
+        self.progress.value = share
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         buttons = widgets.HBox([self.run_button, self.stop_button, self.progress, self.status])
@@ -115,9 +115,10 @@ def panel(experiment: Experiment, knobs: Mapping[str, Knob], *, published: Seque
     """Return a panel that re-runs `experiment`; to display it, end the cell with it.
 
     experiment: an async generator function, called as `experiment(progress, **numbers)` with one number per knob; it
-    calls `progress(share)` now and then with the finished share, up to 1, and yields each row (a mapping of column to
-    value) when it is done. Stopping cancels it, so it must not suppress a cancellation. published: the rows of a run
-    with the knobs' initial values, shown at first and on the published page. Raises PanelError if there are no knobs.
+    calls `progress(share)` from time to time with the finished share, up to 1, and yields each row (a mapping of column
+    to value) when it is finished. The stop button cancels it, so it must not suppress a cancellation. published: the
+    rows of a run with the knobs' initial values, shown at first and on the published page. Raises PanelError if there
+    are no knobs.
     """
     if not knobs:
         raise PanelError("Expected at least one knob: without one there is nothing to choose.")

@@ -1,8 +1,8 @@
-"""Charts in the book's one style: theory as a line, measurement as points, the reader's prediction marked.
+"""Charts in the style of the book: theory as a line, measurements as points, a mark for the reader's prediction.
 
-A chart is inline SVG whose colours are CSS variables, so that one picture serves light and dark pages, the phone and
-JupyterLab. Its text is available to screen readers and to search, and a page can draw the reader's prediction into it
-without a kernel.
+A chart is inline SVG whose colours are CSS variables, so that one picture suits light and dark pages, phones and
+JupyterLab. Screen readers and search engines can read its text, and a page without a kernel can draw the reader's
+prediction into it.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def chart(
 ) -> tuple[Figure, Axes]:
     """Return an empty figure and its axes in the house style.
 
-    title: the chart's one message, as a sentence; it becomes the figure's caption. x, y: axis labels with units. log:
-    the axes with a logarithmic scale: "", "x", "y" or "xy". height: inches; the width is 5.2. categories: tick labels
-    of the x axis, at 0, 1, 2, …
+    title: the message of the chart in one sentence, which becomes the caption. x, y: axis labels with units. log: the
+    axes with a logarithmic scale: "", "x", "y" or "xy". height: inches; the width is 5.2. categories: tick labels of
+    the x axis, at 0, 1, 2, …
     """
     figure = Figure(figsize=(WIDTH_IN, height), dpi=POINTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
@@ -124,9 +124,9 @@ def measured(
     join: bool = True,
     recorded: Run | None = None,
 ) -> None:
-    """Draw measurements as points; an Interval gets a bar from low to high.
+    """Draw measurements as points, and an Interval with a bar from low to high.
 
-    series: number of the colour and marker, 0–4. join: whether a line connects the points. recorded: the run that the
+    series: number of the colour and marker, 0–4. join: connect the points with a line. recorded: the run that the
     points come from; if it is a recorded one, the points are hollow and the legend says so.
     """
     xs, values = list(x), [value if isinstance(value, Interval) else Interval(value, value, value) for value in y]
@@ -158,10 +158,10 @@ def show(
 ) -> None:
     """Display a chart with its caption, its alternative text, and the reader's prediction.
 
-    alt: the finding in words, for readers who cannot see the picture. prediction: if the reader committed a number, it
-    is marked across the chart at its value on the y axis. outcome: the measured answer to it, in its unit, named in the
-    caption. simulated: whether the caption calls the outcome simulated. recorded: the run that the outcome comes from;
-    if it is a recorded one, the caption says so. Raises ChartError if there is no alternative text.
+    alt: the finding in words, for readers who cannot see the picture. prediction: if the reader committed a number, a
+    line across the chart marks it on the y axis. outcome: the measured answer, in the unit of the prediction, for the
+    caption. simulated: the caption calls the outcome simulated. recorded: the run that the outcome comes from; if it is
+    a recorded one, the caption says so. Raises ChartError if `alt` is empty.
     """
     if not alt.strip():
         raise ChartError('This chart has no alternative text: say its finding in words, with alt="…".')
@@ -174,37 +174,38 @@ def show(
             axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     if prediction is not None and prediction.number is not None:
         axes.axhline(prediction.number, color=PREDICTION, linewidth=1.6)
-    for words in figure.findobj(Text):  # texts added by a chapter, black by default
-        if words.get_color() == "black":
-            words.set_color(INK)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = _themed(text.getvalue(), alt)
-    attributes, said = "", ""
-    word = "Simulated" if simulated else "Recorded run" if recorded and recorded.recorded else "Measured"
+    for label in figure.findobj(Text):  # a chapter's own texts are black by default
+        if label.get_color() == "black":
+            label.set_color(INK)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = _apply_theme(buffer.getvalue(), alt)
+    attributes, outcome_html = "", ""
+    source = "Simulated" if simulated else "Recorded run" if recorded and recorded.recorded else "Measured"
     if prediction is not None:
-        said = f'<p class="sl-outcome">{prediction.outcome_html(outcome, word)}</p>'
+        outcome_html = f'<p class="sl-outcome">{prediction.outcome_html(outcome, source)}</p>'
         if prediction.numeric:
             attributes = f" data-prediction-axis='{json.dumps(_axis_geometry(figure, axes))}'"
             attributes += f' data-shows-prediction="{html.escape(prediction.key)}"'
-    page = f'<figure class="sl-figure"{attributes}><figcaption>{html.escape(title)}</figcaption>{svg}{said}</figure>'
+    caption = f"<figcaption>{html.escape(title)}</figcaption>"
+    page = f'<figure class="sl-figure"{attributes}>{caption}{svg}{outcome_html}</figure>'
     publish(f"[chart] {title}\n{alt}", page, {"kind": "figure", "title": title, "alt": alt})
 
 
-def _themed(svg: str, alt: str) -> str:
+def _apply_theme(svg: str, alt: str) -> str:
     """Return matplotlib's SVG without its preamble, with CSS colours, page fonts and alternative text."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for stand_in, colour in CSS_COLOURS.items():
-        svg = re.sub(stand_in, colour, svg, flags=re.IGNORECASE)
+    for placeholder, colour in CSS_COLOURS.items():
+        svg = re.sub(placeholder, colour, svg, flags=re.IGNORECASE)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = svg.replace("xlink:href", "href")
     # Matplotlib gives equal shapes equal ids, but ids must be unique on a page with several charts.
-    own = f"sl{hashlib.sha256(alt.encode()).hexdigest()[:6]}"
-    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{own}-", svg)
+    prefix = f"sl{hashlib.sha256(alt.encode()).hexdigest()[:6]}"
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     label = html.escape(alt).replace("\\", r"\\")
     head = rf'<svg viewBox="\1" role="img" aria-label="{label}" stroke-linejoin="round">'
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', head, svg, count=1)

@@ -1,7 +1,7 @@
 """Predictions: the reader commits an answer before a run, then sees it beside the measured result.
 
-In JupyterLab the answer lives in the kernel; on the published page the same cell's output is a form, and the answer
-stays in the reader's browser.
+In JupyterLab the kernel holds the answer. On the published page the same cell's output is a form, and the reader's
+browser stores the answer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from scalelab.errors import ScalelabError
 
 
 class PredictionError(ScalelabError):
-    """A question cannot be answered, or an answer is not one of those expected."""
+    """A question offers only one choice, or an answer is not one of the expected ones."""
 
 
 class Prediction:
-    """A question and, once the reader has committed it, the answer.
+    """A question, and the reader's answer once it is committed.
 
-    `number` is the committed number, or None; `choice` the committed choice, or None.
+    number: the committed number, or None; choice: the committed choice, or None.
     """
 
     def __init__(self, key: str, question: str, unit: str, choices: Sequence[str]) -> None:
@@ -40,23 +40,23 @@ class Prediction:
 
     @property
     def committed(self) -> str | None:
-        """The reader's answer in words, or None."""
+        """The reader's answer with its unit, or None."""
         if self.numeric:
             return None if self.number is None else f"{number(self.number)} {self.unit}".strip()
         return self.choice
 
     def outcome_html(self, outcome: float | str | None, word: str = "Measured") -> str:
-        """Return the sentence that shows `outcome` beside the reader's prediction; `word` says how it was obtained."""
+        """Return the sentence that shows `outcome` beside the prediction; `word` is, e.g., "Simulated"."""
         parts = []
         if outcome is not None:
-            seen = outcome if isinstance(outcome, str) else f"{number(outcome)} {self.unit}".strip()
-            parts.append(f"{word}: <b>{html.escape(seen)}</b>.")
-        said = f"You predicted {html.escape(self.committed)}." if self.committed else ""
-        parts.append(f'<span class="sl-predicted" data-shows-prediction="{html.escape(self.key)}">{said}</span>')
+            value = outcome if isinstance(outcome, str) else f"{number(outcome)} {self.unit}".strip()
+            parts.append(f"{word}: <b>{html.escape(value)}</b>.")
+        answer = f"You predicted {html.escape(self.committed)}." if self.committed else ""
+        parts.append(f'<span class="sl-predicted" data-shows-prediction="{html.escape(self.key)}">{answer}</span>')
         return " ".join(parts)
 
     def show_outcome(self, outcome: float | str) -> None:
-        """Display a measured outcome beside the prediction, for a run whose result is not a chart."""
+        """Display a measured outcome beside the prediction, for an experiment that draws no chart."""
         text = f"Measured: {outcome if isinstance(outcome, str) else number(outcome)} {self.unit}".strip()
         page = f'<p class="sl-outcome">{self.outcome_html(outcome)}</p>'
         publish(text, page, {"kind": "outcome", "prediction": self.key})
@@ -84,9 +84,9 @@ class Prediction:
 def predict(key: str, question: str, *, unit: str = "", choices: Sequence[str] = ()) -> Prediction:
     """Display a question to which the reader commits an answer, and return it.
 
-    key: unique in the book, e.g. "08-knee"; the browser keeps the answer under it. unit: of the number asked for.
-    choices: the answers to choose from, for a question without a numeric answer. Raises PredictionError if there is
-    only one choice.
+    key: unique in the book, e.g. "08-knee"; the browser stores the answer under it. unit: the unit of a numeric answer.
+    choices: the possible answers, for a question without a numeric answer. Raises PredictionError if there is only one
+    choice.
     """
     if len(choices) == 1:
         raise PredictionError(f"The question {question!r} has one choice only: give two or more, or none for a number.")
@@ -104,22 +104,22 @@ def _widget(prediction: Prediction) -> widgets.Widget:
         answer = widgets.RadioButtons(options=prediction.choices, value=None, layout={"width": "max-content"})
     unit = widgets.Label(prediction.unit)
     button = widgets.Button(description="Commit", button_style="primary")
-    said = widgets.Label()
+    status = widgets.Label()
 
-    def keep(_: object) -> None:
+    def commit(_: object) -> None:
         if answer.value is None:
-            said.value = "Choose one first."
+            status.value = "Choose one first."
             return
         prediction.commit(answer.value)
-        said.value = f"Kept: {prediction.committed}. Now run the next cells."
+        status.value = f"Kept: {prediction.committed}. Now run the next cells."
 
-    button.on_click(keep)
-    row = [answer, unit, button, said] if prediction.numeric else [answer, widgets.HBox([button, said])]
-    return widgets.VBox([question, widgets.HBox(row) if prediction.numeric else widgets.VBox(row)])
+    button.on_click(commit)
+    controls = [answer, unit, button, status] if prediction.numeric else [answer, widgets.HBox([button, status])]
+    return widgets.VBox([question, widgets.HBox(controls) if prediction.numeric else widgets.VBox(controls)])
 
 
 def _form(prediction: Prediction) -> str:
-    """Return the same form for a page without a kernel; `predict.js` of the site keeps the answer."""
+    """Return the same form as HTML, for a page without a kernel; `predict.js` of the site stores the answer."""
     key = html.escape(prediction.key)
     if prediction.numeric:
         fields = (

@@ -1,7 +1,7 @@
 """Simulated queues: arrivals and service times drawn from a seed, and how long each request waits.
 
-The same arguments give the same numbers in every run. `waits` with one server is plain NumPy; the other queues are
-compiled by Numba on first use, which takes about a second; the result is kept on disk for the next process.
+The same arguments give the same numbers in every run. `waits` with one server is plain NumPy. Numba compiles the other
+queues on first use, which takes about a second, and stores the result on disk for the next process.
 """
 
 from __future__ import annotations
@@ -35,34 +35,33 @@ def bursts(
 ) -> Floats:
     """Return n arrival times at the same mean rate as `poisson`, but crowded into bursts.
 
-    A Poisson process whose rate changes: `factor` × rate during bursts, which fill `share` of the time, and the
-    remaining arrivals in the pauses between them (none if factor × share = 1). The lengths of bursts and pauses are
-    exponential; a burst lasts `length` seconds on average (default: 100/rate). rate: mean arrivals per second, > 0;
-    n >= 0; share in (0, 1); factor from 1 to 1/share; result in seconds, ascending, shape (n,). Raises OutOfDomain.
-    Source: W. Fischer and K. Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook", Performance
-    Evaluation 18 (1993).
+    A Poisson process whose rate changes: it is `factor` × rate during bursts, which fill `share` of the time; the
+    remaining arrivals fall into the pauses between bursts (none if factor × share = 1). The lengths of bursts and
+    pauses are exponential; a burst lasts `length` seconds on average (default: 100/rate). rate: mean arrivals per
+    second, > 0; n >= 0; share in (0, 1); factor from 1 to 1/share; result in seconds, ascending, shape (n,). Raises
+    OutOfDomain. Source: W. Fischer and K. Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook",
+    Performance Evaluation 18 (1993).
     """
     rate, n = _above_zero(rate, "rate"), _size(n)
-    burst = _above_zero(100 / rate if length is None else length, "length")
+    burst_length = _above_zero(100 / rate if length is None else length, "length")
     if not (0 < share < 1 and factor >= 1 and factor * share <= 1 + 1e-12):
         raise OutOfDomain(
             f"Expected 0 < share < 1 and 1 <= factor <= 1/share; got share {share:g}, factor {factor:g}: "
             "a burst cannot bring more than all arrivals."
         )
     rng = np.random.default_rng(seed)
-    due = np.cumsum(
-        rng.exponential(1.0, n)
-    )  # arrivals at rate 1 on a clock whose speed is the current rate of the process
-    mean = np.array([burst, burst * (1 - share) / share])
+    # Arrivals at rate 1, on a clock whose speed is the current rate of the process.
+    unit_times = np.cumsum(rng.exponential(1.0, n))
+    mean_lengths = np.array([burst_length, burst_length * (1 - share) / share])
     speed = np.array([factor, max(1 - factor * share, 0.0) / (1 - share)]) * rate
-    first = int(rng.random() >= share)
-    real, counted = [np.zeros(1)], [np.zeros(1)]
-    while n and counted[-1][-1] < due[-1]:
-        phase = (first + np.arange(1024)) % 2
-        lasts = rng.exponential(1.0, 1024) * mean[phase]
-        real.append(real[-1][-1] + np.cumsum(lasts))
-        counted.append(counted[-1][-1] + np.cumsum(lasts * speed[phase]))
-    arrivals: Floats = np.interp(due, np.concatenate(counted), np.concatenate(real))
+    first_phase = int(rng.random() >= share)
+    times, cumulative_rate = [np.zeros(1)], [np.zeros(1)]
+    while n and cumulative_rate[-1][-1] < unit_times[-1]:
+        phase = (first_phase + np.arange(1024)) % 2
+        durations = rng.exponential(1.0, 1024) * mean_lengths[phase]
+        times.append(times[-1][-1] + np.cumsum(durations))
+        cumulative_rate.append(cumulative_rate[-1][-1] + np.cumsum(durations * speed[phase]))
+    arrivals: Floats = np.interp(unit_times, np.concatenate(cumulative_rate), np.concatenate(times))
     return arrivals
 
 
@@ -75,55 +74,55 @@ def service_times(distribution: Distribution, mean: float, n: int, seed: int, sc
     bring equal work: H. C. Tijms, Stochastic Models: An Algorithmic Approach (1994).
     """
     mean, n, rng = _above_zero(mean, "mean"), _size(n), np.random.default_rng(seed)
-    least = {"fixed": 0.0, "exponential": 1.0, "hyperexponential": 1.0, "lognormal": 0.0}
-    if distribution not in least:
-        raise OutOfDomain(f"Expected a distribution among {', '.join(map(repr, least))}; got {distribution!r}.")
+    min_scv = {"fixed": 0.0, "exponential": 1.0, "hyperexponential": 1.0, "lognormal": 0.0}
+    if distribution not in min_scv:
+        raise OutOfDomain(f"Expected a distribution among {', '.join(map(repr, min_scv))}; got {distribution!r}.")
     if distribution in ("fixed", "exponential"):
-        if scv is not None and scv != least[distribution]:
+        if scv is not None and scv != min_scv[distribution]:
             raise OutOfDomain(
-                f"Expected scv {least[distribution]:g} or none for {distribution} times; got {scv:g}. "
+                f"Expected scv {min_scv[distribution]:g} or none for {distribution} times; got {scv:g}. "
                 "Choose 'hyperexponential' or 'lognormal' for another."
             )
         return np.full(n, mean) if distribution == "fixed" else rng.exponential(mean, n)
-    if scv is None or not least[distribution] <= scv < math.inf or scv == 0:
+    if scv is None or not min_scv[distribution] <= scv < math.inf or scv == 0:
         domain = ">= 1" if distribution == "hyperexponential" else "> 0"
         raise OutOfDomain(f"Expected scv {domain} for {distribution} times; got {scv}.")
     if distribution == "lognormal":
         return rng.lognormal(math.log(mean) - math.log1p(scv) / 2, math.sqrt(math.log1p(scv)), n)
     short = (1 + math.sqrt((scv - 1) / (scv + 1))) / 2
-    each = np.where(rng.random(n) < short, mean / (2 * short), mean / (2 * (1 - short)))
-    return rng.exponential(1.0, n) * each
+    means = np.where(rng.random(n) < short, mean / (2 * short), mean / (2 * (1 - short)))
+    return rng.exponential(1.0, n) * means
 
 
 def waits(arrivals: ArrayLike, services: ArrayLike, servers: int = 1) -> Floats:
-    """Return how long each request waits in one queue, first come first served, for `servers` servers (G/G/c).
+    """Return the wait of each request in one queue, first come first served, for `servers` servers (G/G/c).
 
     arrivals: ascending times in seconds, shape (n,); services: seconds >= 0, same shape; servers: whole number >= 1;
     result in seconds, without the service, shape (n,). Raises OutOfDomain. Sources: D. V. Lindley, "The theory of
     queues with a single server", Proceedings of the Cambridge Philosophical Society 48 (1952); J. Kiefer and J.
     Wolfowitz, "On the theory of queues with many servers", Transactions of the AMS 78 (1955).
     """
-    came, work = _path(arrivals, services)
-    servers = _size(servers, "servers", least=1)
+    arrival_times, work = _check_arrivals(arrivals, services)
+    servers = _size(servers, "servers", minimum=1)
     if servers == 1:
         # Work of all earlier arrivals minus the time so far; the wait is its excess over its minimum so far.
-        excess = np.cumsum(work) - work - came
+        excess = np.cumsum(work) - work - arrival_times
         return excess - np.minimum.accumulate(excess)
-    result = np.empty_like(came)
-    compiled(_one_queue)(came, work, np.zeros(servers), result)
+    result = np.empty_like(arrival_times)
+    compiled(_one_queue)(arrival_times, work, np.zeros(servers), result)
     return result
 
 
 def dispatched(arrivals: ArrayLike, services: ArrayLike, servers: int, policy: Policy, seed: int = 1) -> Floats:
-    """Return how long each request waits if every server has its own queue and a policy picks one at arrival.
+    """Return the wait of each request if every server has its own queue and a policy picks a server at arrival.
 
     policy: "random"; "round robin"; "two choices" (of two different servers at random, the one with fewer requests);
     "shortest" (the server with the fewest requests; among equals, the first from a random start). Requests in service
     count. The other arguments, the result and errors: as `waits`. Source of two choices: M. Mitzenmacher, "The power of
     two choices in randomized load balancing", IEEE Transactions on Parallel and Distributed Systems 12 (2001).
     """
-    came, work = _path(arrivals, services)
-    servers, n = _size(servers, "servers", least=1), len(came)
+    arrival_times, work = _check_arrivals(arrivals, services)
+    servers, n = _size(servers, "servers", minimum=1), len(arrival_times)
     rng = np.random.default_rng(seed)
     if policy not in get_args(Policy):
         raise OutOfDomain(
@@ -133,45 +132,45 @@ def dispatched(arrivals: ArrayLike, services: ArrayLike, servers: int, policy: P
     first = np.arange(n) % servers if policy == "round robin" else rng.integers(servers, size=n)
     result = np.empty(n)
     if policy in ("random", "round robin") or servers == 1:
-        compiled(_queue_each)(came, work, first, np.zeros(servers), result)
+        compiled(_separate_queues)(arrival_times, work, first, np.zeros(servers), result)
         return result
     step = rng.integers(1, servers, size=n) if policy == "two choices" else np.ones(n, dtype=np.int64)
-    looks = 2 if policy == "two choices" else servers
-    compiled(_shortest_of)(came, work, first, step, looks, servers, result)
+    probes = 2 if policy == "two choices" else servers
+    compiled(_shortest_queue)(arrival_times, work, first, step, probes, servers, result)
     return result
 
 
 @functools.cache
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a loop compiled by Numba, which is kept on disk if there is a writable folder for it."""
+    """Return the loop compiled by Numba, and store it on disk if there is a writable folder for it."""
     import numba  # noqa: PLC0415 - takes half a second, so only for these loops
 
     try:
-        machine: Any = numba.njit(cache=True)(function)
+        jitted: Any = numba.njit(cache=True)(function)
     except RuntimeError:  # no writable folder: compile again in each process
-        machine = numba.njit(function)
-    return machine  # type: ignore[no-any-return]
+        jitted = numba.njit(function)
+    return jitted  # type: ignore[no-any-return]
 
 
 def _one_queue(arrivals: Floats, services: Floats, free: Floats, result: Floats) -> None:
-    """Fill `result` with waits; `free` is a heap of the times at which the servers become free."""
+    """Fill `result` with waits; `free` is a heap of the times when the servers become free."""
     servers = len(free)
     for i in range(len(arrivals)):
         start = max(arrivals[i], free[0])
         result[i] = start - arrivals[i]
         done = start + services[i]
-        at, child = 0, 1
+        slot, child = 0, 1
         while child < servers:
             if child + 1 < servers and free[child + 1] < free[child]:
                 child += 1
             if free[child] >= done:
                 break
-            free[at] = free[child]
-            at, child = child, 2 * child + 1
-        free[at] = done
+            free[slot] = free[child]
+            slot, child = child, 2 * child + 1
+        free[slot] = done
 
 
-def _queue_each(arrivals: Floats, services: Floats, choice: Indices, free: Floats, result: Floats) -> None:
+def _separate_queues(arrivals: Floats, services: Floats, choice: Indices, free: Floats, result: Floats) -> None:
     """Fill `result` with waits; request i goes to server choice[i]."""
     for i in range(len(arrivals)):
         server = choice[i]
@@ -180,58 +179,58 @@ def _queue_each(arrivals: Floats, services: Floats, choice: Indices, free: Float
         free[server] = start + services[i]
 
 
-def _shortest_of(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
-    arrivals: Floats, services: Floats, first: Indices, step: Indices, looks: int, servers: int, result: Floats
+def _shortest_queue(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
+    arrivals: Floats, services: Floats, first: Indices, step: Indices, probes: int, servers: int, result: Floats
 ) -> None:
     """Fill `result` with waits; request i goes to the shortest of `looks` queues from first[i], step[i] apart.
 
-    Each queue is a linked list of request indices that starts with the request in service; a look at a queue removes
-    the requests that are done.
+    Each queue is a linked list of request indices that starts with the request in service; a probe of a queue removes
+    the finished requests.
     """
     count = np.zeros(servers, np.int64)
-    head, last = np.zeros(servers, np.int64), np.zeros(servers, np.int64)
+    head, tail = np.zeros(servers, np.int64), np.zeros(servers, np.int64)
     free = np.zeros(servers)
-    following, done = np.zeros(len(arrivals), np.int64), np.zeros(len(arrivals))
+    next_request, done = np.zeros(len(arrivals), np.int64), np.zeros(len(arrivals))
     for i in range(len(arrivals)):
         now = arrivals[i]
         server = first[i]
-        best = server
-        for look in range(looks):
+        shortest = server
+        for probe in range(probes):
             while count[server] > 0 and done[head[server]] <= now:
-                head[server] = following[head[server]]
+                head[server] = next_request[head[server]]
                 count[server] -= 1
-            if count[server] < count[best]:
-                best = server
-            if count[best] == 0 or look + 1 == looks:
+            if count[server] < count[shortest]:
+                shortest = server
+            if count[shortest] == 0 or probe + 1 == probes:
                 break
             server += step[i]
             if server >= servers:
                 server -= servers
-        start = max(now, free[best])
+        start = max(now, free[shortest])
         result[i] = start - now
-        free[best] = done[i] = start + services[i]
-        if count[best] == 0:
-            head[best] = i
+        free[shortest] = done[i] = start + services[i]
+        if count[shortest] == 0:
+            head[shortest] = i
         else:
-            following[last[best]] = i
-        last[best] = i
-        count[best] += 1
+            next_request[tail[shortest]] = i
+        tail[shortest] = i
+        count[shortest] += 1
 
 
-def _path(arrivals: ArrayLike, services: ArrayLike) -> tuple[Floats, Floats]:
-    came = np.ascontiguousarray(arrivals, dtype=np.float64)
+def _check_arrivals(arrivals: ArrayLike, services: ArrayLike) -> tuple[Floats, Floats]:
+    arrival_times = np.ascontiguousarray(arrivals, dtype=np.float64)
     work = np.ascontiguousarray(services, dtype=np.float64)
-    if came.ndim != 1 or came.shape != work.shape:
+    if arrival_times.ndim != 1 or arrival_times.shape != work.shape:
         raise OutOfDomain(
-            f"Expected one service time for each arrival, both flat; got shapes {came.shape} and {work.shape}."
+            f"Expected one service time for each arrival, both flat; got shapes {arrival_times.shape} and {work.shape}."
         )
-    if not (np.isfinite(came).all() and (np.diff(came) >= 0).all()):
+    if not (np.isfinite(arrival_times).all() and (np.diff(arrival_times) >= 0).all()):
         raise OutOfDomain(
             "Expected arrivals in ascending order, all finite; got others. Sort them: numpy.sort(arrivals)."
         )
     if not (np.isfinite(work).all() and (work >= 0).all()):
         raise OutOfDomain("Expected service times >= 0, all finite; got others.")
-    return came, work
+    return arrival_times, work
 
 
 def _above_zero(value: float, name: str) -> float:
@@ -240,7 +239,7 @@ def _above_zero(value: float, name: str) -> float:
     return float(value)
 
 
-def _size(value: int, name: str = "n", least: int = 0) -> int:
-    if value != int(value) or value < least:
-        raise OutOfDomain(f"Expected {name}, a whole number >= {least}; got {value}.")
+def _size(value: int, name: str = "n", minimum: int = 0) -> int:
+    if value != int(value) or value < minimum:
+        raise OutOfDomain(f"Expected {name}, a whole number >= {minimum}; got {value}.")
     return int(value)

@@ -29,7 +29,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(external, "find_spec", lambda package: None)
     for component in COMPONENTS.values():
         monkeypatch.delenv(component.variable, raising=False)
-    for variable in (interpreters.NAMED, interpreters.NAMED_PYPY):
+    for variable in (interpreters.FREE_THREADED_VARIABLE, interpreters.PYPY_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(interpreters.sysconfig, "get_path", lambda _: str(programs))
     return programs
@@ -123,7 +123,7 @@ def test_other_interpreters_are_asked_what_they_are(bare: Path, monkeypatch: pyt
     install(bare, "pypy3", "pypy 3")
     assert found("free-threaded Python").found == str(bare / "python3.14t")
     assert found("PyPy").found == str(bare / "pypy3")
-    monkeypatch.setenv(interpreters.NAMED_PYPY, "no-such-program")
+    monkeypatch.setenv(interpreters.PYPY_VARIABLE, "no-such-program")
     wrong = found("PyPy")
     assert wrong.found == ""
     assert "got 'no-such-program'" in wrong.get

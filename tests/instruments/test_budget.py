@@ -1,7 +1,6 @@
 """Time budgets: how much is done, and what is said about it."""
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from scalelab.measure import BudgetError, within
@@ -67,8 +66,8 @@ def test_leaving_early_still_says_what_was_done():
     assert "1 of 3 points" in shown.outputs[-1].data["text/plain"]
 
 
+@pytest.mark.usefixtures("no_notebook")
 def test_without_a_notebook_the_last_line_is_printed(capsys):
-    InteractiveShell.clear_instance()
     clock = Clock()
     assert list(within([1, 2], 10, clock=clock)) == [1, 2]
     assert capsys.readouterr().out == "2 of 2 points in 0.0 s\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from IPython.utils.capture import capture_output
 
 from scalelab import claim
-from scalelab.claims import Claim, ClaimError, ClaimFailed, as_row, number
+from scalelab.claims import Claim, ClaimError, ClaimFailed, claim_from_metadata, number
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -33,8 +33,8 @@ def test_metadata_holds_the_whole_claim_and_survives_json():
     metadata = shown("few are lost", 3, at_most=5, unit=" messages").metadata["scalelab"]
     kept = json.loads(json.dumps(metadata))
     assert kept["kind"] == "claim"
-    assert as_row(kept) == Claim("claim-few-are-lost", "few are lost", 3.0, " messages", None, 5, None)
-    assert as_row(kept).measured == "3 messages"
+    assert claim_from_metadata(kept) == Claim("claim-few-are-lost", "few are lost", 3.0, " messages", None, 5, None)
+    assert claim_from_metadata(kept).measured == "3 messages"
 
 
 @given(value=FINITE, bound=FINITE)
@@ -76,9 +76,7 @@ def test_numbers_are_written_as_people_write_them(value, text):
     assert number(value) == text
 
 
+@pytest.mark.usefixtures("no_notebook")
 def test_outside_a_notebook_the_line_is_printed(capsys):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    InteractiveShell.clear_instance()
     claim("twice as fast", 2.1, at_least=2)
     assert capsys.readouterr().out == "✓ twice as fast\n"

@@ -42,7 +42,7 @@ def test_turns_alternate_and_the_warm_up_is_apart():
     assert machine.calls[2:] == ["a", "b", "a", "a", "b", "a"] * 3
     assert compared.warm_up == {"a": 1, "b": 2}
     assert compared.times["a"].tolist() == [1] * 6
-    assert compared.again.tolist() == [1] * 6
+    assert compared.control.tolist() == [1] * 6
     assert compared.ratio("b", "a").median == 2
 
 

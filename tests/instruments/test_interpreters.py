@@ -18,7 +18,7 @@ HONEST, LIAR, BROKEN = "echo False", "echo True", "exit 3"
 def path(tmp_path, monkeypatch):
     """A PATH of the test's own, with no interpreter and no uv on it; this interpreter holds the lock."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv(interpreters.NAMED, raising=False)
+    monkeypatch.delenv(interpreters.FREE_THREADED_VARIABLE, raising=False)
     monkeypatch.setattr(interpreters.sysconfig, "get_path", lambda _: str(tmp_path / "scripts"))
     monkeypatch.setattr(sys, "executable", program(tmp_path / "this", LIAR))
     return tmp_path
@@ -62,20 +62,20 @@ def test_one_that_holds_the_lock_or_fails_is_passed_over(path, does):
 
 @posix
 def test_one_that_never_answers_is_passed_over(path, monkeypatch):
-    monkeypatch.setattr(interpreters, "ASK_S", 0.5)
+    monkeypatch.setattr(interpreters, "TIMEOUT_S", 0.5)
     program(path / "python3.14t", f"exec {shutil.which('sleep', path=os.defpath)} 60")
     assert free_threaded() is None
 
 
 @posix
 def test_a_pypy_is_found_by_its_name_and_asked_whether_it_is_one(path, monkeypatch):
-    monkeypatch.delenv(interpreters.NAMED_PYPY, raising=False)
+    monkeypatch.delenv(interpreters.PYPY_VARIABLE, raising=False)
     assert interpreters.pypy() is None
     program(path / "pypy3", "echo cpython 3")
     wanted = program(path / "pypy3.11", "echo pypy 3")
     assert interpreters.pypy() == wanted
-    monkeypatch.setenv(interpreters.NAMED_PYPY, "pypy3")
-    with pytest.raises(InterpreterError, match="got 'pypy3': it is none"):
+    monkeypatch.setenv(interpreters.PYPY_VARIABLE, "pypy3")
+    with pytest.raises(InterpreterError, match="got 'pypy3': it is not a PyPy"):
         interpreters.pypy()
 
 
@@ -93,7 +93,7 @@ def test_uv_is_asked_and_not_allowed_to_download(path):
 @posix
 def test_the_one_you_name_comes_first(path, monkeypatch):
     program(path / "python3.14t", HONEST)
-    monkeypatch.setenv(interpreters.NAMED, program(path / "mine", HONEST))
+    monkeypatch.setenv(interpreters.FREE_THREADED_VARIABLE, program(path / "mine", HONEST))
     assert free_threaded() == str(path / "mine")
 
 
@@ -101,7 +101,7 @@ def test_the_one_you_name_comes_first(path, monkeypatch):
 @pytest.mark.parametrize("does", [LIAR, BROKEN])
 def test_one_you_name_that_holds_the_lock_is_refused_in_words(path, monkeypatch, does):
     program(path / "python3.14t", HONEST)
-    monkeypatch.setenv(interpreters.NAMED, program(path / "mine", does))
+    monkeypatch.setenv(interpreters.FREE_THREADED_VARIABLE, program(path / "mine", does))
     with pytest.raises(InterpreterError, match="does not run with the interpreter lock off"):
         free_threaded()
     with pytest.raises(InterpreterError, match="unset SCALELAB_FREETHREADED"):
@@ -109,7 +109,7 @@ def test_one_you_name_that_holds_the_lock_is_refused_in_words(path, monkeypatch,
 
 
 def test_one_you_name_that_is_not_there_is_refused_in_words(monkeypatch):
-    monkeypatch.setenv(interpreters.NAMED, "/no/such/python")
+    monkeypatch.setenv(interpreters.FREE_THREADED_VARIABLE, "/no/such/python")
     with pytest.raises(InterpreterError, match=r"'/no/such/python': there is no such program"):
         free_threaded()
 

@@ -21,9 +21,9 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def elsewhere(folder, monkeypatch):
     """A run was recorded; return it as a machine that lacks something gets it."""
-    monkeypatch.setenv(recordings.RECORD, str(folder))
+    monkeypatch.setenv(recordings.FOLDER_VARIABLE, str(folder))
     recorded("02-cores", lambda: {"n": [1, 2], "speedup": [1.0, 1.9]}, packages=("aiohttp",))
-    monkeypatch.delenv(recordings.RECORD)
+    monkeypatch.delenv(recordings.FOLDER_VARIABLE)
     return lambda: recorded("02-cores", lambda: pytest.fail("must not be run"), lacks="a second core")
 
 
@@ -33,7 +33,7 @@ def test_with_all_it_needs_an_experiment_is_run_here(folder):
     assert run.data == {"n": [1, 2]}  # as it would come back from a file
     assert not run.recorded
     assert run.label("speed-up") == "speed-up"
-    assert run.where == ""
+    assert run.origin == ""
     assert not shown.outputs
     assert not list(folder.iterdir())
 
@@ -57,7 +57,7 @@ def test_a_recorded_run_is_marked_wherever_it_is_shown(elsewhere):
     assert re.search(
         r"recorded run \(\d+ cores, Python 3\.\d+\.\d+, \d{4}-\d\d-\d\d\): measured", judged.data["text/html"]
     )
-    assert judged.metadata["scalelab"]["recorded"] == run.where
+    assert judged.metadata["scalelab"]["recorded"] == run.origin
     assert "speed-up (recorded run)" in chart.data["text/html"]
     assert "Recorded run: <b>1.9 ×</b>" in chart.data["text/html"]
 
@@ -81,7 +81,7 @@ def test_the_file_holds_data_day_and_machine(elsewhere, folder):
 
 def test_recording_says_so_and_leaves_what_it_cannot_make(elsewhere, folder, monkeypatch):
     before = (folder / "02-cores.json").read_bytes()
-    monkeypatch.setenv(recordings.RECORD, str(folder))
+    monkeypatch.setenv(recordings.FOLDER_VARIABLE, str(folder))
     with capture_output() as shown:
         elsewhere()
         recorded("02-other", lambda: 1)
@@ -114,7 +114,7 @@ def test_a_name_says_chapter_and_experiment(folder, name):
 
 
 def test_a_failing_experiment_fails_as_itself(folder, monkeypatch):
-    monkeypatch.setenv(recordings.RECORD, str(folder))
+    monkeypatch.setenv(recordings.FOLDER_VARIABLE, str(folder))
     with pytest.raises(ZeroDivisionError):
         recorded("02-cores", lambda: 1 / 0)
     assert not list(folder.iterdir())

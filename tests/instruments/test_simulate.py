@@ -334,7 +334,7 @@ def test_where_no_folder_can_keep_the_compiled_loops_they_run_all_the_same():
         "from numba.core import caching\n"
         "import numba, scalelab.simulate as simulate\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "try: numba.njit(cache=True)(simulate._queue_each)\n"
+        "try: numba.njit(cache=True)(simulate._separate_queues)\n"
         "except RuntimeError as error: print('no locator' in str(error))\n"
         "print(simulate.waits([0., 0, 0], [5., 3, 1], 2).tolist())\n"
         "print(simulate.dispatched([0., 0, 0], [5., 3, 1], 2, 'round robin').tolist())\n"

@@ -38,7 +38,7 @@ def record(course: Course, wanted: str, progress: Progress) -> Recorded:
     notebook = read(course, chapter)
     plan = Plan(course, [chapter.slug], progress)
     plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
-    failure = run(course, chapter, notebook, plan, {recordings.RECORD: str(recordings.FOLDER)})
+    failure = run(course, chapter, notebook, plan, {recordings.FOLDER_VARIABLE: str(recordings.FOLDER)})
     plan.end(failed=failure is not None)
     outputs = [
         output.get("metadata", {}).get("scalelab", {}) for cell in notebook.cells for output in cell.get("outputs", [])

@@ -21,8 +21,8 @@ CURES: tuple[Cure, ...] = get_args(Cure)
 class Stampede:
     """Results for one key: counts of events, and the simulated `seconds`.
 
-    requests: requests that came; recomputations: recomputations that they started; waited: requests that waited for a
-    new value because there was no valid one.
+    requests: number of requests; recomputations: number that they started; waited: requests that waited for a new value
+    because the old one had expired. cycle: seconds, see `per_expiry`.
     """
 
     requests: int
@@ -33,7 +33,7 @@ class Stampede:
 
     @property
     def per_expiry(self) -> float:
-        """Recomputations per `cycle` (TTL, recomputation and wait for the next request), in which one is enough."""
+        """Recomputations per `cycle` (TTL, recomputation and mean wait for the next request); 1 would be enough."""
         return self.recomputations * self.cycle / self.seconds
 
 
@@ -58,8 +58,8 @@ def stampede(
     - XFetch: as with nothing, but requests before the expiry may also recompute it, with a probability that rises as
       the expiry nears: if now − recompute·β·ln U >= expiry, U uniform in (0, 1]; they are answered with the old value.
 
-    expiries: how many cycles to simulate, >= 1. Raises OutOfDomain. Source: A. Vattani, F. Chierichetti and
-    K. Lowenstein, "Optimal probabilistic cache stampede prevention", PVLDB 8 (2015).
+    expiries: how many cycles to simulate, >= 1. Raises OutOfDomain. Source: A. Vattani, F. Chierichetti and K.
+    Lowenstein, "Optimal probabilistic cache stampede prevention", PVLDB 8 (2015).
     """
     for name, value in {"rate": rate, "recompute": recompute, "ttl": ttl}.items():
         if not 0 < value < math.inf:
@@ -79,11 +79,11 @@ def stampede(
     flights = {"lock": 1, "single-flight": int(instances)}.get(cure, 0)
     flight = rng.integers(flights, size=n) if flights else np.full(n, -1)
     counts = np.zeros(2, np.int64)
-    compiled(_around_one_key)(arrivals, early, flight, max(flights, 1), recompute, ttl, counts)
+    compiled(_simulate_key)(arrivals, early, flight, max(flights, 1), recompute, ttl, counts)
     return Stampede(n, int(counts[0]), int(counts[1]), float(arrivals[-1]), cycle)
 
 
-def _around_one_key(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
+def _simulate_key(  # noqa: PLR0917 - a compiled loop takes only arrays and numbers
     arrivals: Floats,
     early: Floats,
     flight: NDArray[np.int64],
@@ -93,14 +93,14 @@ def _around_one_key(  # noqa: PLR0917 - a compiled loop takes only arrays and nu
     counts: NDArray[np.int64],
 ) -> None:
     """Count recomputations and waits. Recomputations take equally long, so they end in the order of their starts."""
-    started, done = np.empty(len(arrivals)), 0
+    start_times, finished = np.empty(len(arrivals)), 0
     busy_until = np.full(flights, -1.0)
-    expiry, begun = ttl, 0
+    expiry, started = ttl, 0
     for i in range(len(arrivals)):
         now = arrivals[i]
-        while done < begun and started[done] + recompute <= now:
-            expiry = started[done] + recompute + ttl
-            done += 1
+        while finished < started and start_times[finished] + recompute <= now:
+            expiry = start_times[finished] + recompute + ttl
+            finished += 1
         if now + early[i] < expiry:
             continue
         if now >= expiry:
@@ -109,6 +109,6 @@ def _around_one_key(  # noqa: PLR0917 - a compiled loop takes only arrays and nu
             if busy_until[flight[i]] > now:
                 continue
             busy_until[flight[i]] = now + recompute
-        started[begun] = now
-        begun += 1
-    counts[0] = begun
+        start_times[started] = now
+        started += 1
+    counts[0] = started

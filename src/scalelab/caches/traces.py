@@ -19,9 +19,9 @@ def zipf(keys: int, alpha: float, requests: int, seed: int) -> Keys:
     keys: number of keys, >= 1, key 0 the most popular; alpha: >= 0, 0 if all keys are equally popular; requests: >= 0;
     result of shape (requests,). The popularity itself is `scalelab.theory.zipf_popularity`. Raises OutOfDomain.
     """
-    up_to = np.cumsum(theory.zipf_popularity(keys, alpha))
-    drawn = np.random.default_rng(seed).random(_whole(requests, "requests", least=0))
-    return np.searchsorted(up_to / up_to[-1], drawn, side="right").astype(np.int64)
+    cumulative = np.cumsum(theory.zipf_popularity(keys, alpha))
+    draws = np.random.default_rng(seed).random(_whole(requests, "requests", minimum=0))
+    return np.searchsorted(cumulative / cumulative[-1], draws, side="right").astype(np.int64)
 
 
 def loop(keys: int, requests: int) -> Keys:
@@ -29,7 +29,7 @@ def loop(keys: int, requests: int) -> Keys:
 
     keys: >= 1; requests: >= 0; result of shape (requests,). Raises OutOfDomain.
     """
-    return np.arange(_whole(requests, "requests", least=0)) % _whole(keys, "keys")
+    return np.arange(_whole(requests, "requests", minimum=0)) % _whole(keys, "keys")
 
 
 def scan(keys: int, alpha: float, requests: int, seed: int, *, every: int, length: int) -> Keys:
@@ -39,10 +39,10 @@ def scan(keys: int, alpha: float, requests: int, seed: int, *, every: int, lengt
     number of both kinds together. The other arguments, the result and errors: as `zipf`, whose requests these are, in
     order.
     """
-    every, length = _whole(every, "every"), _whole(length, "length", least=0)
-    place = np.arange(_whole(requests, "requests", least=0)) % (every + length)
-    scanned = place >= every
-    trace = np.empty(len(place), np.int64)
+    every, length = _whole(every, "every"), _whole(length, "length", minimum=0)
+    position = np.arange(_whole(requests, "requests", minimum=0)) % (every + length)
+    scanned = position >= every
+    trace = np.empty(len(position), np.int64)
     trace[~scanned] = zipf(keys, alpha, int((~scanned).sum()), seed)
     trace[scanned] = keys + np.arange(int(scanned.sum()))
     return trace
@@ -60,7 +60,7 @@ def shifting(keys: int, alpha: float, requests: int, seed: int, *, every: int) -
     return newest - rank
 
 
-def _whole(value: int, name: str, least: int = 1) -> int:
-    if value != int(value) or value < least:
-        raise OutOfDomain(f"Expected {name}, a whole number >= {least}; got {value}.")
+def _whole(value: int, name: str, minimum: int = 1) -> int:
+    if value != int(value) or value < minimum:
+        raise OutOfDomain(f"Expected {name}, a whole number >= {minimum}; got {value}.")
     return int(value)

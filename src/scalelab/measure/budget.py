@@ -27,57 +27,57 @@ def within(
     what: str = "points",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Item]:
-    """Yield items as long as the next one is likely to end within the budget.
+    """Yield items while the next one is likely to end within the budget.
 
     items: the work, the most important first. seconds: budget for all of them; the next item is expected to take as
-    long as the longest so far. least: this many items are yielded however long they take. Shows the progress, and
-    leaves one line: how many of how many items were done, and in what time. what: the items' name in that line. Raises
-    BudgetError.
+    long as the longest so far. least: number of items that are yielded even if they exceed the budget. what: the plural
+    noun for the items in the output, a line that shows the progress and finally the number of finished items and the
+    time that they took. Raises BudgetError.
     """
-    todo = list(items)
-    if seconds <= 0 or not 1 <= least <= max(len(todo), 1):
+    work = list(items)
+    if seconds <= 0 or not 1 <= least <= max(len(work), 1):
         raise BudgetError(
-            f"Expected a budget above 0 s and 1 <= least <= {len(todo)} {what}; got {seconds} s and {least}."
+            f"Expected a budget above 0 s and 1 <= least <= {len(work)} {what}; got {seconds} s and {least}."
         )
     line = _Line()
     start, longest, done = clock(), 0.0, 0
     try:
-        for item in todo:
-            began = clock()
-            if done >= least and began - start + longest > seconds:
+        for item in work:
+            item_start = clock()
+            if done >= least and item_start - start + longest > seconds:
                 break
-            line.show(f"{done} of {len(todo)} {what}, {began - start:.1f} s", share=done / len(todo))
+            line.show(f"{done} of {len(work)} {what}, {item_start - start:.1f} s", share=done / len(work))
             yield item
-            longest = max(longest, clock() - began)
+            longest = max(longest, clock() - item_start)
             done += 1
     finally:
-        took = clock() - start
-        if done == len(todo):
-            line.show(f"{done} of {len(todo)} {what} in {took:.1f} s", budget=seconds, took=took)
+        elapsed = clock() - start
+        if done == len(work):
+            line.show(f"{done} of {len(work)} {what} in {elapsed:.1f} s", budget=seconds, elapsed=elapsed)
         else:
             line.show(
-                f"Scaled down to this machine: {done} of {len(todo)} {what} in {took:.1f} s, of a budget of "
+                f"Scaled down to this machine: {done} of {len(work)} {what} in {elapsed:.1f} s, of a budget of "
                 f"{seconds:g} s.",
                 budget=seconds,
-                took=took,
+                elapsed=elapsed,
             )
 
 
 class _Line:
-    """One line of output that rewrites itself; on a plain terminal only its last state is printed."""
+    """A line of output that is updated in place; without a notebook, only its last state is printed."""
 
     def __init__(self) -> None:
         self._handle = DisplayHandle() if InteractiveShell.initialized() else None  # type: ignore[no-untyped-call]
         self._shown = False
 
-    def show(self, text: str, *, share: float | None = None, budget: float = 0.0, took: float = 0.0) -> None:
+    def show(self, text: str, *, share: float | None = None, budget: float = 0.0, elapsed: float = 0.0) -> None:
         if self._handle is None:
             if share is None:
                 print(text)
             return
         bar = "" if share is None else f'<progress value="{share:.3f}" aria-label="done"></progress> '
         page = f'<p class="sl-budget">{bar}{html.escape(text)}</p>'
-        record = {"kind": "budget", "text": text, "budget": budget, "took": round(took, 3)}
+        record = {"kind": "budget", "text": text, "budget": budget, "took": round(elapsed, 3)}
         show: Callable[..., None] = self._handle.update if self._shown else self._handle.display
         show({"text/plain": text, "text/html": page}, raw=True, metadata={"scalelab": record})
         self._shown = True

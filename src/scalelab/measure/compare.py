@@ -1,4 +1,4 @@
-"""Compare functions in one run: interleaved, with an interval for each ratio and the run's own noise floor."""
+"""Compare functions in one run: interleaved calls, an interval for each ratio, and the run's own noise floor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scalelab.measure.sample import Interval
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CONFIDENCE = 0.95
-LEAST_ROUNDS = 6
+MIN_ROUNDS = 6
 TIMER_STEPS = 1000
 
 
@@ -30,40 +30,40 @@ class ComparisonError(ScalelabError):
 class Comparison:
     """The times that `compare` measured.
 
-    times: for each name, seconds in each round, shape (rounds,). again: the same for the first function's extra calls.
-    warm_up: for each name, seconds of its first call, which counts in no other result.
+    times: for each name, seconds in each round, shape (rounds,). control: the same for the extra calls of the first
+    function. warm_up: for each name, seconds of its first call, which no other result includes.
     """
 
     times: Mapping[str, Array]
-    again: Array
+    control: Array
     warm_up: Mapping[str, float]
 
     @property
     def first(self) -> str:
-        """The name of the function that all others are compared with."""
+        """The name of the first function, with which the others are compared."""
         return next(iter(self.times))
 
     @property
     def floor(self) -> Interval:
         """The noise floor of this run: the ratio of the first function's times to its own times."""
-        return paired_ratio(self.again, self.times[self.first])
+        return paired_ratio(self.control, self.times[self.first])
 
     def ratio(self, name: str, to: str) -> Interval:
         """Return how many times as long `name` takes as `to`, with its 95 % confidence interval."""
         return paired_ratio(self._of(name), self._of(to))
 
     def differs(self, name: str, to: str) -> bool:
-        """Return whether the ratio's whole interval lies outside the noise floor and its reciprocal."""
+        """Return True if the whole interval of the ratio lies outside the noise floor and its reciprocal."""
         ratio, floor = self.ratio(name, to), self.floor
         return ratio.low > max(floor.high, 1 / floor.low) or ratio.high < min(floor.low, 1 / floor.high)
 
     def verdict(self, name: str, to: str) -> str:
-        """Return the comparison in one sentence, which says so if the difference is below the noise floor."""
+        """Return a sentence with the ratio, and whether it is a difference or below the noise floor."""
         ratio, floor = self.ratio(name, to), self.floor
-        seen = f"{name} takes {_range(ratio)} times as long as {to}"
+        sentence = f"{name} takes {_range_text(ratio)} times as long as {to}"
         if self.differs(name, to):
-            return f"{seen}: a difference."
-        return f"{seen}: below the noise floor, for {self.first} against itself is {_range(floor)}."
+            return f"{sentence}: a difference."
+        return f"{sentence}: below the noise floor, for {self.first} against itself is {_range_text(floor)}."
 
     def _of(self, name: str) -> Array:
         if name not in self.times:
@@ -103,59 +103,58 @@ def compare(
 
     functions: for each name, a function without arguments; the others are compared with the first. Every round calls
     each function once, and the first once more, so that the run measures its own noise floor. rounds: at least 6,
-    because fewer give no 95 % interval. order: "ABAB" lets the functions take turns, so that a slow moment of the
-    machine affects all of them; "AABB" runs all rounds of a function in a row, so that a drift of the machine looks
-    like a difference. clock: returns seconds. Each function is called once beforehand, and that call is kept apart. The
-    garbage collector is off during a timed call. Raises ComparisonError if there is no function, or if `rounds` or
-    `order` is invalid.
+    because fewer give no 95 % interval. order: "ABAB" alternates the functions, so that a slow moment of the machine
+    affects all of them; "AABB" runs all rounds of a function in a row, so that a drift of the machine looks like a
+    difference. clock: returns seconds. Each function is first called once for `warm_up`. The garbage collector is off
+    during a timed call. Raises ComparisonError if there is no function, or if `rounds` or `order` is invalid.
     """
     if not functions:
         raise ComparisonError("Expected at least one function to time, got none.")
-    if rounds < LEAST_ROUNDS:
-        raise ComparisonError(f"Expected at least {LEAST_ROUNDS} rounds for an interval of 95 %; got {rounds}.")
+    if rounds < MIN_ROUNDS:
+        raise ComparisonError(f"Expected at least {MIN_ROUNDS} rounds for an interval of 95 %; got {rounds}.")
     if order not in ("ABAB", "AABB"):
         raise ComparisonError(f'Expected the order "ABAB" or "AABB"; got {order!r}.')
-    warm_up = {name: _timed(function, clock) for name, function in functions.items()}
+    warm_up = {name: _time_call(function, clock) for name, function in functions.items()}
     turns = [*functions.items(), (None, next(iter(functions.values())))]
     times: dict[str | None, list[float]] = {name: [] for name, _ in turns}
     if order == "ABAB":
         for i in range(rounds):
             # Reverse every other round: a function that always follows the same neighbour inherits its caches.
             for name, function in turns if i % 2 == 0 else reversed(turns):
-                times[name].append(_timed(function, clock))
+                times[name].append(_time_call(function, clock))
     else:
         for name, function in turns:
-            times[name] += [_timed(function, clock) for _ in range(rounds)]
-    again = np.array(times.pop(None))
-    return Comparison({str(name): np.array(row) for name, row in times.items()}, again, warm_up)
+            times[name] += [_time_call(function, clock) for _ in range(rounds)]
+    control = np.array(times.pop(None))
+    return Comparison({str(name): np.array(row) for name, row in times.items()}, control, warm_up)
 
 
 def paired_ratio(a: Iterable[float], b: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the median of the ratios a[i] / b[i], with an interval for it.
 
-    a, b: > 0, of equal length, at least 6; a[i] and b[i] were measured next to each other. The interval lies between
-    two order statistics of the ratios, so it assumes no distribution: for the sorted ratios, the ranks of a binomial
-    with p = ½ that leave at most 1 − confidence outside. Source: W. J. Conover, Practical Nonparametric Statistics
-    (1999), section 3.2. Raises ComparisonError.
+    a, b: > 0, of equal length, at least 6; a[i] and b[i] were measured next to each other. The ends of the interval are
+    two of the sorted ratios, so it assumes no distribution; their ranks are quantiles of a binomial with p = ½ that
+    leave at most 1 − confidence outside. Source: W. J. Conover, Practical Nonparametric Statistics (1999), section 3.2.
+    Raises ComparisonError.
     """
-    top, bottom = np.fromiter(a, dtype=np.float64), np.fromiter(b, dtype=np.float64)
-    if len(top) != len(bottom) or len(top) < LEAST_ROUNDS:
+    numerators, denominators = np.fromiter(a, dtype=np.float64), np.fromiter(b, dtype=np.float64)
+    if len(numerators) != len(denominators) or len(numerators) < MIN_ROUNDS:
         raise ComparisonError(
-            f"Expected two samples of one length, at least {LEAST_ROUNDS}; got {len(top)} and {len(bottom)}."
+            f"Expected two samples of one length, at least {MIN_ROUNDS}; got {len(numerators)} and {len(denominators)}."
         )
-    if (top <= 0).any() or (bottom <= 0).any():
+    if (numerators <= 0).any() or (denominators <= 0).any():
         raise ComparisonError(
             "A time of 0 was measured: the work is shorter than the timer's step. Let each call do more work."
         )
     from scipy.special import bdtrik  # noqa: PLC0415 - keeps the import of the package quick
 
-    ratios = np.sort(top / bottom)
+    ratios = np.sort(numerators / denominators)
     rank = math.ceil(bdtrik((1 - confidence) / 2, len(ratios), 0.5))
     return Interval(float(ratios[rank - 1]), float(np.median(ratios)), float(ratios[-rank]))
 
 
 def timer_step(clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the smallest step of `clock` in seconds, observed by reading it repeatedly."""
+    """Return the smallest step of `clock` in seconds, measured by reading it repeatedly."""
     steps = []
     for _ in range(TIMER_STEPS):
         before = after = clock()
@@ -173,17 +172,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def _timed(function: Callable[[], object], clock: Callable[[], float]) -> float:
-    was_on = gc.isenabled()
+def _time_call(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         start = clock()
         function()
         return clock() - start
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
-def _range(interval: Interval) -> str:
+def _range_text(interval: Interval) -> str:
     return f"{interval.low:.4g} to {interval.high:.4g}"

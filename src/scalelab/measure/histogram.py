@@ -21,9 +21,9 @@ class HistogramError(ScalelabError):
 class Histogram:
     """Counts of latencies from 1 µs to `highest` seconds, each kept to `digits` significant digits.
 
-    Its memory depends only on these two, not on the number of latencies, and histograms of several hosts can be added.
-    A list of samples lacks the first property, a percentile the second. A latency above `highest` is counted as
-    `highest`, one below 1 µs as 1 µs. Source: G. Tene, HdrHistogram (hdrhistogram.org).
+    Its memory depends only on these two, not on the number of latencies as a list's does, and histograms of several
+    hosts can be added, which percentiles cannot. A latency above `highest` is counted as `highest`, and shorter
+    latencies than 1 µs as 1 µs. Source: G. Tene, HdrHistogram (hdrhistogram.org).
     """
 
     def __init__(self, highest: float = 60.0, digits: int = 3) -> None:
@@ -49,7 +49,7 @@ class Histogram:
         self._counts.record_value(units, count)
 
     def add(self, other: Histogram) -> None:
-        """Add the counts of another histogram. Raises HistogramError if its range or digits differ."""
+        """Add the counts of another histogram. Raises HistogramError if its `highest` or `digits` differ."""
         if (self.highest, self.digits) != (other.highest, other.digits):
             raise HistogramError(
                 f"Expected a histogram up to {self.highest} s with {self.digits} digits; got one up to "
@@ -64,7 +64,7 @@ class Histogram:
         """
         if not 0 < p <= 100:
             raise HistogramError(f"Expected a percentile in (0, 100]; got {p}.")
-        self._expect_some()
+        self._require_counts()
         # hdrh rounds the rank to the nearest; like `percentile`, we want the first rank that covers p percent.
         rank = max(math.ceil(p / 100 * self.count - 1e-9), 1)
         return float(self._counts.get_value_at_percentile(100 * rank / self.count)) / UNITS_PER_SECOND
@@ -76,7 +76,7 @@ class Histogram:
     @property
     def mean(self) -> float:
         """Mean in seconds, to the histogram's digits. Raises HistogramError if nothing was counted."""
-        self._expect_some()
+        self._require_counts()
         return float(self._counts.get_mean_value()) / UNITS_PER_SECOND
 
     @property
@@ -86,18 +86,18 @@ class Histogram:
 
     @property
     def memory(self) -> int:
-        """Size of the counts in bytes, which does not depend on how many latencies were counted."""
+        """Size of the counts in bytes, independent of the number of latencies."""
         return int(self._counts.encoder.payload.counts_len) * int(self._counts.get_word_size())
 
     def counts(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
         """Return the non-empty buckets: upper edges in seconds, ascending, and the number of latencies in each."""
-        found = [
+        buckets = [
             (item.value_iterated_to / UNITS_PER_SECOND, item.count_added_in_this_iter_step)
             for item in self._counts.get_recorded_iterator()
         ]
-        edges, counts = zip(*found, strict=True) if found else ((), ())
+        edges, counts = zip(*buckets, strict=True) if buckets else ((), ())
         return np.array(edges, dtype=np.float64), np.array(counts, dtype=np.int64)
 
-    def _expect_some(self) -> None:
+    def _require_counts(self) -> None:
         if not self.count:
             raise HistogramError("This histogram is empty: did the run before this cell finish?")

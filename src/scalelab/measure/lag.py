@@ -7,10 +7,10 @@ from types import TracebackType
 
 
 class LoopLag:
-    """Wakes up every `interval` seconds on the running loop, and records how late each wake-up was.
+    """Wake up every `interval` seconds on the running loop, and record how late each wake-up was.
 
-    Use as `async with LoopLag() as lag:`; afterwards `lag.late` holds the lateness of each wake-up in seconds, and
-    `lag.worst` the largest.
+    Use as `async with LoopLag() as lag:`; afterwards `lag.late` holds the delay of each wake-up in seconds, and
+    `lag.worst` the largest delay.
     """
 
     def __init__(self, interval: float = 0.005) -> None:

@@ -1,4 +1,4 @@
-"""Put load on a server: an open loop sends at the intended times, a closed loop waits for answers first."""
+"""Put load on a server: an open loop sends at the intended times, a closed loop waits for each answer first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scalelab.measure.sample import percentile
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 Send = Callable[[int], Awaitable[object]]
 
-TURN_AFTER = 8
+YIELD_EVERY = 8
 
 
 class LoadError(ScalelabError):
@@ -30,10 +30,10 @@ class LoadError(ScalelabError):
 class Load:
     """The times and failures of all requests.
 
-    Arrays have one element for each request, in the order of i; times are in seconds since the start. offered: requests
-    per second that were meant to be sent, NaN for a closed loop without a rate. intended: when a request was meant to
-    be sent; sent: when it was sent; ended: when its answer came, NaN if it failed. failures: the number of errors of
-    each kind.
+    Arrays have one element for each request, in the order of i; times are in seconds since the start. offered: the
+    intended requests per second, NaN for a closed loop without a rate. intended: when a request should have been sent;
+    sent: when it was sent; ended: when its answer arrived, NaN if it failed. failures: the number of errors by the name
+    of the exception.
     """
 
     offered: float
@@ -44,12 +44,12 @@ class Load:
 
     @cached_property
     def latency(self) -> Array:
-        """Seconds from the intended start to the answer, which a user waits. NaN if the request failed."""
+        """Seconds from the intended start to the answer, as a user experiences them. NaN if the request failed."""
         return self.ended - self.intended
 
     @cached_property
     def service(self) -> Array:
-        """Seconds from the actual start to the answer, as a load generator that waits for its turn sees them."""
+        """Seconds from the actual start to the answer, as a load generator that sent late sees them."""
         return self.ended - self.sent
 
     @cached_property
@@ -59,7 +59,7 @@ class Load:
 
     @cached_property
     def service_histogram(self) -> Histogram:
-        """Histogram of `service`, from the actual start; coordinated omission hides the time before it."""
+        """Histogram of `service`, from the actual start; coordinated omission hides the delay before it."""
         return Histogram.of(self.service)
 
     @property
@@ -78,14 +78,14 @@ class Load:
 
     @property
     def in_flight(self) -> float:
-        """Mean number of requests between their actual start and their answer, over the same time."""
+        """Mean number of requests between their actual start and their answer, over `seconds`."""
         return float(np.nansum(self.service)) / self.seconds if self.seconds else 0.0
 
     def late(self, p: float = 99) -> float:
-        """Return percentile `p` of how late requests were sent, in seconds.
+        """Return percentile `p` of the delay between intended and actual start, in seconds.
 
-        For an open loop it checks the generator itself: if it is not small compared with the latencies, the machine
-        could not send at this rate, and the result says more about the generator than about the server.
+        For an open loop this checks the load generator itself: if the delay is not small compared with the latencies,
+        the machine could not send at this rate, and the result says more about the generator than about the server.
         """
         return percentile(self.sent - self.intended, p)
 
@@ -102,29 +102,29 @@ async def open_loop(
     """Send requests at their intended times, without waiting for earlier answers.
 
     send: called as `send(i)` for i = 0, 1, …; any exception counts as a failure. rate: mean requests per second.
-    arrivals: gaps drawn from an exponential distribution with `seed`, or all equal. timeout: seconds from the intended
-    start after which a request is given up. Returns when every request was answered, failed or was given up. Raises
-    LoadError if an argument is out of range.
+    arrivals: "poisson" draws exponential gaps with `seed`, "even" makes all gaps equal. timeout: seconds from the
+    intended start after which a request is cancelled. Returns when every request was answered, failed or was cancelled.
+    Raises LoadError if an argument is out of range.
     """
-    _expect(rate > 0 and math.isfinite(rate), f"Expected a rate above 0 requests per second; got {rate}.")
-    _expect(requests >= 1, f"Expected at least one request; got {requests}.")
-    _expect(arrivals in ("poisson", "even"), f'Expected arrivals "poisson" or "even"; got {arrivals!r}.')
+    _require(rate > 0 and math.isfinite(rate), f"Expected a rate above 0 requests per second; got {rate}.")
+    _require(requests >= 1, f"Expected at least one request; got {requests}.")
+    _require(arrivals in ("poisson", "even"), f'Expected arrivals "poisson" or "even"; got {arrivals!r}.')
     if arrivals == "poisson":
         gaps = np.random.default_rng(seed).exponential(1 / rate, requests)
         intended = np.cumsum(gaps) - gaps[0]
     else:
         intended = np.arange(requests) / rate
-    book = _Book(requests, timeout)
+    recorder = _Recorder(requests, timeout)
     loop = asyncio.get_running_loop()
     start = loop.time()
     async with asyncio.TaskGroup() as group:
         for i, due in enumerate(intended.tolist()):
-            if (left := start + due - loop.time()) > 0:
-                await asyncio.sleep(left)
-            group.create_task(book.request(send, i, start, start + due))
-            if i % TURN_AFTER == 0:
+            if (delay := start + due - loop.time()) > 0:
+                await asyncio.sleep(delay)
+            group.create_task(recorder.request(send, i, start, start + due))
+            if i % YIELD_EVERY == 0:
                 await asyncio.sleep(0)  # lets requests in progress run even if sending is behind schedule
-    return book.load(rate, intended)
+    return recorder.load(rate, intended)
 
 
 async def closed_loop(
@@ -136,45 +136,45 @@ async def closed_loop(
     rate: float | None = None,
     timeout: float | None = None,
 ) -> Load:
-    """Let `users` send requests, each the next one after the answer to its last.
+    """Let `users` send requests; each user sends the next request after the answer to the last.
 
     send, timeout: as for `open_loop`. requests: number for all users together. think: seconds between an answer and the
-    next request, ignored if there is a rate. rate: requests per second that all users together mean to send: each then
-    has an intended time for its next request, but sends it late if the last answer is still missing. Without a rate,
-    the intended time of a request is when it is sent. Raises LoadError if an argument is out of range.
+    next request, ignored if there is a rate. rate: requests per second of all users together, which gives each request
+    an intended time; a user sends it late if the last answer has not arrived. Without a rate, the intended time of a
+    request is when it is sent. Raises LoadError if an argument is out of range.
     """
-    _expect(users >= 1, f"Expected at least one user; got {users}.")
-    _expect(requests >= 1, f"Expected at least one request; got {requests}.")
-    _expect(think >= 0, f"Expected 0 s or more to think; got {think}.")
-    _expect(rate is None or rate > 0, f"Expected a rate above 0 requests per second; got {rate}.")
-    book = _Book(requests, timeout)
+    _require(users >= 1, f"Expected at least one user; got {users}.")
+    _require(requests >= 1, f"Expected at least one request; got {requests}.")
+    _require(think >= 0, f"Expected 0 s or more to think; got {think}.")
+    _require(rate is None or rate > 0, f"Expected a rate above 0 requests per second; got {rate}.")
+    recorder = _Recorder(requests, timeout)
     intended = np.zeros(requests)
     loop = asyncio.get_running_loop()
     start = loop.time()
-    numbers = itertools.count()
+    request_numbers = itertools.count()
 
-    async def user(mine: int) -> None:
+    async def user(user_number: int) -> None:
         for turn in itertools.count():
             if rate is not None:
-                due = start + (mine + turn * users) / rate
-                if (left := due - loop.time()) > 0:
-                    await asyncio.sleep(left)
+                due = start + (user_number + turn * users) / rate
+                if (delay := due - loop.time()) > 0:
+                    await asyncio.sleep(delay)
             elif turn and think:
                 await asyncio.sleep(think)
-            if (i := next(numbers)) >= requests:
+            if (i := next(request_numbers)) >= requests:
                 return
             if rate is None:
                 due = loop.time()
             intended[i] = due - start
-            await book.request(send, i, start, due)
+            await recorder.request(send, i, start, due)
 
     async with asyncio.TaskGroup() as group:
-        for mine in range(users):
-            group.create_task(user(mine))
-    return book.load(math.nan if rate is None else rate, intended)
+        for user_number in range(users):
+            group.create_task(user(user_number))
+    return recorder.load(math.nan if rate is None else rate, intended)
 
 
-class _Book:
+class _Recorder:
     """Records when each request was sent and ended."""
 
     def __init__(self, requests: int, timeout: float | None) -> None:
@@ -198,6 +198,6 @@ class _Book:
         return Load(offered, intended, self.sent, self.ended, self.failures)
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise LoadError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise LoadError(message)

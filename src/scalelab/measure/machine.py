@@ -1,4 +1,4 @@
-"""The machine card: the machine on which a result was measured."""
+"""The machine card, which describes the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scalelab.cores import cgroup_quota, usable_cores
 
 @dataclass(frozen=True)
 class MachineCard:
-    """Rows of name and value, shown under every published result; names no host and no user."""
+    """Rows of name and value, shown below every published result, without host and user names."""
 
     rows: Mapping[str, str]
 
@@ -37,8 +37,8 @@ class MachineCard:
 def machine_card(*packages: str) -> MachineCard:
     """Return the card of this machine, with the versions of the named packages.
 
-    It gives three numbers of cores, because programs confuse them: those of the machine, those that this process may
-    use (CPU affinity), and the quota of the container's cgroup.
+    It has three numbers of cores, because programs confuse them: the cores of the machine, the cores that this process
+    may use (CPU affinity), and the quota of the container's cgroup.
     """
     rows = {
         "processor": platform.machine() or "unknown",

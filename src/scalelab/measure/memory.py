@@ -15,8 +15,8 @@ import psutil
 class MemoryUse:
     """Sizes in bytes, set when the block ends; negative if it freed more than it allocated.
 
-    resident: growth of the process's resident memory, however it was allocated; freed memory may stay resident. traced:
-    growth of the memory in Python's allocator, exact; traced_peak: its peak within the block. Both traced figures are 0
+    resident: growth of the process's resident memory, from any allocator; freed memory may stay resident. traced:
+    exact growth of the memory in Python's allocator; traced_peak: its peak within the block. Both traced sizes are 0
     unless the block was traced.
     """
 
@@ -29,25 +29,25 @@ class MemoryUse:
 def memory(*, trace: bool = True) -> Iterator[MemoryUse]:
     """Measure what the block allocates: `with memory() as used: …`, then `used.resident`, `used.traced_peak`.
 
-    trace: also run tracemalloc within the block. It slows allocation several times over and needs memory of its own,
-    which `resident` then includes: measure `resident` with trace=False, in a process of its own (`run_fresh`).
+    trace: also run tracemalloc within the block. It makes allocation several times slower and needs memory of its own,
+    which `resident` then includes; so measure `resident` with trace=False, in a process of its own (`run_fresh`).
     """
     used = MemoryUse()
     gc.collect()
     process = psutil.Process()
-    nested = tracemalloc.is_tracing()
-    before = process.memory_info().rss
-    if trace and not nested:
+    was_tracing = tracemalloc.is_tracing()
+    resident_before = process.memory_info().rss
+    if trace and not was_tracing:
         tracemalloc.start()
     if trace:
         tracemalloc.reset_peak()
-        held = tracemalloc.get_traced_memory()[0]
+        traced_before = tracemalloc.get_traced_memory()[0]
     try:
         yield used
     finally:
-        used.resident = process.memory_info().rss - before
+        used.resident = process.memory_info().rss - resident_before
         if trace:
-            now, peak = tracemalloc.get_traced_memory()
-            used.traced, used.traced_peak = now - held, peak - held
-            if not nested:
+            traced_after, peak = tracemalloc.get_traced_memory()
+            used.traced, used.traced_peak = traced_after - traced_before, peak - traced_before
+            if not was_tracing:
                 tracemalloc.stop()

@@ -25,7 +25,7 @@ class Interval:
 
 
 def median_interval(runs: Iterable[float]) -> Interval:
-    """Return the median of `runs` with their range. Raises EmptySample if there are none."""
+    """Return the median of `runs` between their minimum and maximum. Raises EmptySample if there are no runs."""
     values = _array(runs)
     return Interval(float(values.min()), float(np.median(values)), float(values.max()))
 

@@ -1,4 +1,4 @@
-"""Shared handling of arguments and results: numbers or arrays in, a check of the domain, the same type out."""
+"""Arguments and results of all formulas: convert numbers and arrays, check the domain, return the same type."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scalelab.errors import ScalelabError
 
 Floats: TypeAlias = NDArray[np.float64]
-Answer: TypeAlias = Any  # a float; an array of floats if an argument is an array
+ScalarOrArray: TypeAlias = Any  # a float, or an array of floats if an argument is an array
 
 UTILISATION = "utilisation in [0, 1)"
 OVERLOAD = (
-    " A queue that is brought as much work as its servers can do, or more, grows without end and has no mean: "
+    " A queue that gets as much work as its servers can do, or more, grows without end and has no mean: "
     "lower the arrival rate, shorten the service or add servers."
 )
 
@@ -28,54 +28,54 @@ def floats(value: ArrayLike) -> Floats:
     return np.asarray(value, dtype=np.float64)
 
 
-def answer(result: ArrayLike) -> Answer:
-    """Return a single number as a float, an array unchanged."""
+def unwrap_scalar(result: ArrayLike) -> ScalarOrArray:
+    """Return an array without dimensions as a float, any other array unchanged."""
     return float(np.asarray(result)) if np.ndim(result) == 0 else result
 
 
-def require(holds: Any, value: Floats, expected: str, then: str = "") -> None:
-    """Raise OutOfDomain, which names the first element of `value` for which `holds` is false, if there is one."""
-    bad = ~np.asarray(holds, dtype=bool)
-    if bad.any():
-        raise OutOfDomain(f"Expected {expected}; got {float(value[bad].flat[0]):g}.{then}")
+def require(condition: Any, value: Floats, expected: str, advice: str = "") -> None:
+    """Raise OutOfDomain with the first element of `value` for which `condition` is false, if there is one."""
+    violations = ~np.asarray(condition, dtype=bool)
+    if violations.any():
+        raise OutOfDomain(f"Expected {expected}; got {float(value[violations].flat[0]):g}.{advice}")
 
 
-def utilisations(value: ArrayLike) -> Floats:
+def check_utilisation(value: ArrayLike) -> Floats:
     """Return utilisations as an array. Raises OutOfDomain outside [0, 1)."""
     rho = floats(value)
     require((rho >= 0) & (rho < 1), rho, UTILISATION, OVERLOAD)
     return rho
 
 
-def at_least_zero(value: ArrayLike, name: str) -> Floats:
+def check_non_negative(value: ArrayLike, name: str) -> Floats:
     """Return finite numbers >= 0 as an array. Raises OutOfDomain."""
     array = floats(value)
     require((array >= 0) & np.isfinite(array), array, f"{name} >= 0")
     return array
 
 
-def above_zero(value: ArrayLike, name: str) -> Floats:
+def check_positive(value: ArrayLike, name: str) -> Floats:
     """Return finite numbers > 0 as an array. Raises OutOfDomain."""
     array = floats(value)
     require((array > 0) & np.isfinite(array), array, f"{name} > 0")
     return array
 
 
-def shares(value: ArrayLike, name: str) -> Floats:
+def check_share(value: ArrayLike, name: str) -> Floats:
     """Return numbers in [0, 1] as an array. Raises OutOfDomain."""
     array = floats(value)
     require((array >= 0) & (array <= 1), array, f"{name} in [0, 1]")
     return array
 
 
-def whole(value: ArrayLike, name: str) -> Floats:
+def check_whole(value: ArrayLike, name: str) -> Floats:
     """Return whole numbers >= 1 as an array of floats. Raises OutOfDomain."""
     array = floats(value)
     require((array >= 1) & np.isfinite(array) & (array == np.floor(array)), array, f"{name}, a whole number >= 1")
     return array
 
 
-def percents(value: ArrayLike) -> Floats:
+def percent_to_share(value: ArrayLike) -> Floats:
     """Return percentiles in [0, 100) as shares in [0, 1). Raises OutOfDomain."""
     array = floats(value)
     require((array >= 0) & (array < 100), array, "a percentile in [0, 100)", " Write 99 for p99.")

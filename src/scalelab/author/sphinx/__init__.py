@@ -24,11 +24,11 @@ from scalelab.author.sphinx import (
     syllabus,
 )
 
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parent
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_html_theme("scalebook", str(HERE / "theme"))
+    app.add_html_theme("scalebook", str(PACKAGE / "theme"))
     for extension in (cached_runs, notebook_downloads, explorables):
         app.setup_extension(extension.__name__)
     for part in (anchors, boxes, checkpoints, page_head, maths, claims_pages, pages, progress, sharing, syllabus):
@@ -37,6 +37,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _version() -> int:
-    """A number that changes with this package's code, so that Sphinx then reads every page again."""
-    code = b"".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))
+    """Return a number that changes with this package's code, so that Sphinx then reads every page again."""
+    code = b"".join(path.read_bytes() for path in sorted(PACKAGE.glob("*.py")))
     return int(hashlib.sha256(code).hexdigest()[:8], 16)

@@ -1,6 +1,6 @@
-"""Readable anchors of a page's sections, which stay when a later heading is added or the words after a colon change.
+"""Readable anchors for the sections of a page: a new heading, or another text after a colon, does not change them.
 
-`Experiment 2: what a wait costs` is `#experiment-2`, and what stands below it `#experiment-2-run`, `#experiment-2-why`.
+`Experiment 2: what a wait costs` has the anchor `#experiment-2`, its subsections `#experiment-2-run` and so on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EXPERIMENT = re.compile(r"(Experiment \d+)\b")
 
 
 class Anchors(SphinxTransform):
-    """Name the sections below a page's title anew."""
+    """Give new ids to the sections below the title of a page."""
 
     default_priority = 870  # before MyST resolves links to headings
 
@@ -24,34 +24,34 @@ class Anchors(SphinxTransform):
         page = next(iter(self.document.findall(nodes.section)), None)
         if page is None:
             return
-        taken = {name for node in self.document.findall(nodes.Element) for name in node["ids"]}
+        used_ids = {name for node in self.document.findall(nodes.Element) for name in node["ids"]}
         for section in page.children:
             if isinstance(section, nodes.section):
-                self._rename(section, "", taken)
+                self._rename(section, "", used_ids)
 
-    def _rename(self, section: nodes.section, above: str, taken: set[str]) -> None:
+    def _rename(self, section: nodes.section, prefix: str, used_ids: set[str]) -> None:
         old = section["ids"][0]
         title = section[0].astext()
         experiment = EXPERIMENT.match(title)
         if experiment:
             name = nodes.make_id(experiment[1])
-        elif above:
-            name = nodes.make_id(f"{above} {title.partition(':')[0]}")
+        elif prefix:
+            name = nodes.make_id(f"{prefix} {title.partition(':')[0]}")
         else:
             name = old
         if AUTOMATIC.fullmatch(name):
             name = nodes.make_id(title)
         if name != old:
-            taken.discard(old)
-            name = _free(name, taken)
-            taken.add(name)
+            used_ids.discard(old)
+            name = _unused_id(name, used_ids)
+            used_ids.add(name)
             self._replace(section, old, name)
-        for below in section.children:
-            if isinstance(below, nodes.section):
-                self._rename(below, name if experiment or above else "", taken)
+        for subsection in section.children:
+            if isinstance(subsection, nodes.section):
+                self._rename(subsection, name if experiment or prefix else "", used_ids)
 
     def _replace(self, section: nodes.section, old: str, new: str) -> None:
-        section["ids"] = [new if one == old else one for one in section["ids"]]
+        section["ids"] = [new if section_id == old else section_id for section_id in section["ids"]]
         self.document.ids.pop(old, None)
         self.document.ids[new] = section
         for name, target in self.document.nameids.items():
@@ -61,8 +61,8 @@ class Anchors(SphinxTransform):
         slugs.update({slug: (line, new, title) for slug, (line, target, title) in slugs.items() if target == old})
 
 
-def _free(name: str, taken: set[str]) -> str:
-    return next(one for one in (name, *(f"{name}-{i}" for i in range(2, 100))) if one not in taken)
+def _unused_id(name: str, used_ids: set[str]) -> str:
+    return next(candidate for candidate in (name, *(f"{name}-{i}" for i in range(2, 100))) if candidate not in used_ids)
 
 
 def setup(app: Sphinx) -> None:

@@ -1,4 +1,4 @@
-"""Boxes of a page: answers that open without a script, quotations of what people believe, cells to answer in."""
+"""Boxes on a page: answers that open without a script, quoted beliefs, and the cells of an exercise."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ BELIEF = "What people believe: "
 
 
 class details(nodes.General, nodes.Element):
-    """A box that opens; its first child is the `summary`."""
+    """A box that the reader can open; its first child is the `summary`."""
 
 
 class summary(nodes.General, nodes.TextElement):
-    """The line that opens the box."""
+    """The line that opens the box when it is clicked."""
 
 
 class DropdownToDetails(SphinxPostTransform):
-    """Replace each admonition of class `dropdown`."""
+    """Replace each admonition of class `dropdown` by a `details` box."""
 
     default_priority = 200
     formats = ("html",)
@@ -30,16 +30,16 @@ class DropdownToDetails(SphinxPostTransform):
             if not isinstance(box, nodes.Admonition) or "dropdown" not in box["classes"]:
                 continue
             title = box.next_node(nodes.title)
-            opened = details("", classes=[name for name in box["classes"] if name != "dropdown"], ids=box["ids"])
+            details_box = details("", classes=[name for name in box["classes"] if name != "dropdown"], ids=box["ids"])
             if title is not None:
                 box.remove(title)
-                opened += summary("", "", *title.children)
-            opened += box.children
-            box.replace_self(opened)
+                details_box += summary("", "", *title.children)
+            details_box += box.children
+            box.replace_self(details_box)
 
 
 def _mark_beliefs(app: Sphinx, doctree: nodes.document) -> None:
-    """Give the class `sl-believe` to each quotation that opens with **What people believe: “…”**."""
+    """Add the class `sl-believe` to each quotation that begins with **What people believe: “…”**."""
     for quotation in doctree.findall(nodes.block_quote):
         opening = quotation.next_node(nodes.strong)
         if opening is None or not opening.astext().startswith(BELIEF):
@@ -52,7 +52,7 @@ def _mark_beliefs(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _mark_cells(app: Sphinx, doctree: nodes.document) -> None:
-    """Tell the cells of an exercise apart by nbgrader's metadata: the answer, and the check that judges it."""
+    """Add a class to the answer cells and the check cells of exercises, which nbgrader's metadata marks."""
     for cell in doctree.findall(nodes.container):
         metadata: dict[str, Any] = cell.get("cell_metadata", {})
         graded = metadata.get("nbgrader", {})

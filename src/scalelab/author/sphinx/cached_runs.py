@@ -1,4 +1,4 @@
-"""Points myst-nb at the executed chapters of this state of the library, and reads pages again after a new execution."""
+"""Point myst-nb to the chapters executed with this version of the library; read pages again after a new execution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def set_cache_path(app: Sphinx, config: Config) -> None:
 def executed_since(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
-    """Return the chapters that were executed after Sphinx read them: the same text, new results."""
+    """Return the chapters that were executed again after Sphinx read them."""
     course = find_course(Path(app.srcdir))
     read = {docname: data.get("exec_data", {}) for docname, data in getattr(env, "nb_metadata", {}).items()}
     pages = {f"chapters/{chapter.slug}": chapter for chapter in chapters(course)}

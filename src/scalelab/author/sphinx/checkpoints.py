@@ -1,4 +1,4 @@
-"""Checkpoint questions on a page: each answer opens on what there is to say about it, and needs no script."""
+"""Checkpoint questions on a page: each answer opens to show its explanation, without a script."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scalelab.author.sphinx.page_head import CHAPTERS
 
 LOGGER = logging.getLogger(__name__)
 NUMBERED = re.compile(r"(\d+)\. ")
-COUNT = "checkpoint_questions"
-"""The key of a page's metadata that says how many there are."""
+COUNT_KEY = "checkpoint_questions"
+"""The key for the number of questions in the metadata of a page."""
 
 
 class question(nodes.General, nodes.Element):
-    """A question and its answers; `key` is what a browser keeps the reader's answer under."""
+    """A question and its answers; the browser stores the reader's answer under `key`."""
 
 
 def setup(app: Sphinx) -> None:
@@ -34,23 +34,23 @@ def _mark_questions(app: Sphinx, doctree: nodes.document) -> None:
     chapter = docname.removeprefix(CHAPTERS).partition("_")[0]
     number = 0
     for paragraph in list(doctree.findall(nodes.paragraph)):
-        begins = NUMBERED.match(paragraph.astext())
+        number_match = NUMBERED.match(paragraph.astext())
         bold = [child for child in paragraph.children if child.astext()]
-        if begins is None or len(bold) != 1 or not isinstance(bold[0], nodes.strong):
+        if number_match is None or len(bold) != 1 or not isinstance(bold[0], nodes.strong):
             continue
         block = paragraph.next_node(descend=False, siblings=True)
-        choice = answers(block.astext()) if isinstance(block, nodes.raw) else None
-        if block is None or block.parent is None or choice is None:
+        choices = answers(block.astext()) if isinstance(block, nodes.raw) else None
+        if block is None or block.parent is None or choices is None:
             LOGGER.warning("This question has no answers below it", location=paragraph, type="scalebook")
             continue
         number += 1
-        key = f"{chapter}-{begins[1]}"
-        box = question("", key=key, ids=[f"question-{begins[1]}"])
-        asked = nodes.paragraph("", "", *bold[0].children, classes=["sl-question-text"])
-        box += [asked, nodes.raw("", "\n".join(map(_answer, choice)), format="html")]
+        key = f"{chapter}-{number_match[1]}"
+        box = question("", key=key, ids=[f"question-{number_match[1]}"])
+        question_text = nodes.paragraph("", "", *bold[0].children, classes=["sl-question-text"])
+        box += [question_text, nodes.raw("", "\n".join(map(_answer, choices)), format="html")]
         paragraph.replace_self(box)
         block.parent.remove(block)
-    app.env.metadata[docname][COUNT] = number
+    app.env.metadata[docname][COUNT_KEY] = number
 
 
 def _answer(answer: Answer) -> str:

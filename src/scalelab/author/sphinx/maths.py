@@ -1,4 +1,4 @@
-"""Maths as MathML, made at build time: no script and no font on the page, and a screen reader can read it."""
+"""Convert maths to MathML at build time: it needs no script and no font, and screen readers can read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.util import logging
 LOGGER = logging.getLogger(__name__)
 ALIGNED = re.compile(r"\\(begin|end)\{aligned\}")
 OPERATOR = re.compile(r"\\operatorname\*?\{([^{}]*)\}")
-LEFTOVER = re.compile(r">[^<]*(\\[A-Za-z]+|&(?!#?\w+;))")
+UNCONVERTED = re.compile(r">[^<]*(\\[A-Za-z]+|&(?!#?\w+;))")
 
 
 def setup(app: Sphinx) -> None:
@@ -21,12 +21,12 @@ def setup(app: Sphinx) -> None:
 
 
 def to_mathml(latex: str, *, block: bool) -> str:
-    """Return a `<math>` element for `latex`. Raises ValueError when a part of it has no MathML."""
+    """Return a `<math>` element for `latex`. Raises ValueError if a part of it has no MathML."""
     source = ALIGNED.sub(r"\\\1{align*}", OPERATOR.sub(r"\\text{\1}", latex.strip()))
     math: str = convert(source, display="block" if block else "inline")
-    left = LEFTOVER.search(math)
-    if left:
-        raise ValueError(f"no MathML for {left.group(1)!r} in the formula {latex!r}: write it another way")
+    unconverted = UNCONVERTED.search(math)
+    if unconverted:
+        raise ValueError(f"no MathML for {unconverted.group(1)!r} in the formula {latex!r}: write it another way")
     return math
 
 

@@ -1,4 +1,4 @@
-"""The head of a chapter or exercise page, made from its front matter: authors write only that."""
+"""The head of a chapter or exercise page, made from its front matter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = re.compile(r"`([^`]+)`")
 CHAPTERS = "chapters/"
 EXERCISES = "exercises/"
 NOTEBOOKS = "../_sources/"
-"""Where the extension notebook_downloads puts the notebook of a page, seen from the page."""
+"""The folder of the downloads that notebook_downloads writes, relative to a page."""
 
 
 def setup(app: Sphinx) -> None:
@@ -42,7 +42,7 @@ def _insert_head(app: Sphinx, doctree: nodes.document) -> None:
 def _chapter_head(chapter: Chapter, *, exercises: bool) -> str:
     objectives = "\n".join(f"<li>{_inline(text)}</li>" for text in chapter.objectives)
     prerequisites = "\n".join(f"<li>{_inline(text)}</li>" for text in chapter.prerequisites)
-    further = (
+    exercises_link = (
         f'<a class="sl-button" href="../{EXERCISES}{chapter.slug}.html">Go to the exercises</a>' if exercises else ""
     )
     return (
@@ -53,14 +53,14 @@ def _chapter_head(chapter: Chapter, *, exercises: bool) -> str:
         f'<div><p class="sl-label">After this you can</p><ul>{objectives}</ul></div>'
         f'<div><p class="sl-label">Before you start</p><ul>{prerequisites}</ul></div>'
         "</div>"
-        f"{_actions(f'{CHAPTERS}{chapter.slug}.md', 'Download the executed notebook', further)}"
+        f"{_actions(f'{CHAPTERS}{chapter.slug}.md', 'Download the executed notebook', exercises_link)}"
         "</div>"
     )
 
 
 def _exercise_head(slug: str, matter: dict[str, object]) -> str:
     number, minutes = escape(slug.partition("_")[0]), escape(str(matter["minutes"]))
-    chapter = f'<a class="sl-button" href="../{CHAPTERS}{slug}.html">Back to the chapter</a>'
+    chapter_link = f'<a class="sl-button" href="../{CHAPTERS}{slug}.html">Back to the chapter</a>'
     return (
         '<div class="sl-head">'
         '<p class="sl-principle">Work on these in JupyterLab. Here you can read them first.</p>'
@@ -70,21 +70,21 @@ def _exercise_head(slug: str, matter: dict[str, object]) -> str:
         "<li>Write your answer in the cell below each prompt and run it.</li>"
         "<li>Run the check cell after it. It says in words what passes and what does not.</li>"
         "<li>Stuck? Each exercise has three hints, from a nudge to nearly the answer.</li></ol>"
-        f"{_actions(f'{EXERCISES}{slug}.ipynb', 'Download the notebook', chapter)}"
+        f"{_actions(f'{EXERCISES}{slug}.ipynb', 'Download the notebook', chapter_link)}"
         "</div>"
     )
 
 
 def _inline(text: str) -> str:
-    """Return a line of front matter as HTML: code between backticks, nothing else."""
+    """Return a line of front matter as HTML, with text between backticks as code and no other markup."""
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
-def _actions(lab: str, label: str, further: str) -> str:
-    """The buttons; the first is filled in and shown by the server that serves the book beside JupyterLab."""
-    notebook = f"{NOTEBOOKS}{Path(lab).with_suffix('.ipynb').as_posix()}"
+def _actions(source: str, label: str, other_link: str) -> str:
+    """Return the buttons; if a server serves the book beside JupyterLab, it shows the first one and sets its link."""
+    notebook = f"{NOTEBOOKS}{Path(source).with_suffix('.ipynb').as_posix()}"
     return (
         '<p class="sl-actions">'
-        f'<a class="sl-open-in-lab" data-path="{escape(lab)}" hidden>Open in JupyterLab</a>'
-        f'<a class="sl-button" href="{escape(notebook)}" download>{label}</a>{further}</p>'
+        f'<a class="sl-open-in-lab" data-path="{escape(source)}" hidden>Open in JupyterLab</a>'
+        f'<a class="sl-button" href="{escape(notebook)}" download>{label}</a>{other_link}</p>'
     )

@@ -1,4 +1,4 @@
-"""What every page of the theme needs: its navigation, its own contents, a description, and clean markup."""
+"""The context of every page of the theme: navigation, table of contents, description, and clean markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from scalelab.author.sphinx.claims_pages import row_of
+from scalelab.author.sphinx.claims_pages import claim_anchor
 from scalelab.author.sphinx.page_head import CHAPTERS, EXERCISES
 
 UNUSED = re.compile(r"(^|/)(basic|pygments|mystnb\.\w+)\.css$")
@@ -23,19 +23,19 @@ DESCRIPTION_LENGTH = 160
 PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|o|w|nn|nb|bp|vm|nv)">([^<]*)</span>')
 EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>(?:\s|&nbsp;|<p></p>)*</th>")
 SCROLLING = re.compile(r'<(?:pre\b|div class="sl-(?:scroll|equation)")(?![^>]*\btabindex=)')
-"""The start of each block that scrolls sideways when it is wider than the page."""
+"""The start tag of each block that scrolls sideways if it is wider than the page."""
 LOCAL_LINK = re.compile(
     r'(\b(?:href="|src="|action="|og:image" content="|scalebook/\w+": "))(?![a-z]+:|[/#"])([^"?#]+)'
 )
 CLAIM = re.compile(r'(<p class="sl-claim" id="(claim-[^"]+)">.*?)(</span></p>)', re.DOTALL)
-PAGE_OF_CLAIMS = "book/claims"
+CLAIMS_PAGE = "book/claims"
 MODULES = ("kept", "predict", "checkpoint", "progress")
-"""What scalebook.js imports, by names that the import map of each page leads to the newest text."""
+"""The modules that scalebook.js imports; the import map of each page leads to their newest version."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A link of the navigation; `number` is a chapter's, or empty."""
+    """A link in the navigation. number: the number of a chapter, or ""."""
 
     docname: str
     title: str
@@ -44,8 +44,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A section of the page itself, one level below its title."""
+class PageSection:
+    """A section of the page, one level below its title."""
 
     anchor: str
     title: str
@@ -54,13 +54,13 @@ class Place:
 def setup(app: Sphinx) -> None:
     app.add_js_file("scalebook.js", type="module")
     app.add_config_value("comments_config", {}, "")  # Jupyter Book always passes it
-    app.connect("config-inited", _drop_foreign_options)
+    app.connect("config-inited", _drop_theme_options)
     app.connect("html-page-context", _complete, priority=900)
-    app.connect("build-finished", _write_root)
+    app.connect("build-finished", _write_landing_page)
 
 
-def _drop_foreign_options(app: Sphinx, config: Any) -> None:
-    """Jupyter Book always passes the options of its own theme."""
+def _drop_theme_options(app: Sphinx, config: Any) -> None:
+    """Clear the options of Jupyter Book's own theme, which it always passes."""
     config.html_theme_options = {}
 
 
@@ -74,9 +74,9 @@ def _complete(app: Sphinx, page: str, template: str, context: dict[str, Any], do
     context["modules"] = {name: f"_static/{name}.js?v={_version(app, name)}" for name in MODULES}
     context["finishes"] = page.startswith((CHAPTERS, EXERCISES))
     context["parts"] = _navigation(app)
-    context["places"] = _places(doctree)
+    context["places"] = _page_sections(doctree)
     context["description"] = _description(app, page, doctree)
-    context["body"] = _link_claims(app, page, _mend(context.get("body", "")))
+    context["body"] = _link_claims(app, page, _fix_markup(context.get("body", "")))
 
 
 def _version(app: Sphinx, module: str) -> str:
@@ -84,18 +84,18 @@ def _version(app: Sphinx, module: str) -> str:
 
 
 def _link_claims(app: Sphinx, page: str, body: str) -> str:
-    """Give each claim of a chapter a link to itself, and one to its row in the list of all claims."""
-    if not page.startswith(CHAPTERS) or PAGE_OF_CLAIMS not in app.env.found_docs:
+    """Add two links to each claim of a chapter: to itself, and to its row in the list of all claims."""
+    if not page.startswith(CHAPTERS) or CLAIMS_PAGE not in app.env.found_docs:
         return body
-    claims = app.builder.get_relative_uri(page, PAGE_OF_CLAIMS)
+    list_page = app.builder.get_relative_uri(page, CLAIMS_PAGE)
 
-    def linked(claim: re.Match[str]) -> str:
-        opened, name, closed = claim.groups()
-        here = f'<a class="headerlink" href="#{name}" title="Link to this claim">#</a>'
-        back = f'<span class="sl-back"> · <a href="{claims}#{row_of(page, name)}">all claims</a></span>'
-        return f"{opened}{back}{here}{closed}"
+    def add_links(claim: re.Match[str]) -> str:
+        start, anchor, end = claim.groups()
+        self_link = f'<a class="headerlink" href="#{anchor}" title="Link to this claim">#</a>'
+        list_link = f'<span class="sl-back"> · <a href="{list_page}#{claim_anchor(page, anchor)}">all claims</a></span>'
+        return f"{start}{list_link}{self_link}{end}"
 
-    return CLAIM.sub(linked, body)
+    return CLAIM.sub(add_links, body)
 
 
 def _file(asset: Any) -> str:
@@ -110,17 +110,19 @@ def _navigation(app: Sphinx) -> list[tuple[str, list[Entry]]]:
 def _entry(app: Sphinx, file: str) -> Entry:
     docname = posixpath.splitext(file)[0] if file.endswith((".md", ".ipynb")) else file
     number = NUMBERED.match(docname)
-    place = app.config.external_site_map[file]
-    children = tuple(_entry(app, child) for child in place.child_files())
-    return Entry(docname, place.title or app.env.titles[docname].astext(), number.group(1) if number else "", children)
+    site_item = app.config.external_site_map[file]
+    children = tuple(_entry(app, child) for child in site_item.child_files())
+    return Entry(
+        docname, site_item.title or app.env.titles[docname].astext(), number.group(1) if number else "", children
+    )
 
 
-def _places(doctree: nodes.document | None) -> list[Place]:
+def _page_sections(doctree: nodes.document | None) -> list[PageSection]:
     if doctree is None:
         return []
     sections = [section for section in doctree.findall(nodes.section) if _is_second_level(section)]
     titles = [(section["ids"][0], section.next_node(nodes.title)) for section in sections]
-    return [Place(anchor, title.astext()) for anchor, title in titles if title is not None]
+    return [PageSection(anchor, title.astext()) for anchor, title in titles if title is not None]
 
 
 def _is_second_level(section: nodes.section) -> bool:
@@ -128,7 +130,7 @@ def _is_second_level(section: nodes.section) -> bool:
 
 
 def _description(app: Sphinx, page: str, doctree: nodes.document | None) -> str:
-    """A chapter's principle; of other pages the first paragraph, cut after a sentence or at a word."""
+    """Return the principle of a chapter or the first paragraph of another page, cut after a sentence or a word."""
     paragraph = doctree.next_node(nodes.paragraph) if doctree is not None else None
     text = app.env.metadata[page].get("principle") or (paragraph.astext() if paragraph is not None else "")
     text = " ".join(text.split())
@@ -138,11 +140,12 @@ def _description(app: Sphinx, page: str, doctree: nodes.document | None) -> str:
     return f"{sentences}." if sentences else text[:DESCRIPTION_LENGTH].rsplit(" ", 1)[0] + " …"
 
 
-def _mend(body: str) -> str:
-    """Mend what Sphinx, myst-nb and pandas write: wide tables scroll inside themselves, blocks that can scroll are
-    focusable without a script, no header cell is empty, the bibliography is a list of list items, what opens folded
-    code is named by its own text, tokens without a colour of their own are plain text, and a term does not run into
-    its definition in excerpts.
+def _fix_markup(body: str) -> str:
+    """Fix the markup of Sphinx, myst-nb and pandas.
+
+    Wide tables scroll in a block of their own; blocks that scroll are focusable without a script; no header cell is
+    empty; the bibliography is a list of list items; the button that opens folded code is named by its own text; tokens
+    without a colour are plain text; and a line break separates a term from its definition in excerpts.
     """
     body = EMPTY_HEADER.sub("<td></td>", body)
     body = body.replace("<table", '<div class="sl-scroll"><table').replace("</table>", "</table></div>")
@@ -153,16 +156,16 @@ def _mend(body: str) -> str:
     return body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
 
 
-def _write_root(app: Sphinx, error: Exception | None) -> None:
-    """Write the landing page once more at the top of the site, with its links turned accordingly."""
+def _write_landing_page(app: Sphinx, error: Exception | None) -> None:
+    """Write the landing page again at the root of the site, with its links adapted."""
     root = app.config.root_doc
     if error is not None or app.builder.format != "html" or "/" not in root:
         return
     folder = posixpath.dirname(root)
     page = Path(app.outdir, f"{root}.html").read_text("utf-8")
 
-    def turn(link: re.Match[str]) -> str:
+    def relocate(link: re.Match[str]) -> str:
         address = posixpath.normpath(posixpath.join(folder, link.group(2)))
         return link.group(1) + (f"./{address}" if "scalebook/" in link.group(1) else address)
 
-    Path(app.outdir, "index.html").write_text(LOCAL_LINK.sub(turn, page), "utf-8")
+    Path(app.outdir, "index.html").write_text(LOCAL_LINK.sub(relocate, page), "utf-8")

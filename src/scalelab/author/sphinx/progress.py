@@ -1,4 +1,4 @@
-"""The directive `progress`: every chapter with what its reader has predicted, answered and finished in this browser."""
+"""The directive `progress`: for each chapter, the predictions, answers and completion stored in this browser."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from scalelab.author.sphinx.checkpoints import COUNT
-from scalelab.author.sphinx.claims_pages import follow_chapters, records
+from scalelab.author.sphinx.checkpoints import COUNT_KEY
+from scalelab.author.sphinx.claims_pages import depend_on_chapters, records
 from scalelab.author.sphinx.page_head import CHAPTERS
 
 BUTTONS = (("save", "Save to a file"), ("load", "Load from a file"), ("clear", "Clear everything"))
 
 
 class progress(nodes.General, nodes.Element):
-    """Stands where the panel goes; it is filled when all chapters are read."""
+    """Placeholder for the panel, which is filled after all chapters are read."""
 
 
 class Progress(SphinxDirective):
-    """`{progress}`: the panel; without a script a sentence stands in its place."""
+    """`{progress}`: the panel; without a script, the page shows a sentence instead."""
 
     def run(self) -> list[nodes.Node]:
-        follow_chapters(self.env)
+        depend_on_chapters(self.env)
         return [progress()]
 
 
@@ -35,14 +35,16 @@ def setup(app: Sphinx) -> None:
 
 
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    for place in list(doctree.findall(progress)):
-        place.replace_self(nodes.raw("", _panel(app, docname), format="html"))
+    for node in list(doctree.findall(progress)):
+        node.replace_self(nodes.raw("", _panel(app, docname), format="html"))
 
 
 def _panel(app: Sphinx, docname: str) -> str:
-    rows = "\n".join(_row(app, docname, chapter, found) for chapter, found in sorted(records(app.env).items()))
+    rows = "\n".join(
+        _row(app, docname, chapter, chapter_records) for chapter, chapter_records in sorted(records(app.env).items())
+    )
     buttons = " ".join(
-        f'<button type="button" class="sl-button" data-does="{name}">{words}</button>' for name, words in BUTTONS
+        f'<button type="button" class="sl-button" data-does="{name}">{label}</button>' for name, label in BUTTONS
     )
     return (
         "<noscript><p>Keeping your progress needs JavaScript. Pages read without it.</p></noscript>"
@@ -53,12 +55,12 @@ def _panel(app: Sphinx, docname: str) -> str:
     )
 
 
-def _row(app: Sphinx, here: str, chapter: str, found: dict[str, list[dict[str, Any]]]) -> str:
+def _row(app: Sphinx, docname: str, chapter: str, chapter_records: dict[str, list[dict[str, Any]]]) -> str:
     number = chapter.removeprefix(CHAPTERS).partition("_")[0]
-    questions = app.env.metadata[chapter].get(COUNT, 0)
+    questions = app.env.metadata[chapter].get(COUNT_KEY, 0)
     return (
-        f'<li data-page="{chapter}" data-number="{number}" data-predictions="{len(found["prediction"])}" '
+        f'<li data-page="{chapter}" data-number="{number}" data-predictions="{len(chapter_records["prediction"])}" '
         f'data-questions="{questions}"><span class="sl-number">{number}</span> '
-        f'<a href="{app.builder.get_relative_uri(here, chapter)}">{escape(app.env.titles[chapter].astext())}</a> '
+        f'<a href="{app.builder.get_relative_uri(docname, chapter)}">{escape(app.env.titles[chapter].astext())}</a> '
         '<span class="sl-kept-state"></span></li>'
     )

@@ -1,8 +1,8 @@
-"""What others show of a page: picture and description where its link is shared, a sitemap, and the page for dead links.
+"""Metadata for other sites: a picture and a description for shared links, a sitemap, and the page for dead links.
 
-All three want whole addresses, which a build knows where `html: baseurl:` in `_config.yml`, or the variable
-SCALELAB_BOOK_URL, says where the site will stand. Without one, pictures have relative addresses, which some readers of
-links follow, and there is no sitemap.
+All three need absolute addresses. A build knows them if `html: baseurl:` in `_config.yml` or the environment variable
+SCALELAB_BOOK_URL contains the address of the site. Otherwise pictures have relative addresses, which some sites accept,
+and there is no sitemap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sphinx.config import Config
 
 from scalelab.author.sphinx.pages import NUMBERED
 
-ADDRESS = "SCALELAB_BOOK_URL"
+ADDRESS_VARIABLE = "SCALELAB_BOOK_URL"
 FOLDER = "_static/share"
 SIZE = (1200, 630)
 SURFACE, PAPER, INK, MUTED, ACCENT = "#ffffff", "#e3efe8", "#17201c", "#56635c", "#0b6b4c"
@@ -29,53 +29,57 @@ UNSHARED = {"search", "404"}
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("config-inited", _take_address)
-    app.connect("html-collect-pages", _page_for_dead_links)
-    app.connect("html-page-context", _share, priority=950)
-    app.connect("build-finished", _finish)
+    app.connect("config-inited", _set_base_url)
+    app.connect("html-collect-pages", _add_not_found_page)
+    app.connect("html-page-context", _add_sharing_metadata, priority=950)
+    app.connect("build-finished", _write_sitemap)
 
 
-def _take_address(app: Sphinx, config: Config) -> None:
-    config.html_baseurl = os.environ.get(ADDRESS) or config.html_baseurl
+def _set_base_url(app: Sphinx, config: Config) -> None:
+    config.html_baseurl = os.environ.get(ADDRESS_VARIABLE) or config.html_baseurl
     if config.html_baseurl and not config.html_baseurl.endswith("/"):
         config.html_baseurl += "/"
 
 
-def _page_for_dead_links(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+def _add_not_found_page(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "404", {"base": app.config.html_baseurl}, "404.html"
 
 
-def _share(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def _add_sharing_metadata(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     if page in UNSHARED or doctree is None:
         return
     base = app.config.html_baseurl
     number = NUMBERED.match(page)
     title = app.env.titles[page].astext()
-    start = page == app.config.root_doc
-    eyebrow = f"Chapter {number.group(1)}" if number else "" if start else str(app.config.html_title)
-    file = _picture(Path(app.outdir), page, eyebrow, title, context["description"])
+    is_landing_page = page == app.config.root_doc
+    eyebrow = f"Chapter {number.group(1)}" if number else "" if is_landing_page else str(app.config.html_title)
+    file = _sharing_picture(Path(app.outdir), page, eyebrow, title, context["description"])
     context["og_title"] = title
-    context["og_type"] = "website" if start else "article"
+    context["og_type"] = "website" if is_landing_page else "article"
     context["og_image"] = f"{base}{file}" if base else context["pathto"](file, 1)
     context["og_image_alt"] = f"{eyebrow}: {title}" if eyebrow else title
     if base:
-        context["pageurl"] = base if start else f"{base}{page}.html"
+        context["pageurl"] = base if is_landing_page else f"{base}{page}.html"
 
 
-def _picture(out: Path, page: str, eyebrow: str, title: str, words: str) -> str:
-    """Draw the picture of a page where it is not there yet, and return its name below the site."""
-    drawn = hashlib.sha256("\n".join([eyebrow, title, words]).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
-    name = f"{FOLDER}/{page.replace('/', '-')}-{drawn}.png"
+def _sharing_picture(out: Path, page: str, eyebrow: str, title: str, description: str) -> str:
+    """Draw the picture of a page if it does not exist yet, and return its path within the site."""
+    digest = hashlib.sha256(
+        "\n".join([eyebrow, title, description]).encode() + Path(__file__).read_bytes()
+    ).hexdigest()[:8]
+    name = f"{FOLDER}/{page.replace('/', '-')}-{digest}.png"
     file = out / name
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         for old in file.parent.glob(f"{page.replace('/', '-')}-????????.png"):
             old.unlink()
-        _draw(file, eyebrow, title, words)
+        _draw(file, eyebrow, title, description)
     return name
 
 
-def _draw(file: Path, eyebrow: str, title: str, words: str) -> None:
+def _draw(file: Path, eyebrow: str, title: str, description: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle, PathPatch, Rectangle
     from matplotlib.path import Path as Line
@@ -92,10 +96,10 @@ def _draw(file: Path, eyebrow: str, title: str, words: str) -> None:
     lines = textwrap.wrap(title, 28)[:3]
     axes.text(80, 90, eyebrow, color=ACCENT, fontsize=24, fontweight="bold", **text)
     axes.text(80, 150, "\n".join(lines), color=INK, fontsize=44, fontweight="bold", **text)
-    below = 150 + 80 * len(lines) + 20
-    rows = textwrap.wrap(words, 62)[: max(1, int((500 - below) / 36))]
-    axes.text(80, below, "\n".join(rows), color=MUTED, fontsize=21, **text)
-    # The mark of the book: a ruler, a curve above it, and a point on that.
+    description_y = 150 + 80 * len(lines) + 20
+    rows = textwrap.wrap(description, 62)[: max(1, int((500 - description_y) / 36))]
+    axes.text(80, description_y, "\n".join(rows), color=MUTED, fontsize=21, **text)
+    # The logo of the book: a ruler, a curve above it, and a point on the curve.
     ruler = [
         ((80 + 2 * x, 588), (80 + 2 * x, 588 - 2 * rise)) for x, rise in ((0, 5), (6, 3), (12, 5), (18, 3), (24, 5))
     ]
@@ -110,7 +114,7 @@ def _draw(file: Path, eyebrow: str, title: str, words: str) -> None:
     figure.savefig(file, metadata={"Software": None})
 
 
-def _finish(app: Sphinx, error: Exception | None) -> None:
+def _write_sitemap(app: Sphinx, error: Exception | None) -> None:
     base = app.config.html_baseurl
     if error is not None or app.builder.format != "html":
         return

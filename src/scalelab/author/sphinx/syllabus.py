@@ -1,4 +1,4 @@
-"""The directive `syllabus`: every chapter of the course in its part; those that exist are linked."""
+"""The directive `syllabus`: the chapters of the course by part, with links to the chapters that exist."""
 
 from __future__ import annotations
 
