@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
 from collections.abc import Sequence
@@ -57,26 +56,18 @@ def table_lines(rows: Sequence[Sequence[str]], *, width: int = UNLIMITED, number
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     for index in range(len(rows[0])):
         grid.add_column(justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
-    # Plain text, whatever the environment says about colours, notebooks, or the console of Windows.
-    plain = Console(
-        file=io.StringIO(),
-        width=width,
-        color_system=None,
-        force_jupyter=False,
-        legacy_windows=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    with plain.capture() as page:
+        grid.add_row(*map(Text, row))  # as text, brackets are brackets
+    # Plain lines, whatever the environment says about colours, notebooks, or the console of Windows.
+    plain = Console(width=width, color_system=None, force_jupyter=False, legacy_windows=False)
+    with plain.capture() as lines:
         plain.print(grid)
-    return [line.rstrip() for line in page.get().removesuffix("\n").split("\n")]
+    return [line.rstrip() for line in lines.get().removesuffix("\n").split("\n")]
 
 
 def seconds(value: float) -> str:
