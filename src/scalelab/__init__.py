@@ -1,6 +1,8 @@
 """The instruments of *Scalable Python, Measured*: what chapters and exercises import."""
 
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,14 +31,7 @@ if TYPE_CHECKING:
     from scalelab.panels import Knob, panel
     from scalelab.predictions import predict
     from scalelab.recordings import recorded
-    from scalelab.servers import (
-        latency_server,
-        memcached_server,
-        missing,
-        queue_server,
-        redis_server,
-        work_server,
-    )
+    from scalelab.servers import latency_server, missing, queue_server, work_server
 
 __all__ = [
     "Histogram",
@@ -52,7 +47,6 @@ __all__ = [
     "latency_server",
     "machine_card",
     "median_interval",
-    "memcached_server",
     "memory",
     "missing",
     "missing_free_threaded",
@@ -64,7 +58,6 @@ __all__ = [
     "predict",
     "queue_server",
     "recorded",
-    "redis_server",
     "run_fresh",
     "simulate",
     "theory",
@@ -101,9 +94,16 @@ _HOMES = {
     "panels": ("Knob", "panel"),
     "predictions": ("predict",),
     "recordings": ("recorded",),
-    "servers": ("latency_server", "memcached_server", "missing", "queue_server", "redis_server", "work_server"),
+    "servers": ("latency_server", "missing", "queue_server", "work_server"),
 }
 _MODULES = ("caches", "plots", "simulate", "theory")
+_KINDS = "servers.kinds"
+
+
+def _servers() -> dict[str, str]:
+    """Return the functions that run a server, such as `redis_server`, and the module of each: one per kind."""
+    folder = Path(__file__).parent.joinpath(*_KINDS.split("."))
+    return {f"{kind.name}_server": f"{_KINDS}.{kind.name}" for kind in iter_modules([str(folder)])}
 
 
 def __getattr__(name: str) -> Any:
@@ -113,8 +113,10 @@ def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
+    if name.endswith("_server") and (home := _servers().get(name, "")):
+        return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *_servers()])
