@@ -30,7 +30,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 TOLD = "told"
 LONGEST = (
     # The workers take these in turn.
-    *("test_site_browser", "test_explorables_browser", "test_attacks", "test_build", "test_exercise_sets"),
+    *(
+        "test_site_browser",
+        "test_servers",
+        "test_explorables_browser",
+        "test_attacks",
+        "test_build",
+        "test_exercise_sets",
+    ),
     *("test_grade", "test_lab", "test_nbgrader", "test_cluster", "test_queue", "test_class", "test_serve"),
     *("test_sandbox", "test_cache", "test_resume", "test_honest", "test_judging", "test_caches"),
 )

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from typing import Any
@@ -19,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 import scalelab
 from scalelab.course import Course
+from scalelab.servers import KINDS
 
 PINNED = re.compile(
     r"^(?P<requirement>[^\s#][^\\\n]*?)(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})*)$", re.MULTILINE
@@ -188,6 +190,15 @@ def test_the_dev_container_is_this_environment(course: Course, conda: dict[str, 
     # A .venv of the machine outside would be broken inside, and its stamp would keep make from making another.
     assert [mount["target"] for mount in made["mounts"]] == ["${containerWorkspaceFolder}/.venv"]
     ci = (course.root / ".ci" / "run").read_text(encoding="utf-8")
-    assert set(made["onCreateCommand"].split("recommends ")[1].split()) == {
-        pair.partition(":")[2] for pair in re.findall(r"for pair in (.*);", ci)[0].split()
-    }
+    packages = "-m scalelab.servers packages debian)"
+    assert made["onCreateCommand"].endswith(f" chromium $(PYTHONPATH=src python3 {packages}")
+    assert f'packages="$(PYTHONPATH=src "${{PYTHON:-python3}}" {packages}"' in ci
+
+
+def test_the_packages_of_servers_are_listed_before_the_environment_exists(course: Course) -> None:
+    command = [sys.executable, "-S", "-m", "scalelab.servers", "packages", "debian"]  # -S: without site-packages
+    done = subprocess.run(command, cwd=course.root / "src", capture_output=True, text=True, check=True)
+    here = [line for line in done.stderr.splitlines() if line.startswith("Here: ")]
+    packages = {kind.debian for kind in KINDS.values()} - {""}
+    assert set(done.stdout.split()) <= packages
+    assert len(done.stdout.split()) + len(here) == len(KINDS)

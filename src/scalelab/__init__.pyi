@@ -26,10 +26,12 @@ from .panels import panel as panel
 from .predictions import predict as predict
 from .recordings import recorded as recorded
 from .servers import latency_server as latency_server
-from .servers import memcached_server as memcached_server
 from .servers import missing as missing
 from .servers import queue_server as queue_server
-from .servers import redis_server as redis_server
 from .servers import work_server as work_server
+from .servers.kinds.memcached import memcached_server as memcached_server
+from .servers.kinds.postgres import postgres_server as postgres_server
+from .servers.kinds.rabbitmq import rabbitmq_server as rabbitmq_server
+from .servers.kinds.redis import redis_server as redis_server
 
 __version__: str

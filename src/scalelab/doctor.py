@@ -21,8 +21,8 @@ from scalelab.grading.judging.judge import NO_SANDBOX
 from scalelab.grading.sandbox.container import find_engine
 from scalelab.measure import InterpreterError, interpreters, timer_step
 from scalelab.measure.compare import duration
-from scalelab.servers import external
-from scalelab.servers.stores import COMPONENTS
+from scalelab.servers import KINDS, ServerKind, ServiceError
+from scalelab.servers.find import find, how_to_get
 
 OLDEST, NEWEST = (3, 11), (3, 14)
 PACKAGES = {
@@ -167,14 +167,18 @@ def _noise() -> Finding:
 
 
 def _servers() -> list[Finding]:
-    findings = []
-    for component in COMPONENTS.values():
-        found = external.find(component)
-        program = f"{found.program.name} " if found is not None and found.program is not None else ""
-        where = "" if found is None else f"{program}{found.where}"
-        number = "" if found is None else found.version
-        findings.append(Finding(component.name, component.purpose, where, number, component.get))
-    return findings
+    return [_server(kind) for kind in KINDS.values()]
+
+
+def _server(kind: ServerKind) -> Finding:
+    try:
+        found = find(kind)
+    except ServiceError as error:
+        return Finding(kind.name, kind.purpose, "", get=str(error))
+    if found is None:
+        return Finding(kind.name, kind.purpose, "", get=how_to_get(kind))
+    program = f"{found.program.name} " if found.program else ""
+    return Finding(kind.name, kind.purpose, program + found.where, found.version, how_to_get(kind))
 
 
 def _free_threaded() -> Finding:

@@ -15,8 +15,8 @@ from scalelab import doctor
 from scalelab.cli import main
 from scalelab.doctor import Finding, as_json, examine, show, well
 from scalelab.measure import interpreters
-from scalelab.servers import external
-from scalelab.servers.stores import COMPONENTS
+from scalelab.servers import KINDS
+from scalelab.servers import find as search
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +25,12 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(external, "USUAL_PLACES", ())
-    monkeypatch.setattr(external, "find_spec", lambda package: None)
-    for component in COMPONENTS.values():
-        monkeypatch.delenv(component.variable, raising=False)
+    monkeypatch.setattr(search, "USUAL_PLACES", ())
+    monkeypatch.setattr(search, "find_spec", lambda package: None)
+    monkeypatch.setattr(search, "glob", lambda pattern: [])
+    for kind in KINDS.values():
+        monkeypatch.delenv(kind.url_variable, raising=False)
+        monkeypatch.delenv(kind.home_variable, raising=False)
     for variable in (interpreters.FREE_THREADED_VARIABLE, interpreters.PYPY_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(interpreters.sysconfig, "get_path", lambda _: str(programs))
@@ -73,6 +75,16 @@ def test_what_is_there_is_shown_with_where_and_its_version(bare: Path) -> None:
 def test_a_named_server_is_shown_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALELAB_REDIS_URL", "redis://127.0.0.1:1/0")
     assert found("redis").found == "named by SCALELAB_REDIS_URL"
+
+
+def test_a_variable_that_names_nothing_usable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALELAB_POSTGRES_URL", "mysql://127.0.0.1/x")
+    assert not found("postgres").found
+    assert "Expected SCALELAB_POSTGRES_URL as postgresql://host:port; got 'mysql:" in found("postgres").get
+
+
+def test_each_kind_of_server_has_a_row() -> None:
+    assert {finding.name for finding in examine()} >= KINDS.keys()
 
 
 def test_the_course_does_not_work_without_what_it_needs(

@@ -15,7 +15,7 @@ import pytest
 from scalelab import latency_server
 from scalelab.servers import ServiceError
 from scalelab.servers.apps._latency_app import Service
-from scalelab.servers.process import allow_open_files, python_server
+from scalelab.servers.apps._process import allow_open_files, python_server
 
 
 async def fetch(urls, limit=0):

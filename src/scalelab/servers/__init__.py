@@ -2,24 +2,25 @@
 
 from scalelab.servers.apps.latency import LatencyServer, ServerStats, latency_server
 from scalelab.servers.apps.queueing import QueueServer, QueueStats, WorkServer, WorkStats, queue_server, work_server
-from scalelab.servers.external import MissingServer
-from scalelab.servers.process import ServiceError
-from scalelab.servers.stores import Store, memcached_server, missing, redis_server
+from scalelab.servers.kinds import KINDS, missing
+from scalelab.servers.process import Server, cluster
+from scalelab.servers.spec import MissingServer, ServerKind, ServiceError
 
 __all__ = [
+    "KINDS",
     "LatencyServer",
     "MissingServer",
     "QueueServer",
     "QueueStats",
+    "Server",
+    "ServerKind",
     "ServerStats",
     "ServiceError",
-    "Store",
     "WorkServer",
     "WorkStats",
+    "cluster",
     "latency_server",
-    "memcached_server",
     "missing",
     "queue_server",
-    "redis_server",
     "work_server",
 ]

@@ -20,6 +20,7 @@ from scalelab.author.sphinx import (
     page_head,
     pages,
     progress,
+    servers,
     sharing,
     syllabus,
 )
@@ -31,7 +32,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_theme("scalebook", str(PACKAGE / "theme"))
     for extension in (cached_runs, notebook_downloads, explorables):
         app.setup_extension(extension.__name__)
-    for part in (anchors, boxes, checkpoints, page_head, maths, claims_pages, pages, progress, sharing, syllabus):
+    parts = (anchors, boxes, checkpoints, page_head, maths, claims_pages, pages, progress, servers, sharing, syllabus)
+    for part in parts:
         part.setup(app)
     return {"env_version": _version(), "parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from scalelab.servers.process import allow_open_files
+from scalelab.servers.apps._process import allow_open_files
 
 BACKLOG = 4096
 ANSWERED_S = 0.005

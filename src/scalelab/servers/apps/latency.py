@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scalelab.servers.process import ask, python_server
+from scalelab.servers.apps._process import ask, python_server
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
-from scalelab.servers.process import ServiceError, ask, python_server
+from scalelab.servers.apps._process import ask, python_server
+from scalelab.servers.spec import ServiceError
 
 Distribution = Literal["exponential", "fixed", "hyperexponential"]
 Policy = Literal["one queue", "random", "round robin", "two choices", "shortest"]
