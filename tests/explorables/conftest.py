@@ -1,4 +1,4 @@
-"""A page that holds one explorable, without any server."""
+"""A page that holds one explorable, without any server, and the runs that its module plays there."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ const model = {
 window.listeners = listeners;
 window.takeAway = figure.render({ model, el: document.getElementById("place") });
 """
+PLAY = """
+async ([name, runs, trace]) => {
+  const { default: figure } = await import(`./${name}.js`);
+  return JSON.stringify(runs.map(([state, acts]) => figure.play(state, acts, { trace })));
+}
+"""
+THEORY = """
+async ([name, cases]) => {
+  const { default: figure } = await import(`./${name}.js`);
+  return cases.map(([state, given]) => figure.theory(state, given ?? undefined));
+}
+"""
 
 
 @pytest.fixture
@@ -54,6 +66,28 @@ def look_at(browser: Browser) -> Iterator[Callable[[str], Page]]:
         yield cache(lambda name: opened(name, reduced_motion="reduce"))
 
 
+@pytest.fixture(scope="module")
+def play(look_at: Callable[[str], Page]) -> Callable[..., list[dict[str, Any]]]:
+    """Play runs of a figure, each a state and its acts: milliseconds that pass, or states that turn knobs."""
+
+    def played(name: str, runs: list[tuple[dict[str, Any], list[Any]]], *, trace: bool = True) -> list[dict[str, Any]]:
+        seen: list[dict[str, Any]] = json.loads(look_at(name).evaluate(PLAY, [name, runs, trace]))
+        return seen
+
+    return played
+
+
+@pytest.fixture(scope="module")
+def theory(look_at: Callable[[str], Page]) -> Callable[..., list[dict[str, Any]]]:
+    """Return what the figure's module says that theory expects, for each state."""
+
+    def said(name: str, cases: list[dict[str, Any]], given: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        seen: list[dict[str, Any]] = look_at(name).evaluate(THEORY, [name, [[state, given] for state in cases]])
+        return seen
+
+    return said
+
+
 @contextmanager
 def opening(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts, troubles = [], []
@@ -65,6 +99,7 @@ def opening(browser: Browser) -> Iterator[Callable[..., Page]]:
         given: dict[str, Any] | None = None,
         theme: str = "light",
         above: int = 0,
+        text: str | None = None,
         **options: Any,
     ) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}, **options})
@@ -85,8 +120,8 @@ def opening(browser: Browser) -> Iterator[Callable[..., Page]]:
         def serve(route: Route) -> None:
             address = route.request.url
             asked = address.removeprefix(f"{HOST}/").removesuffix(".js")
-            if asked in names():
-                route.fulfill(body=bundle(asked), content_type="text/javascript")
+            if asked == name or asked in names():
+                route.fulfill(body=text or bundle(asked), content_type="text/javascript")
             elif address == f"{HOST}/":
                 route.fulfill(body=document, content_type="text/html")
             else:

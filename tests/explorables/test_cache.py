@@ -1,132 +1,122 @@
-"""Five caches with the same requests: the model in Python beside the book's own caches and theory, and the page."""
+"""Five caches with the same requests: the figure's runs replayed, beside theory, and on the page."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from cache_vectors import CASES, VECTORS, play
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from playwright.sync_api import Page, expect
+from figure_states import CALM, OpenPage, Play, Theory, cells, states
+from playwright.sync_api import expect
 
-from scalelab import caches, theory
-from scalelab.explorables import KnobError, explorable
-from scalelab.explorables import _cache_model as cache
-from scalelab.explorables._knobs import PREVIEW_MS
+from scalelab import caches, explorable
+from scalelab.explorables.knobs import knobs
+from scalelab.theory import che_hit_rate, fifo_hit_rate, static_hit_rate, zipf_popularity
 
-states = st.fixed_dictionaries(
-    {
-        "seed": st.integers(0, 2**32 - 1),
-        "size": st.integers(1, 100).map(lambda tens: 10 * tens),
-        "skew": st.integers(0, 15).map(lambda tens: 10 * tens),
-        "scan": st.integers(0, 10).map(lambda fives: 5 * fives),
-    }
-)
-unhurried = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+KEYS = 10_000
+PERIOD = 2000
+POLICIES = knobs("cache")[0].choices
+TRUSTED = 0.01
 
 
-@unhurried
-@given(states, st.integers(0, 6000))
-def test_every_cache_has_the_hits_that_the_book_counts_on_the_same_requests(
-    state: dict[str, Any], requests: int
-) -> None:
-    model = cache.create_model(state)
-    trace = np.array([cache.request(model) for _ in range(requests)], np.int64)
-    seen = cache.readout(model)
-    for policy in cache.POLICIES:
-        assert seen["caches"][policy]["hits"] == caches.hits(policy, trace, state["size"])
-    assert seen["static"]["hits"] == np.count_nonzero(trace < state["size"])
+@pytest.fixture(scope="module")
+def runs(play: Play) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Up to 9,000 requests of many states: what was measured, the keys, and per policy whether each request hit."""
+    every = states("cache", 24)
+    seen = play("cache", [(state, [500 + 8500 * (i % 2)]) for i, state in enumerate(every)])
+    tables = [np.array(run["trace"], np.int64) for run in seen]
+    return [
+        (state, run["readout"], table[:, 0], table[:, 1:].astype(bool))
+        for state, run, table in zip(every, seen, tables, strict=True)
+    ]
 
 
-@unhurried
-@given(states, st.lists(st.floats(0, 900, allow_nan=False), min_size=1, max_size=5))
-def test_how_time_is_cut_changes_nothing(state: dict[str, Any], spans: list[float]) -> None:
-    cut, whole = cache.create_model(state), cache.create_model(state)
-    for span in spans:
-        cache.advance(cut, span)
-    cache.advance(whole, cut.now / 1000)
-    assert cache.readout(cut) == cache.readout(whole)
+def test_every_hit_and_miss_is_the_one_that_the_books_caches_have(runs: Any) -> None:
+    for state, now, keys, hits in runs:
+        for policy, hit in zip(POLICIES, hits.T, strict=True):
+            assert np.array_equal(caches.replay(policy, keys, state["size"]), hit), (policy, state)
+            assert now["caches"][policy]["hits"] == hit.sum()
+        assert now["static"]["hits"] == (keys < state["size"]).sum()
+        assert now["requests"] == len(keys)
+        assert now["scanned"] == (keys >= KEYS).sum()
 
 
-def test_the_requests_are_zipfs_with_scans_between_them() -> None:
-    model = cache.create_model({"scan": 25, "skew": 80})
-    trace = np.array([cache.request(model) for _ in range(40_000)])
-    place = np.arange(len(trace)) % cache.PERIOD
-    scanned = trace[place >= 1500]
-    assert list(scanned) == list(range(cache.KEYS, cache.KEYS + 10_000))
-    counts = np.bincount(trace[place < 1500], minlength=cache.KEYS)
-    expected = theory.zipf_popularity(cache.KEYS, 0.8) * 30_000
-    assert len(counts) == cache.KEYS
+def test_the_rate_counts_known_keys_in_the_later_half_of_the_run(runs: Any) -> None:
+    for state, now, keys, hits in runs:
+        length = PERIOD if state["scan"] else 100  # of a batch, twice as long whenever there are 64
+        while len(keys) // length >= 64:
+            length *= 2
+        batches = len(keys) // length
+        later = slice(batches // 2 * length, batches * length)
+        known = (keys[later] < KEYS).sum()
+        for policy, hit in zip(POLICIES, hits.T, strict=True):
+            rate = now["caches"][policy]["rate"]
+            assert rate == (pytest.approx(hit[later].sum() / known) if batches else None), state
+
+
+def test_fifo_holds_the_last_keys_that_came_and_lru_the_last_that_were_asked_for(runs: Any) -> None:
+    for state, now, keys, hits in runs:
+        came = dict.fromkeys(keys[~hits[:, POLICIES.index("FIFO")]][::-1].tolist())
+        for policy, last in (("FIFO", came), ("LRU", dict.fromkeys(keys[::-1].tolist()))):
+            held = np.array(list(last)[: state["size"]])
+            assert now["held"] == len(held)
+            seen = now["caches"][policy]
+            assert (seen["popular"], seen["scanned"]) == ((held < state["size"]).sum(), (held >= KEYS).sum()), state
+
+
+def test_the_requests_are_zipfs_with_scans_between_them(play: Play) -> None:
+    [run] = play("cache", [({"scan": 25, "skew": 80}, [40_000])])
+    keys = np.array([row[0] for row in run["trace"]])
+    place = np.arange(len(keys)) % PERIOD
+    assert list(keys[place >= 1500]) == list(range(KEYS, KEYS + 10_000))
+    counts = np.bincount(keys[place < 1500], minlength=KEYS)
+    expected = zipf_popularity(KEYS, 0.8) * 30_000
+    assert len(counts) == KEYS
     assert np.abs(counts - expected)[:50] == pytest.approx(0, abs=5 * np.sqrt(expected[0]))
     assert counts[5000:].sum() == pytest.approx(expected[5000:].sum(), rel=0.05)
 
 
-@pytest.mark.parametrize("size", [10, 200, 1000])
-@pytest.mark.parametrize("skew", [0, 60, 100, 150])
-def test_theory_without_a_scan_is_the_books(size: int, skew: int) -> None:
-    says = cache.theory({"size": size, "skew": skew})
-    popularity = theory.zipf_popularity(cache.KEYS, skew / 100)
-    assert says["lru"] == pytest.approx(theory.che_hit_rate(popularity, size))
-    assert says["fifo"] == pytest.approx(theory.fifo_hit_rate(popularity, size))
-    assert says["static"] == pytest.approx(theory.static_hit_rate(popularity, size))
+def test_a_scan_in_theory_is_very_many_keys_that_are_hardly_ever_asked_for(theory: Theory) -> None:
+    for scan, says in zip((5, 50), theory("cache", [{"scan": 5}, {"scan": 50}]), strict=True):
+        share, rare = scan / 100, 100_000
+        popularity = zipf_popularity(KEYS, 1.0)
+        every = np.concatenate([popularity * (1 - share), np.full(rare, share / rare)])
+        assert says["lru"] == pytest.approx(float(che_hit_rate(every, 200)) / (1 - share), rel=0.005)
+        assert says["fifo"] == pytest.approx(float(fifo_hit_rate(every, 200)) / (1 - share), rel=0.005)
+        assert says["static"] == pytest.approx(float(static_hit_rate(popularity, 200)))
 
 
-@pytest.mark.parametrize("scan", [5, 50])
-def test_a_scan_in_theory_is_very_many_keys_that_are_hardly_ever_asked_for(scan: int) -> None:
-    share, rare = scan / 100, 1_000_000
-    popularity = theory.zipf_popularity(cache.KEYS, 1.0) * (1 - share)
-    every = np.concatenate([popularity, np.full(rare, share / rare)])
-    says = cache.theory({"scan": scan})
-    assert says["lru"] == pytest.approx(float(theory.che_hit_rate(every, 200)) / (1 - share), rel=1e-3)
-    assert says["fifo"] == pytest.approx(float(theory.fifo_hit_rate(every, 200)) / (1 - share), rel=1e-3)
-    assert says["static"] == cache.theory({})["static"]
+def test_a_long_run_comes_to_what_theory_says(play: Play, theory: Theory) -> None:
+    every = [{}, {"size": 50, "skew": 120}, {"size": 100, "skew": 60}]
+    seen = play("cache", [(state, [100_000]) for state in every], trace=False)
+    for run, says in zip(seen, theory("cache", every), strict=True):
+        now = run["readout"]
+        assert now["settled"]
+        for measured, expected in (
+            (now["caches"]["LRU"], says["lru"]),
+            (now["caches"]["FIFO"], says["fifo"]),
+            (now["static"], says["static"]),
+        ):
+            assert measured["rate"] == pytest.approx(expected, abs=0.012)
+            assert measured["error"] <= TRUSTED
 
 
-@pytest.mark.parametrize("state", [{}, {"size": 50, "skew": 120}, {"size": 100, "skew": 60}])
-def test_a_long_run_comes_to_what_theory_says(state: dict[str, Any]) -> None:
-    model = cache.create_model(state)
-    cache.advance(model, 100_000)
-    seen, says = cache.readout(model), cache.theory(state)
-    assert seen["settled"]
-    for rate, expected in (
-        (seen["caches"]["LRU"], says["lru"]),
-        (seen["caches"]["FIFO"], says["fifo"]),
-        (seen["static"], says["static"]),
-    ):
-        assert rate["rate"] == pytest.approx(expected, abs=0.012)
-        assert rate["error"] is not None
-        assert rate["error"] <= cache.TRUSTED
+def test_a_rate_that_is_trusted_is_near_the_truth(play: Play) -> None:
+    truth = float(static_hit_rate(zipf_popularity(KEYS, 1.0), 50))
+    runs = [({"seed": seed, "size": 50}, [ms]) for seed in range(40) for ms in (6_000, 12_000)]
+    seen = [run["readout"]["static"] for run in play("cache", runs, trace=False)]
+    covered = [abs(static["rate"] - truth) <= static["error"] for static in seen]
+    assert np.mean(covered) >= 0.88  # 95 % intervals
 
 
-def test_a_rate_that_is_trusted_is_near_the_truth() -> None:
-    says = cache.theory({"size": 50})["static"]
-    covered = judged = 0
-    for seed in range(40):
-        model = cache.create_model({"seed": seed, "size": 50})
-        for _ in range(2):
-            cache.advance(model, 6_000)
-            static = cache.readout(model)["static"]
-            assert static["rate"] is not None
-            assert static["error"] is not None
-            judged += 1
-            covered += abs(static["rate"] - says) <= static["error"]
-    assert covered >= 0.88 * judged  # 95 % intervals
-
-
-def test_a_scan_floods_lru_and_leaves_sieve_and_s3_fifo_what_is_asked_for_again() -> None:
-    model = cache.create_model({"scan": 20})
-    cache.advance(model, 10 * cache.PERIOD)  # the end of a scan twice as long as the caches are large
-    seen = cache.readout(model)["caches"]
-    for policy in ("FIFO", "LRU", "CLOCK"):
-        assert seen[policy]["scanned"] == 200
-        assert seen[policy]["popular"] == 0
-    for policy in ("SIEVE", "S3-FIFO"):
-        assert seen[policy]["popular"] > 100
+def test_a_scan_floods_lru_and_leaves_sieve_and_s3_fifo_what_is_asked_for_again(play: Play) -> None:
+    # The end of a scan twice as long as the caches are large.
+    [run] = play("cache", [({"scan": 20}, [10 * PERIOD])], trace=False)
+    for policy, seen in run["readout"]["caches"].items():
+        if policy in ("FIFO", "LRU", "CLOCK"):
+            assert (seen["scanned"], seen["popular"]) == (200, 0)
+        else:
+            assert seen["popular"] > 100
 
 
 @pytest.mark.parametrize("given", ["SIEVE", 3])
@@ -134,64 +124,11 @@ def test_a_policy_may_be_named(given: str | int) -> None:
     assert explorable("cache", policy=given).state["policy"] == 3
 
 
-@pytest.mark.parametrize(
-    ("state", "says"),
-    [
-        ({"policy": "MRU"}, "one of FIFO, LRU, CLOCK, SIEVE, S3-FIFO"),
-        ({"policy": 5}, "one of FIFO"),
-        ({"policy": True}, "one of FIFO"),
-        ({"policy": None}, "one of FIFO"),
-        ({"size": 1005}, "10 to 1000 keys in steps of 10"),
-        ({"skew": 155}, "0 to 150"),
-        ({"scan": 51}, "0 to 50 %"),
-        ({"keys": 4}, "keys"),
-    ],
-)
-def test_a_state_that_does_not_fit_is_refused_in_words(state: dict[str, Any], says: str) -> None:
-    with pytest.raises(KnobError, match=says):
-        cache.create_model(state)
-
-
-@pytest.mark.parametrize(
-    ("state", "says"),
-    [
-        ({}, r"Theory says 47 % for LRU \(Che\), 42 % for FIFO, and 60 %.*LRU holds \d+ of the 200 most popular"),
-        ({"scan": 20}, "20 % are a scan.*if the scan came piecemeal.*LRU holds 0 of .* and 200 scanned ones"),
-        ({"policy": 4, "size": 1000}, "1,000 of 10,000 keys.*S3-FIFO holds"),
-    ],
-)
-def test_the_words_for_a_reader_without_javascript(state: dict[str, Any], says: str) -> None:
-    assert re.search(says, cache.describe(state))
-
-
-def test_the_vectors_are_this_models() -> None:
-    kept = json.loads(VECTORS.read_text("utf-8"))
-    assert [case["name"] for case in kept] == list(CASES)
-    for case in kept:
-        state, script = CASES[case["name"]]
-        assert (case["state"], case["script"]) == (state, script)
-        now = play(state, script)
-        assert now["readout"] == case["readout"], case["name"]
-        assert now["theory"] == pytest.approx(case["theory"]), case["name"]
-
-
-OpenPage = Callable[..., Page]
-CALM = {"reduced_motion": "reduce"}
-
-
-def cells(page: Page, row: str) -> list[str]:
-    found = page.locator("tbody tr").filter(has=page.get_by_role("rowheader", name=row, exact=True)).locator("td")
-    return [" ".join(cell.locator("b, span").all_inner_texts()).strip().replace("\xa0", " ") for cell in found.all()]
-
-
-def test_the_run_stands_beside_theory(open_page: OpenPage) -> None:
+def test_the_run_stands_beside_theory(open_page: OpenPage, play: Play) -> None:
     page = open_page("cache", **CALM)
-    model = cache.create_model({})
-    cache.advance(model, PREVIEW_MS)
-    seen = cache.readout(model)["caches"]["LRU"]
-    assert seen["rate"] is not None
-    assert seen["error"] is not None
-    assert cells(page, "LRU") == [f"{seen['rate'] * 100:.1f} % ± {seen['error'] * 100:.1f}", "47.4 % Che"]
+    [run] = play("cache", [({}, [10_000])], trace=False)
+    now = run["readout"]["caches"]["LRU"]
+    assert cells(page, "LRU") == [f"{now['rate'] * 100:.1f} % ± {now['error'] * 100:.1f}", "47.4 % Che"]
     assert cells(page, "FIFO")[1] == "42.5 % as RANDOM"
     assert cells(page, "SIEVE")[1] == "no simple formula"
     assert cells(page, "Best static set")[1] == "60.1 % the sum of their shares"
@@ -226,23 +163,18 @@ def test_the_page_says_when_a_run_is_too_short_and_skipping_ahead_mends_it(open_
     expect(page.locator(".sl-x-bad")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("state", "says"),
-    [
+def test_the_page_says_what_the_cache_holds_and_takes_a_policy_by_name(open_page: OpenPage) -> None:
+    page = open_page("cache", **CALM)
+    for state, says in [
         ({"size": 1000, "skew": 150}, "Still filling: "),
         ({"skew": 0}, "All keys are asked for alike"),
         ({"scan": 50}, "LRU holds 0 of the 200 most popular keys, and 200 keys of a scan"),
-    ],
-)
-def test_the_page_says_what_the_cache_holds(open_page: OpenPage, state: dict[str, Any], says: str) -> None:
-    page = open_page("cache", state, **CALM)
-    expect(page.locator(".sl-x-verdict").first).to_contain_text(says)
-
-
-@pytest.mark.parametrize(("given", "shown"), [("CLOCK", "2"), ("3", "3"), ("7", "1"), ("MRU", "1")])
-def test_an_address_may_name_a_policy(open_page: OpenPage, given: str, shown: str) -> None:
-    page = open_page("cache", {"policy": given}, **CALM)
-    expect(page.get_by_role("combobox", name="Policy")).to_have_value(shown)
+    ]:
+        page.evaluate("(state) => window.setState(state)", state)
+        expect(page.locator(".sl-x-verdict").first).to_contain_text(says)
+    for given, shown in [("CLOCK", "2"), ("3", "3"), ("7", "1"), ("MRU", "1")]:
+        page.evaluate("(policy) => window.setState({ policy })", given)
+        expect(page.get_by_role("combobox", name="Policy")).to_have_value(shown)
 
 
 def test_a_run_ends_at_two_million_requests_and_starts_again(open_page: OpenPage) -> None:

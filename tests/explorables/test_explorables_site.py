@@ -147,7 +147,7 @@ def test_figures_of_several_kinds_stand_on_one_page_and_have_what_they_were_give
 def test_without_javascript_the_words_stay(visit: Callable[..., Page]) -> None:
     page = visit("one.html", java_script_enabled=False)
     expect(page.get_by_text("Turn on JavaScript")).to_be_visible()
-    expect(page.locator(".sl-explorable")).to_contain_text("the p99 latency of one event loop is")
+    expect(page.locator(".sl-explorable")).to_contain_text("One event loop can serve 2,000 requests/s")
 
 
 def test_where_the_module_cannot_be_had_the_words_stay(visit: Callable[..., Page]) -> None:

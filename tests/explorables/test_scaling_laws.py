@@ -1,32 +1,25 @@
-"""Three laws of scaling beside measured points: the model in Python, and what the page shows."""
+"""Three laws of scaling beside measured points: what the figure computes, and what the page shows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
-from scaling_laws_vectors import CASES, VECTORS, play
+from figure_states import OpenPage, Theory, cells, states
+from playwright.sync_api import expect
 
-from scalelab import explorable, theory
+from scalelab import explorable
 from scalelab.explorables import KnobError
-from scalelab.explorables import _scaling_laws_model as scaling_laws
+from scalelab.explorables.scaling_laws import theory as scaling_laws
 from scalelab.measure import Interval
 from scalelab.predictions import Prediction
+from scalelab.theory import amdahl, gustafson, usl
 
-OpenPage = Callable[..., Page]
-CALM = {"reduced_motion": "reduce"}
 KEY = "scalelab.prediction.02-crowd"
 POINTS: list[tuple[float, float | Interval]] = [(1, 1.0), (8, 5.5), (44, Interval(13.0, 14.1, 14.9)), (128, 9.2)]
-PLAY = """
-async (cases) => {
-  const figure = await import("./scaling_laws.js");
-  return cases.map(({ state, given }) => figure.readout(state, given));
-}
-"""
 COUNT_TEXTS = """() => {
   const { fillText } = CanvasRenderingContext2D.prototype;
   window.texts = new Set();
@@ -37,36 +30,26 @@ COUNT_TEXTS = """() => {
 }"""
 
 
-def read(state: dict[str, Any], **given: Any) -> scaling_laws.Readout:
-    return scaling_laws.readout(state, scaling_laws.given(**given))
+def test_without_an_end_the_laws_have_none(theory: Theory) -> None:
+    [free] = theory("scaling_laws", [{"serial": 0, "contention": 0, "coherency": 0}])
+    assert [free[law]["most"] for law in ("amdahl", "gustafson", "usl")] == [None, None, None]
+    [held] = theory("scaling_laws", [{"contention": 20, "coherency": 0}], {"rate": 3})
+    assert held["usl"]["most"] == pytest.approx(150)
+    assert held["usl"]["most_at"] is None
 
 
-def test_the_laws_are_the_books() -> None:
-    seen = read({"serial": 50, "contention": 30, "coherency": 500, "workers": 64})
-    assert seen["amdahl"]["at"] == pytest.approx(15.42, abs=0.005)
-    assert seen["amdahl"]["most"] == pytest.approx(20)
-    assert seen["gustafson"]["at"] == pytest.approx(60.85)
-    assert seen["gustafson"]["most"] is None
-    assert seen["usl"]["most_at"] == pytest.approx(44.05, abs=0.005)
-    assert seen["usl"]["most"] == pytest.approx(13.60, abs=0.005)
-    assert seen["usl"]["each"] == pytest.approx(theory.usl(64, 0.03, 0.0005) / 64)
-
-
-def test_what_has_no_end_has_none() -> None:
-    free = read({"serial": 0, "contention": 0, "coherency": 0})
-    assert [law["most"] for law in (free["amdahl"], free["usl"])] == [None, None]
-    held = read({"contention": 20, "coherency": 0}, rate=3)["usl"]
-    assert held["most"] == pytest.approx(150)
-    assert held["most_at"] is None
-
-
-def test_a_law_that_goes_through_the_points_misses_none() -> None:
-    points = [(n, float(theory.usl(n, 0.1, 0.002, 7))) for n in (1, 2, 5, 30, 80)]
-    seen = read({"contention": 100, "coherency": 2000}, points=points, rate=7)
-    assert seen["usl"]["miss"] == pytest.approx(0)
-    assert seen["gustafson"]["miss"] > seen["amdahl"]["miss"] > 0.1  # type: ignore[operator]
-    [one] = [read({}, points=[(1, 2)])["amdahl"]["miss"]]
-    assert one == pytest.approx(0.5)
+def test_what_a_law_misses_is_the_root_mean_square_of_the_relative_differences(theory: Theory) -> None:
+    given = scaling_laws.given(POINTS, rate=2)
+    workers, _, medians, _ = np.transpose(given["points"])
+    every = states("scaling_laws", 20)
+    for state, seen in zip(every, theory("scaling_laws", every, given), strict=True):
+        for law, says in (
+            ("amdahl", amdahl(workers, state["serial"] / 1000)),
+            ("gustafson", gustafson(workers, state["serial"] / 1000)),
+            ("usl", usl(workers, state["contention"] / 1000, state["coherency"] / 1e6)),
+        ):
+            assert seen[law]["miss"] == pytest.approx(np.sqrt(np.mean((2 * says / medians - 1) ** 2))), state
+            assert seen[law]["each"] == pytest.approx(seen[law]["at"] / (2 * state["workers"]))
 
 
 @pytest.mark.parametrize(
@@ -120,30 +103,6 @@ def test_the_markup_and_the_widget_carry_what_was_given() -> None:
     )
 
 
-def test_the_vectors_are_this_models() -> None:
-    kept = json.loads(VECTORS.read_text("utf-8"))
-    assert [case["name"] for case in kept] == list(CASES)
-    for case in kept:
-        state, given = CASES[case["name"]]
-        assert (case["state"], case["given"]) == (state, scaling_laws.given(**given))
-        now = play(state, given)["readout"]
-        for law, values in case["readout"].items():
-            assert now[law] == pytest.approx(values), case["name"]
-
-
-def test_javascript_and_python_agree(open_page: OpenPage) -> None:
-    cases = json.loads(VECTORS.read_text("utf-8"))
-    for case, seen in zip(cases, open_page("scaling_laws").evaluate(PLAY, cases), strict=True):
-        assert seen.keys() == case["readout"].keys()
-        for law, values in case["readout"].items():
-            assert seen[law] == pytest.approx(values), case["name"]
-
-
-def cells(page: Page, row: str) -> list[str]:
-    found = page.locator("tbody tr").filter(has=page.get_by_role("rowheader", name=row, exact=True)).locator("td")
-    return [" ".join(cell.locator("b, span").all_inner_texts()).strip() for cell in found.all()]
-
-
 def test_the_page_reads_the_laws_off_and_says_when_more_workers_do_harm(open_page: OpenPage) -> None:
     page = open_page("scaling_laws")
     assert [cell.split("×")[0] for cell in cells(page, "At N workers")] == ["15.4 ", "60.9 ", "13 "]
@@ -171,14 +130,11 @@ def test_it_has_no_clock_and_draws_only_when_something_changes(open_page: OpenPa
     assert page.evaluate("window.texts.has('USL')")
 
 
-def test_measured_points_bring_how_far_each_law_is_from_them(open_page: OpenPage) -> None:
+def test_measured_points_bring_how_far_each_law_is_from_them(open_page: OpenPage, theory: Theory) -> None:
     given = scaling_laws.given(POINTS)
-    page = open_page("scaling_laws", given=given)
-    off = [float(cell.removesuffix("%")) for cell in cells(page, "Off the points by")]
-    seen = scaling_laws.readout({}, given)
-    assert off == [
-        pytest.approx(100 * (law["miss"] or 0), abs=0.51) for law in (seen["amdahl"], seen["gustafson"], seen["usl"])
-    ]
+    off = [float(cell.removesuffix("%")) for cell in cells(open_page("scaling_laws", given=given), "Off the points by")]
+    [seen] = theory("scaling_laws", [{}], given)
+    assert off == [pytest.approx(100 * law["miss"], abs=0.51) for law in seen.values()]
     assert not cells(open_page("scaling_laws"), "Off the points by")
 
 

@@ -1,12 +1,12 @@
-"""Interactive figures that need no kernel: one ES module each, with the same model in Python beside it.
+"""Interactive figures that need no kernel: one folder each, found by its name.
 
-A new figure is a module `NAME.js` that imports from `./base.js` only and hands its `figure` to `mount`, a Python model
-`_NAME_model.py` with its `KNOBS` and `describe`, a line in `_widget._FIGURES`, and vectors that both models are tested
-with.
+A folder holds `figure.js`, an ES module that imports `../base.js` and its knobs only and exports `explorable(figure)`;
+`knobs.json`, its knobs with their labels and ranges; and `theory.py`: `expected(state)`, what `scalelab.theory` says of
+the figure's run, and `describe(state)`, the sentence for a reader without JavaScript. Nothing else names a figure.
 """
 
-from ._bundle import BundleError, bundle, names, stylesheet
-from ._knobs import KnobError
-from ._widget import Explorable, explorable
+from .bundle import BundleError, bundle, names, stylesheet
+from .knobs import KnobError
+from .widget import Explorable, explorable
 
 __all__ = ["BundleError", "Explorable", "KnobError", "bundle", "explorable", "names", "stylesheet"]

@@ -235,7 +235,7 @@ function speaker(node) {
   };
 }
 
-function knobRow({ name, label, note, unit, min, max, step, value, says, choices }, changed) {
+function knobRow({ name, label, note, unit, min, max, step, value, choices }, says, changed) {
   if (choices) {
     const input = make("select", { name }, ...choices.map((text, i) => make("option", { value: i }, text)));
     input.addEventListener("change", () => changed(name, Number(input.value), true));
@@ -260,22 +260,15 @@ function knobRow({ name, label, note, unit, min, max, step, value, says, choices
   return { node: make("label", { class: "sl-x-knob" }, make("span", {}, label, output), input), show };
 }
 
-export const PREVIEW_MS = 10_000; // a run is shown from here on, so that the first picture is of a system at work
+const PREVIEW_MS = 10_000; // a run is shown from here on, so that the first picture is of a system at work
 
 /**
  * Put a figure into `el`, run it if it has a clock, and return what takes it away again (anywidget's contract).
  *
- * `figure` holds `title`, `knobs`, `create(state)`, which returns a run, and `view(root, given, changed)`, which fills
- * the figure and returns `draw(run, colours, again)`, for each frame, `read(run)`, five times a second, which returns
- * `{ verdict, speech }`, and perhaps `stop()`. A screen reader hears the speech when the verdict has changed or a knob
- * was turned. `again` says that only time has passed since the last picture; `changed()` asks for a new one. A figure that moves has `advance(run, ms)` as well, a run with its
- * simulated `now` in microseconds, and `ended(run)`; and may have `slower`, how many times slower than its own clock it
- * is shown; `change(run, state)`, where a knob turned does not start a new run; and `skip`, `{ label, go(run) }`. A knob
- * with `look` only changes what is shown of the same run: it becomes part of `run.knobs`.
  * `model.get("state")` is where knobs start, and `model.get("given")` what the figure was given besides; every settled
  * change goes to `model.set("state", …)`.
  */
-export function mount({ model, el, figure }) {
+function mount({ model, el, figure }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const { knobs, advance, skip, slower = 1 } = figure;
   const stepMs = 50 / slower;
@@ -283,7 +276,7 @@ export function mount({ model, el, figure }) {
   let run;
   let [running, visible, frame, before, readAt, spoken] = [false, false, 0, 0, 0, ""];
 
-  const rows = knobs.map((knob) => [knob.name, knobRow(knob, turn)]);
+  const rows = knobs.map((knob) => [knob.name, knobRow(knob, figure.says?.[knob.name], turn)]);
   const button = (text, click) => make("button", { type: "button", click }, text);
   const toggle = button("", () => play(!running));
   const clock = make("span", { class: "sl-x-clock" });
@@ -408,3 +401,29 @@ export function mount({ model, el, figure }) {
     root.remove();
   };
 }
+
+/**
+ * The default export of a figure's module, from `figure`, which holds
+ * - `title`, `knobs` (its knobs.json), and `says`: per knob, how its value reads;
+ * - `create(state, trace)`, which returns a run, and `theory(state, given)`, what theory says of it;
+ * - `view(root, given, changed)`, which fills the figure and returns `draw(run, colours, again)`, for each frame,
+ *   `read(run)`, five times a second, which returns `{ verdict, speech }`, and perhaps `stop()`. A screen reader hears the
+ *   speech when the verdict has changed or a knob was turned. `again` says that only time has passed since the last
+ *   picture; `changed()` asks for a new one.
+ *
+ * A figure that moves also has `advance(run, ms)`, a run with its simulated `now` in microseconds, `readout(run)`, what
+ * the run measured, and `ended(run)`. It may have `slower`, how many times slower than its own clock it is shown;
+ * `change(run, state)`, if a knob turned does not start a new run; and `skip`, `{ label, go(run) }`. A knob with `look`
+ * only changes what is shown of the same run: it becomes part of `run.knobs`.
+ */
+export const explorable = (figure) => ({
+  render: ({ model, el }) => mount({ model, el, figure }),
+  theory: figure.theory,
+  /** Play a run without drawing it: a number lets milliseconds pass, a state turns knobs. `trace: true` keeps its events. */
+  play(state, acts = [PREVIEW_MS], { trace = false } = {}) {
+    const events = trace ? [] : undefined;
+    const run = figure.create(state, events);
+    for (const act of acts) typeof act === "number" ? figure.advance(run, act) : figure.change(run, act);
+    return { readout: figure.readout(run), trace: events };
+  },
+});

@@ -1,20 +1,21 @@
 // Three laws of scaling on one chart, beside what was measured and what the reader predicted.
 //
-// `_scaling_laws_model.py` computes the same. The knobs are whole numbers, so that an address holds them exactly: the
-// serial share and contention in thousandths, coherency in millionths.
-import { dots, label, make, mount, nice, number, panel, readouts, settings } from "./base.js";
+// The knobs are whole numbers, so that an address holds them exactly: the serial share and contention in thousandths,
+// coherency in millionths.
+import { dots, explorable, label, make, nice, number, panel, readouts, settings } from "../base.js";
+import KNOBS from "./knobs.json" with { type: "json" };
 
-export const KNOBS = [
-  { name: "serial", label: "Serial share s: Amdahl, Gustafson", unit: "thousandths", min: 0, max: 500, step: 5, value: 50, says: (value) => `${number(value / 10, 1)} %` },
-  { name: "workers", label: "Workers N", unit: "workers", min: 2, max: 1000, step: 1, value: 64, says: (value) => number(value) },
-  { name: "contention", label: "Contention α: USL", unit: "thousandths", min: 0, max: 300, step: 1, value: 30, says: (value) => number(value / 1000, 3) },
-  { name: "coherency", label: "Coherency β: USL", unit: "millionths", min: 0, max: 2000, step: 5, value: 500, says: (value) => number(value / 1e6, 6) },
-];
+const SAYS = {
+  serial: (value) => `${number(value / 10, 1)} %`,
+  workers: (value) => number(value),
+  contention: (value) => number(value / 1000, 3),
+  coherency: (value) => number(value / 1e6, 6),
+};
 
 // ---- model ----
 
 /** The three laws for a state, each a function of the number of workers; `rate` is what one worker does. */
-export function laws({ serial, contention, coherency }, rate = 1) {
+function laws({ serial, contention, coherency }, rate = 1) {
   const [s, alpha, beta] = [serial / 1000, contention / 1000, coherency / 1e6];
   return {
     amdahl: (n) => rate / (s + (1 - s) / n),
@@ -27,7 +28,7 @@ export function laws({ serial, contention, coherency }, rate = 1) {
  * Per law: what `workers` do, what each of them does, the most there is (null: no limit) and with how many (null: ever
  * more), and how far the law misses the points, as the root mean square of the relative differences.
  */
-export function readout(state, { points = [], rate = 1 } = {}) {
+function theory(state, { points = [], rate = 1 } = {}) {
   const knobs = settings(KNOBS, state);
   const { amdahl, gustafson, usl } = laws(knobs, rate);
   const [s, alpha, beta] = [knobs.serial / 1000, knobs.contention / 1000, knobs.coherency / 1e6];
@@ -77,7 +78,7 @@ function drawChart(context, colours, width, knobs, { points = [], rate = 1, unit
   const { left, top, floor } = PLOT;
   const right = width - 74;
   const curves = laws(knobs, rate);
-  const seen = readout(knobs, { points, rate });
+  const seen = theory(knobs, { points, rate });
   const widest = Math.max(knobs.workers, ...points.map(([n]) => n));
   const inside = seen.usl.most_at !== null && seen.usl.most_at <= widest;
   const highest = nice(1.12 * Math.max(curves.amdahl(widest), inside ? seen.usl.most : curves.usl(widest), ...points.map((point) => point[3])));
@@ -175,7 +176,7 @@ function view(root, given, changed) {
         drawChart(context, colours, width, knobs, given, prediction(given));
       }),
     read(knobs) {
-      const seen = readout(knobs, { points, rate });
+      const seen = theory(knobs, { points, rate });
       const [past, words] = judge(knobs, seen, shown);
       table.write(rows(seen, cell, points.length));
       chart.write(`${number(knobs.workers)} workers`, seen.usl.most_at === null ? "none" : number(seen.usl.most_at), words, past);
@@ -190,8 +191,10 @@ function view(root, given, changed) {
 const figure = {
   title: "How much do more workers bring, and when do they bring less?",
   knobs: KNOBS,
+  says: SAYS,
   create: (state) => state,
+  theory,
   view,
 };
 
-export default { render: ({ model, el }) => mount({ model, el, figure }) };
+export default explorable(figure);

@@ -3,23 +3,22 @@
 // A thousand requests arrive per second, evenly. They ask for 10,000 keys by Zipf's law: key k in proportion to
 // 1/(k+1)^α, where α is `skew` hundredths. Of each 2,000 requests the last `scan` per cent are a scan: keys that are asked
 // for once, one after the other. Every cache has `size` slots, is empty at first and takes in what it misses.
-// `_cache_model.py` agrees with this request for request.
-import { dots, label, make, mount, nice, number, panel, random, readouts, settings, spread } from "./base.js";
+// The tests replay the requests of a run with the caches of `scalelab.caches`, hit for hit.
+import { dots, explorable, label, make, nice, number, panel, random, readouts, settings, spread } from "../base.js";
+import KNOBS from "./knobs.json" with { type: "json" };
 
-export const KEYS = 10_000;
-export const REQUEST_US = 1000;
-export const PERIOD = 2000;
-export const TRUSTED = 0.01;
-export const BATCHES = 32;
-export const POLICIES = ["FIFO", "LRU", "CLOCK", "SIEVE", "S3-FIFO"];
+const KEYS = 10_000;
+const REQUEST_US = 1000;
+const PERIOD = 2000;
+const TRUSTED = 0.01;
+const BATCHES = 32;
+const POLICIES = KNOBS.find(({ name }) => name === "policy").choices;
 const FIRST_BATCH = 100;
 
-export const KNOBS = [
-  { name: "policy", label: "Policy of the cache you look at", choices: POLICIES, value: 1, look: true },
-  { name: "size", label: "Size of each cache", unit: "keys", min: 10, max: 1000, step: 10, value: 200, says: (value) => `${number(value)} of ${number(KEYS)} keys` },
-  { name: "skew", label: "Skew of the popularity: Zipf's α", unit: "hundredths", min: 0, max: 150, step: 10, value: 100, says: (value) => `${(value / 100).toFixed(1)}${value ? "" : ", all alike"}` },
-  { name: "scan", label: "Share of a scan in the requests", unit: "%", min: 0, max: 50, step: 5, value: 0 },
-];
+const SAYS = {
+  size: (value) => `${number(value)} of ${number(KEYS)} keys`,
+  skew: (value) => `${(value / 100).toFixed(1)}${value ? "" : ", all alike"}`,
+};
 
 // ---- model ----
 
@@ -230,8 +229,8 @@ const TALLIES = MACHINES.length + 1; // the last: the best static set
 const BIN = 250;
 const BINS = 80;
 
-/** A run that has not begun: `{ seed, policy, size, skew, scan }`, each with its default. */
-export function createModel(state) {
+/** A run that has not begun: `{ seed, policy, size, skew, scan }`, each with its default. `trace` gets `[key, …hit per policy]` of each request. */
+function createModel(state, trace) {
   const knobs = settings(KNOBS, state);
   const upTo = new Float64Array(KEYS); // per key, of 2 ** 32
   let total = 0;
@@ -244,6 +243,7 @@ export function createModel(state) {
   }
   return {
     knobs,
+    trace,
     upTo,
     guide,
     draws: random(knobs.seed),
@@ -280,11 +280,15 @@ function request(model) {
   const scans = model.requests % PERIOD >= PERIOD - model.length;
   const key = scans ? KEYS + model.scanned++ : draw(model);
   const at = model.requests++;
+  const played = model.trace && [key];
   for (let i = 0; i < caches.length; i++) {
-    if (!caches[i].ask(key, at)) continue;
+    const hit = caches[i].ask(key, at);
+    played?.push(hit);
+    if (!hit) continue;
     batch[i]++;
     bin[i]++;
   }
+  model.trace?.push(played);
   if (key < knobs.size) {
     model.staticHits++;
     batch[TALLIES - 1]++;
@@ -307,7 +311,7 @@ function request(model) {
 }
 
 /** Let `ms` milliseconds pass. Two halves do what the whole does: how often a page draws changes nothing. */
-export function advance(model, ms) {
+function advance(model, ms) {
   const until = model.now + Math.round(ms * 1000);
   while ((model.requests + 1) * REQUEST_US <= until) request(model);
   model.now = until;
@@ -330,7 +334,7 @@ function seenOf({ knobs, batches, batchSize }, i, hits, keys) {
  * later half of the run, its 95 % interval (±), and how many slots hold one of the most popular keys or a scanned one.
  * `settled`: the caches were full when the later half began.
  */
-export function readout(model) {
+function readout(model) {
   const { now, events, requests, scanned, caches, batches, batchSize, fullAt, knobs } = model;
   return {
     now_us: now,
@@ -348,7 +352,7 @@ export function readout(model) {
  * What theory says of a run that never ends, of the requests that are no scan: LRU's hit rate by Che, FIFO's, and that of
  * the most popular keys, held for good. The first two take the scan's requests as strewn among the others.
  */
-export function theory(state) {
+function theory(state) {
   const { size, skew, scan } = settings(KNOBS, state);
   const weights = Float64Array.from({ length: KEYS }, (_, key) => (key + 1) ** (-skew / 100));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
@@ -600,23 +604,26 @@ function view(root) {
   };
 }
 
-export const MOST = 2_000_000;
+const MOST = 2_000_000;
 const SKIP = 100_000;
 
 /** On by so many requests, at once. */
-export function skip(model, requests = SKIP) {
+function skip(model, requests = SKIP) {
   advance(model, (Math.min(MOST, model.requests + requests) * REQUEST_US - model.now) / 1000);
 }
 
 const figure = {
   title: "Which cache keeps what is asked for again, and what does a scan do to it?",
   knobs: KNOBS,
+  says: SAYS,
   slower: 2,
   create: createModel,
   advance,
   ended: ({ requests }) => requests >= MOST,
   skip: { label: `Skip ${number(SKIP)} requests`, go: skip },
+  readout,
+  theory,
   view,
 };
 
-export default { render: ({ model, el }) => mount({ model, el, figure }) };
+export default explorable(figure);

@@ -3,20 +3,15 @@
 // A request needs the processor for a slice, waits, needs it for a second slice, and is done. One slice runs at a time:
 // on the loop's thread, or under the interpreter lock of the pool's. The pool holds `threads` requests, the rest queue.
 // With `blocking`, one request in 200 does not await but blocks: on the loop it keeps the processor, in the pool its own
-// thread. Times are whole microseconds, so that `_event_loop_model.py` agrees with this event for event.
-import { Fifo, dots, duration, label, make, mount, nice, number, panel, popHeap, pushHeap, random, readouts, settings } from "./base.js";
+// thread. Times are whole microseconds, so that the tests can replay the slices of a run with `scalelab.simulate.waits`.
+import { Fifo, dots, duration, explorable, label, make, nice, number, panel, popHeap, pushHeap, random, readouts, settings } from "../base.js";
+import KNOBS from "./knobs.json" with { type: "json" };
 
-export const KNOBS = [
-  { name: "rate", label: "Requests arriving", unit: "requests/s", min: 50, max: 1000, step: 10, value: 400 },
-  { name: "wait", label: "Each request waits", unit: "ms", min: 50, max: 1000, step: 10, value: 500 },
-  { name: "threads", label: "Threads in the pool", unit: "threads", min: 1, max: 500, step: 1, value: 250 },
-  { name: "blocking", label: "Blocking handler:", note: "1 in 200 blocks for 250 ms", value: false },
-];
-export const SLICE_US = 250;
-export const BLOCK_US = 250_000;
-export const BLOCK_ONE_IN = 200;
-export const BIN_US = 100_000;
-export const WINDOW_BINS = 50;
+const SLICE_US = 250;
+const BLOCK_US = 250_000;
+const BLOCK_ONE_IN = 200;
+const BIN_US = 100_000;
+const WINDOW_BINS = 50;
 const KEPT_BINS = 100;
 const END_US = 600e6; // a queue that grows for ten minutes has said what it has to say
 
@@ -38,10 +33,13 @@ const createSide = (isPool) => ({
   bins: [],
 });
 
-/** A run that has not begun: `{ seed, rate, wait, threads, blocking }`, each with its default. */
-export function createModel(state) {
+/**
+ * A run that has not begun: `{ seed, rate, wait, threads, blocking }`, each with its default. `trace` gets each slice of the
+ * processor: `[pool?, request, arrived, blocks?, second?, ready, from, to]`.
+ */
+function createModel(state, trace) {
   const knobs = settings(KNOBS, state);
-  const model = { knobs, now: 0, events: 0, arrived: 0, next: 0, gaps: random(knobs.seed) };
+  const model = { knobs, trace, now: 0, events: 0, arrived: 0, next: 0, gaps: random(knobs.seed) };
   model.kinds = random((knobs.seed ^ 0x9e3779b9) >>> 0);
   model.loop = createSide(false);
   model.pool = createSide(true);
@@ -50,7 +48,7 @@ export function createModel(state) {
 }
 
 /** Turn knobs of a run that is under way; the seed stays. */
-export function setKnobs(model, state) {
+function setKnobs(model, state) {
   model.knobs = { ...settings(KNOBS, { ...model.knobs, ...state }), seed: model.knobs.seed };
 }
 
@@ -63,14 +61,18 @@ function touch(side, time) {
   side.touched = time;
 }
 
-function dispatch(side, knobs, time) {
+function dispatch(side, { knobs, trace }, time) {
   while (side.queue.size && (!side.isPool || side.inFlight < knobs.threads)) {
     side.inFlight++;
-    side.ready.push(side.queue.shift());
+    const taken = side.queue.shift();
+    taken.ready = time;
+    side.ready.push(taken);
   }
   if (side.running || !side.ready.size) return;
   const request = (side.running = side.ready.shift());
   side.ends = time + SLICE_US + (request.blocks && !request.resumed && !side.isPool ? BLOCK_US : 0);
+  const { id, at, blocks, resumed, ready } = request;
+  trace?.push([side.isPool, id, at, blocks, resumed, ready, time, side.ends]);
 }
 
 function runSide(model, side, until) {
@@ -84,6 +86,7 @@ function runSide(model, side, until) {
     if (due <= ends) {
       const request = popHeap(side.waiting);
       request.resumed = true;
+      request.ready = time;
       side.ready.push(request);
     } else {
       const request = side.running;
@@ -98,13 +101,13 @@ function runSide(model, side, until) {
         pushHeap(side.waiting, request);
       }
     }
-    dispatch(side, model.knobs, time);
+    dispatch(side, model, time);
   }
   touch(side, until);
 }
 
 /** Let `ms` milliseconds pass. Two halves do what the whole does: how often a page draws changes nothing. */
-export function advance(model, ms) {
+function advance(model, ms) {
   const until = model.now + Math.round(ms * 1000);
   while (model.now < until) {
     const full = (Math.floor(model.now / BIN_US) + 1) * BIN_US;
@@ -115,8 +118,8 @@ export function advance(model, ms) {
       const blocks = model.kinds() % BLOCK_ONE_IN === 0 && model.knobs.blocking;
       for (const side of [model.loop, model.pool]) {
         runSide(model, side, at);
-        side.queue.push({ id, at, blocks, resumed: false, from: 0, due: 0 });
-        dispatch(side, model.knobs, at);
+        side.queue.push({ id, at, blocks, resumed: false, ready: 0, from: 0, due: 0 });
+        dispatch(side, model, at);
       }
     }
     for (const side of [model.loop, model.pool]) {
@@ -148,7 +151,7 @@ function sideReadout(side) {
 }
 
 /** Where the run is, and what the last five seconds measured: requests, requests/s, milliseconds, shares of 1. */
-export function readout(model) {
+function readout(model) {
   const { now, events, arrived } = model;
   return { now_us: now, events, arrived, loop: sideReadout(model.loop), pool: sideReadout(model.pool) };
 }
@@ -160,7 +163,7 @@ export function readout(model) {
  * An overloaded loop takes first and second slices in the order they come, so it starts the share `kept` of what
  * arrives and finishes the share `kept` of that: rate × (first × kept + second × kept²) = 1 second of work per second.
  */
-export function theory(state) {
+function theory(state) {
   const { rate, wait, threads, blocking } = settings(KNOBS, state);
   const slice = SLICE_US / 1e6;
   const block = BLOCK_US / 1e6;
@@ -440,7 +443,9 @@ const figure = {
   advance,
   change: setKnobs,
   ended: ({ now }) => now >= END_US,
+  readout,
+  theory,
   view,
 };
 
-export default { render: ({ model, el }) => mount({ model, el, figure }) };
+export default explorable(figure);

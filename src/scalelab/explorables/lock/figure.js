@@ -3,26 +3,25 @@
 // `threads` busy threads compute for `work` ms per turn; then each waits, `io` per cent of its own time, without the lock.
 // The thread that answers waits for a request, 20 ms in the mean, needs the lock for 0.1 ms, lets go of it for a call of
 // 0.05 ms, and needs it for another 0.1 ms. Who asked for the lock first gets it first. Who holds it lets go when it waits
-// itself, or when another thread has asked for longer than `interval` µs. Times are whole microseconds, so that
-// `_lock_model.py` agrees with this event for event.
-import { Fifo, dots, duration, label, make, mount, middle, nice, number, p99, panel, place, random, readouts, settings, spread } from "./base.js";
+// itself, or when another thread has asked for longer than `interval` µs. Times are whole microseconds, so that the tests
+// can replay who held the lock with `scalelab.simulate.waits`.
+import { Fifo, dots, duration, explorable, label, make, middle, nice, number, p99, panel, place, random, readouts, settings, spread } from "../base.js";
+import KNOBS from "./knobs.json" with { type: "json" };
 
-export const GAP_US = 20_000;
-export const SLICE_US = 100;
-export const CALL_US = 50;
-export const TRUSTED = 0.1;
-export const LEAST = 1000;
-export const BATCHES = 16;
+const GAP_US = 20_000;
+const SLICE_US = 100;
+const CALL_US = 50;
+const TRUSTED = 0.1;
+const LEAST = 1000;
+const BATCHES = 16;
 const FIRST_BATCH = 10;
 const NOBODY = -1;
 const plural = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 
-export const KNOBS = [
-  { name: "threads", label: "Busy threads", unit: "threads", min: 0, max: 8, step: 1, value: 2, says: (value) => plural(value, "thread") },
-  { name: "work", label: "Work of each per turn", unit: "ms", min: 1, max: 100, step: 1, value: 50 },
-  { name: "interval", label: "Switch interval", unit: "µs", min: 500, max: 20_000, step: 500, value: 5000, says: (value) => `${number(value / 1000, 1)} ms` },
-  { name: "io", label: "Share of I/O in their time", unit: "%", min: 0, max: 90, step: 5, value: 0 },
-];
+const SAYS = {
+  threads: (value) => plural(value, "thread"),
+  interval: (value) => `${number(value / 1000, 1)} ms`,
+};
 
 // ---- model ----
 
@@ -30,12 +29,16 @@ const KEPT = 4096; // spells, for the picture
 const HELD = 0;
 const WAITED = 1;
 
-/** A run that has not begun: `{ seed, threads, work, interval, io }`, each with its default. Thread 0 answers requests. */
-export function createModel(state) {
+/**
+ * A run that has not begun: `{ seed, threads, work, interval, io }`, each with its default. Thread 0 answers requests.
+ * `trace` gets each hold of the lock: `[thread, asked, got, let go]`, the last of them null while it lasts.
+ */
+function createModel(state, trace) {
   const knobs = settings(KNOBS, state);
   const work = knobs.work * 1000;
   const model = {
     knobs,
+    trace,
     gaps: random(knobs.seed),
     busy: random((knobs.seed ^ 0x9e3779b9) >>> 0),
     wakes: new Float64Array(knobs.threads + 1), // infinite where a thread waits for nothing but the lock
@@ -84,6 +87,7 @@ function ask(model, thread, time) {
 function get(model, time) {
   model.events++;
   const [thread, since] = model.asked.shift();
+  model.trace?.push([thread, since, time, null]);
   if (thread !== model.last) model.handed++;
   model.holder = model.last = thread;
   model.got = time;
@@ -96,6 +100,7 @@ function letGo(model, time) {
   model.events++;
   const { holder: thread, knobs } = model;
   const spent = time - model.got;
+  if (model.trace) model.trace.at(-1)[3] = time;
   keep(model, thread, HELD, model.got, time);
   model.kept++;
   model.holder = NOBODY;
@@ -135,7 +140,7 @@ function count(model, wait) {
 const p99Of = ({ counts, waits, longest }) => Math.min(p99(counts, waits), longest);
 
 /** Let `ms` milliseconds pass. Two halves do what the whole does: how often a page draws changes nothing. */
-export function advance(model, ms) {
+function advance(model, ms) {
   const until = model.now + Math.round(ms * 1000);
   const { wakes } = model;
   for (;;) {
@@ -161,7 +166,7 @@ function errorOf(batches) {
  * which answers, from asking for the lock to getting it; there are two to a request. `computed`: a busy thread held the
  * lock. `handed`: the lock went to another thread.
  */
-export function readout(model) {
+function readout(model) {
   const { now, events, requests, requestUs, waits, waited, holder, got, held, computed, handed, batches } = model;
   const passed = Math.max(1, now);
   const holds = holder === NOBODY ? 0 : now - got;
@@ -184,7 +189,7 @@ export function readout(model) {
  * What no wait and no request can exceed: who asks for the lock stands behind each busy thread once at most, and each
  * keeps it for a switch interval, or for its turn where that is shorter.
  */
-export function theory(state) {
+function theory(state) {
   const { threads, work, interval } = settings(KNOBS, state);
   const most = threads * Math.min(interval, work * 1000);
   return { most_ms: most / 1000, request_ms: (2 * (most + SLICE_US) + CALL_US) / 1000 };
@@ -371,12 +376,15 @@ const SKIP_S = 60;
 const figure = {
   title: "How long does a thread wait for the interpreter lock when it needs it only for a moment?",
   knobs: KNOBS,
+  says: SAYS,
   slower: 20,
   create: createModel,
   advance,
   ended: ({ now }) => now >= END_US,
   skip: { label: `Skip ${SKIP_S} s`, go: (model) => advance(model, Math.min(SKIP_S * 1000, (END_US - model.now) / 1000)) },
+  readout,
+  theory,
   view,
 };
 
-export default { render: ({ model, el }) => mount({ model, el, figure }) };
+export default explorable(figure);

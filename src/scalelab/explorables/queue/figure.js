@@ -3,30 +3,34 @@
 // They arrive at random (Poisson) and go to the first free server, or to the end of the line; where the line has `limit`
 // places and all are taken, they are refused. A service takes 10 ms in the mean; its squared coefficient of variation is
 // `scv`: 0 is always 10 ms, 1 exponential, above 1 hyperexponential: many short ones and a few long ones. Times are whole
-// microseconds, so that `_queue_model.py` agrees with this event for event.
-import { Fifo, dots, duration, label, make, mount, middle, nice, number, p99, panel, place, random, readouts, settings, spread } from "./base.js";
+// microseconds, so that the tests can replay the requests of a run with `scalelab.simulate.waits`.
+import { Fifo, dots, duration, explorable, label, make, middle, nice, number, p99, panel, place, random, readouts, settings, spread } from "../base.js";
+import KNOBS from "./knobs.json" with { type: "json" };
 
-export const SERVICE_US = 10_000;
-export const NO_LIMIT = 100;
-export const TRUSTED = 0.1;
-export const BATCHES = 16;
+const SERVICE_US = 10_000;
+const NO_LIMIT = 100;
+const TRUSTED = 0.1;
+const BATCHES = 16;
 const FIRST_BATCH = 10;
 const plural = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 
-export const KNOBS = [
-  { name: "load", label: "Load offered to the servers", unit: "%", min: 5, max: 120, step: 1, value: 80 },
-  { name: "servers", label: "Servers", unit: "servers", min: 1, max: 32, step: 1, value: 1, says: (value) => plural(value, "server") },
-  { name: "scv", label: "Variability of the service time", unit: "", min: 0, max: 8, step: 1, value: 1, says: (value) => `${value}${[", always 10 ms", ", exponential"][value] ?? ""}` },
-  { name: "limit", label: "Queue limit", unit: "places", min: 0, max: NO_LIMIT, step: 1, value: NO_LIMIT, says: (value) => (value === NO_LIMIT ? "no limit" : plural(value, "place")) },
-];
+const SAYS = {
+  servers: (value) => plural(value, "server"),
+  scv: (value) => `${value}${[", always 10 ms", ", exponential"][value] ?? ""}`,
+  limit: (value) => (value === NO_LIMIT ? "no limit" : plural(value, "place")),
+};
 
 // ---- model ----
 
-/** A run that has not begun: `{ seed, load, servers, scv, limit }`, each with its default. */
-export function createModel(state) {
+/**
+ * A run that has not begun: `{ seed, load, servers, scv, limit }`, each with its default. `trace` gets the requests: when
+ * each came (`at`), its service time (`size`), its server (-1: none yet, or refused), and when it began and left.
+ */
+function createModel(state, trace) {
   const knobs = settings(KNOBS, state);
   const model = {
     knobs,
+    trace,
     gaps: random(knobs.seed),
     sizes: random((knobs.seed ^ 0x9e3779b9) >>> 0),
     ends: new Float64Array(knobs.servers).fill(Infinity), // of the service under way, per server
@@ -72,6 +76,7 @@ function arrive(model) {
   const time = model.next;
   touch(model, time);
   const request = { at: time, size: serviceTime(model), from: 0, left: 0, server: -1, x: NaN, y: 0 };
+  model.trace?.push(request);
   if (model.serving < model.ends.length) {
     model.serving++;
     start(model, model.ends.indexOf(Infinity), time, request);
@@ -113,7 +118,7 @@ function start(model, server, time, request) {
 }
 
 /** Let `ms` milliseconds pass. Two halves do what the whole does: how often a page draws changes nothing. */
-export function advance(model, ms) {
+function advance(model, ms) {
   const until = model.now + Math.round(ms * 1000);
   const { ends } = model;
   for (;;) {
@@ -134,7 +139,7 @@ function errorOf(batches) {
 }
 
 /** Where the run is, and what it measured from its start: requests, milliseconds, shares of 1. */
-export function readout(model) {
+function readout(model) {
   const { now, events, arrived, refused, done, queue, serving, started, waited, ends } = model;
   const passed = Math.max(1, now);
   return {
@@ -190,7 +195,7 @@ function crossing(tail, share, step) {
  * Khinchine's) and for several servers Allen and Cunneen's; their p99 takes the wait of those who wait as exponential.
  * With a limit: M/M/c/K; with no place to wait, Erlang's loss formula, which holds for every service distribution.
  */
-export function theory(state) {
+function theory(state) {
   const { servers, scv, limit, ...knobs } = settings(KNOBS, state);
   const load = knobs.load / 100;
   const service = SERVICE_US / 1000;
@@ -453,11 +458,11 @@ function view(root) {
   };
 }
 
-export const MOST = 1_000_000;
+const MOST = 1_000_000;
 const SKIP = 100_000;
 
 /** On by so many requests, at once. */
-export function skip(model, requests = SKIP) {
+function skip(model, requests = SKIP) {
   const until = Math.min(MOST, model.arrived + requests);
   while (model.arrived < until) advance(model, ((until - model.arrived) * model.mean) / 1000 + 1);
 }
@@ -465,12 +470,15 @@ export function skip(model, requests = SKIP) {
 const figure = {
   title: "Why do requests wait while servers stand idle, and for how long?",
   knobs: KNOBS,
+  says: SAYS,
   slower: 20,
   create: createModel,
   advance,
   ended: ({ arrived }) => arrived >= MOST,
   skip: { label: `Skip ${number(SKIP)} requests`, go: skip },
+  readout,
+  theory,
   view,
 };
 
-export default { render: ({ model, el }) => mount({ model, el, figure }) };
+export default explorable(figure);
