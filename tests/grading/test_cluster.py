@@ -268,7 +268,7 @@ def test_the_hand_of_a_worker_answers_line_by_line_and_ends_with_its_input() -> 
     assert first["error"].startswith("JSONDecodeError")
     assert second == {"results": [[0, {}]]}
     assert third["fatal"] is True
-    assert "is no reference" in third["error"]
+    assert "is not a reference" in third["error"]
 
 
 def test_a_hand_that_ends_is_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:

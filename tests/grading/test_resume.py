@@ -380,7 +380,7 @@ def test_a_file_that_changes_meanwhile_is_named(one: Class, monkeypatch: pytest.
     monkeypatch.setattr(batch, "judging", judging)
     summary = one.grade()
     assert [str(refused) for refused in summary.refused] == [
-        "s11.ipynb: is no notebook: its text is no JSON; perhaps it was cut off or renamed"
+        "s11.ipynb: is not a notebook: the file is not valid JSON; perhaps it was cut off or renamed"
     ]
     assert len(summary.grades) == 11
 

@@ -13,7 +13,7 @@ from scalelab.exercises.handed_in import digest_of_answers, from_other_cells
 from scalelab.exercises.reference import Question, Reference
 from scalelab.grading.judging.results import NOT_JUDGED, PASSED, CheckResult, Result
 from scalelab.grading.submissions.layouts import Submission
-from scalelab.notebooks.untrusted import Cell, printable
+from scalelab.notebooks.untrusted import SubmittedCell, printable
 
 FORM = 3
 """The version of a grade's JSON; it increases when fields change."""
@@ -102,7 +102,7 @@ def grade_of(
     answers: Mapping[str, Answer],
     results: Mapping[str, Result],
     *,
-    cells: Sequence[Cell] = (),
+    cells: Sequence[SubmittedCell] = (),
     seconds: float = 0.0,
     notes: Sequence[str] = (),
     made_with: Mapping[str, str] | None = None,
@@ -177,7 +177,7 @@ def _question_from(data: dict[str, Any]) -> QuestionGrade:
 
 
 def _question(
-    reference: Reference, question: Question, answer: Answer, result: Result | None, cells: Sequence[Cell]
+    reference: Reference, question: Question, answer: Answer, result: Result | None, cells: Sequence[SubmittedCell]
 ) -> QuestionGrade:
     if result is None:
         reason = answer.reason

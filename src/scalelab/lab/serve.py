@@ -36,7 +36,7 @@ from scalelab.running.kernel import (
     jupyter_environment,
     transport_encryption,
 )
-from scalelab.student.workspace import START, VARIABLE, Workspace, say_where
+from scalelab.student.workspace import START, VARIABLE, Workspace, write_server_info
 
 ADDRESS = "127.0.0.1"
 FIRST_PORT = 8888
@@ -65,7 +65,7 @@ class CourseServer(ServerApp):
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._stopping:  # A second Ctrl-C does not wait for kernels to end by themselves.
-            for process in processes.family(os.getpid()):
+            for process in processes.descendants(os.getpid()):
                 process.kill()
             os._exit(128 + number)
         print("\nStopping.", flush=True)
@@ -89,7 +89,7 @@ class CourseServer(ServerApp):
             self.io_loop.run_sync(self._cancel_tasks)
         finally:
             # Not earlier: terminals are our child processes, and the loop must be the first to learn that they ended.
-            processes.end({*self._started, *processes.family(os.getpid())})
+            processes.end({*self._started, *processes.descendants(os.getpid())})
 
     @staticmethod
     async def _cancel_tasks() -> None:
@@ -99,7 +99,7 @@ class CourseServer(ServerApp):
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _cleanup(self) -> None:
-        self._started = processes.family(os.getpid())
+        self._started = processes.descendants(os.getpid())
         try:
             await super()._cleanup()
         except Exception:  # Jupyter cannot shut down a kernel that is starting; it would wait for ever.
@@ -186,7 +186,7 @@ def serve(
 
     def when_ready() -> None:
         if workspace is not None:
-            say_where(workspace, address, token, links["JupyterLab"])
+            write_server_info(workspace, address, token, links["JupyterLab"])
         for name, link in links.items():
             progress.say(f"{name + ':':<12}{link}")
         progress.say("Ctrl-C ends it, with every kernel and terminal.")

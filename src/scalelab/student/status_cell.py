@@ -13,7 +13,7 @@ from scalelab.notebooks.files import stored_notebook
 from scalelab.student import run_tracker as remember
 from scalelab.student.merge import released
 from scalelab.student.start_page import in_words
-from scalelab.student.status import Live, standings
+from scalelab.student.status import Live, statuses
 from scalelab.student.workspace import Workspace
 
 SESSION = "JPY_SESSION_NAME"
@@ -38,4 +38,4 @@ def progress() -> None:
             "workspace. Open one from the start page, or run `scalelab progress` in a terminal."
         )
     live = Live(dict(remember.checks), dict(remember.ran))
-    display(Markdown(in_words(standings(stored_notebook(notebook), released(out), live))))  # type: ignore[no-untyped-call]
+    display(Markdown(in_words(statuses(stored_notebook(notebook), released(out), live))))  # type: ignore[no-untyped-call]
