@@ -80,15 +80,15 @@ def find_course(start: Path | None = None) -> Course:
 
     If there is none, return the course of the workspace there. Raises CourseNotFound.
     """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
         if _is_course(folder):
             return Course(folder)
-    for folder in (here, *here.parents):
+    for folder in (start, *start.parents):
         if (folder / RECORD).is_file():
             return Course(_course_of(folder))
     raise CourseNotFound(
-        f"No course at {here} or above it: expected a folder with {', '.join(MARKERS)}. "
+        f"No course at {start} or above it: expected a folder with {', '.join(MARKERS)}. "
         "Change into a checkout of the course, or name one with --course DIR."
     )
 
@@ -119,7 +119,7 @@ def front_matter(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(match.group(1))
     except yaml.YAMLError as error:
-        raise FrontMatterError(f"{path}: the front matter is no valid YAML: {error}") from error
+        raise FrontMatterError(f"{path}: the front matter is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise FrontMatterError(f"{path}: the front matter must be a mapping, not {type(data).__name__}.")
     return data

@@ -17,7 +17,7 @@ import pytest
 
 from scalelab.author import execution_cache as cache
 from scalelab.author.build import BookFailed, FolderTaken, _inputs, build, clean, publish
-from scalelab.author.execute import ChapterFailed, NoNotebook, execute, recall
+from scalelab.author.execute import ChapterFailed, NotAMystNotebook, execute, recall
 from scalelab.console import Progress, seconds
 from scalelab.course import Course, chapters
 from scalelab.notebooks.lock import locked
@@ -250,7 +250,7 @@ def test_results_that_were_cut_off_are_made_again(
 
 def test_a_chapter_must_be_a_notebook(small_course: Course, progress: Progress) -> None:
     edit(small_course.chapters / "02_second.md", "file_format: mystnb\n", "")
-    with pytest.raises(NoNotebook, match=r"02_second\.md: expected a MyST notebook.*file_format: mystnb"):
+    with pytest.raises(NotAMystNotebook, match=r"02_second\.md: expected a MyST notebook.*file_format: mystnb"):
         execute(small_course, progress)
     assert not (small_course.build / "times.json").exists()
 

@@ -118,9 +118,9 @@ def test_an_answer_cannot_influence_another(short: Course) -> None:
     change(short, ("def add(a, b):\n    ...", spoil))
     quiet_sync(short)
     assert [problem.rule for problem in problems_of(short)] == [
-        "has 1 exercise where four or more are due",
+        "has 1 exercise, expected four or more",
         "the last exercise is of kind 'fill in'",
-        "has 1 wrong answer where four or more are due",
+        "has 1 wrong answer, expected four or more",
     ]
 
 
@@ -173,8 +173,8 @@ EDITS = {
         "from another state of its source",
     ),
     "another output": (reference_path, lambda n: printed(n, "✓ 2 and 3 are 6\n"), "the reference '✓ 2 and 3 are 6'"),
-    "no notebook": (reference_path, lambda n: n.pop("cells"), "the reference is no notebook"),
-    "a cell of no type": (student_path, lambda n: cell(n, "add").update(cell_type="poem"), "is no valid notebook"),
+    "no notebook": (reference_path, lambda n: n.pop("cells"), "the reference is not a notebook"),
+    "a cell of no type": (student_path, lambda n: cell(n, "add").update(cell_type="poem"), "is not a valid notebook"),
 }
 
 
@@ -288,10 +288,10 @@ def test_a_set_has_a_chapter(short: Course) -> None:
     [
         ("minutes: 5", "minutes: soon", "minutes is 'soon'"),
         ("objectives: [test the machinery of exercises]", "objectives: []", "objectives is empty"),
-        ("objectives: [test the machinery of exercises]", "objectives: all", "objectives is no list of texts"),
+        ("objectives: [test the machinery of exercises]", "objectives: all", "objectives is not a list of texts"),
         ("prerequisites: []\n", "", "lacks prerequisites"),
-        ("title: Tiny", "title: ' '", "title is no text"),
-        ("title: Tiny", "title: [", "the front matter is no valid YAML"),
+        ("title: Tiny", "title: ' '", "title is not text"),
+        ("title: Tiny", "title: [", "the front matter is not valid YAML"),
     ],
 )
 def test_front_matter_of_chapters(short: Course, old: str, new: str, rule: str) -> None:

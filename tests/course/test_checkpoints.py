@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scalelab.author.lint import check
-from scalelab.author.quiz import Answer, Question, answers, faults, questions
+from scalelab.author.quiz import CheckpointQuestion, Choice, answers, faults, questions
 from scalelab.course import Course
 
 ASKED = """\
@@ -41,8 +41,10 @@ Now work the exercises.
 
 
 def test_questions_are_read_as_they_are_written() -> None:
-    choice = (Answer("2", "3 is.", False), Answer("3, by <code>max</code>", "It is 2 + 1.", True))
-    assert list(questions(CHECKPOINT)) == [Question(n, "Which is `larger`, 2 or 3?", choice) for n in (1, 2, 3)]
+    choice = (Choice("2", "3 is.", False), Choice("3, by <code>max</code>", "It is 2 + 1.", True))
+    assert list(questions(CHECKPOINT)) == [
+        CheckpointQuestion(n, "Which is `larger`, 2 or 3?", choice) for n in (1, 2, 3)
+    ]
     assert list(faults(CHECKPOINT)) == []
     assert list(faults("## No checkpoint\n")) == []
 
@@ -57,12 +59,12 @@ def test_a_block_that_holds_no_answers_is_none(block: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "rule"),
     [
-        ("**3. Which", "3. Which", "has 2 questions where 3 or more are due"),
+        ("**3. Which", "3. Which", "has 2 questions, expected 3 or more"),
         ("**3. Which", "**4. Which", "question 4 is the 3. question"),
         ("Right.", "No.", "question 1 has no single right answer"),
-        (FIRST, "", "question 1 has 1 readable answer where 2 or more are due"),
-        ("No. 3 is.", "3 is.", "question 1 has 0 readable answers where 2 or more are due"),
-        (FIRST, f"{FIRST}\n", "question 1 has 1 readable answer where 2 or more are due"),
+        (FIRST, "", "question 1 has 1 readable answer, expected 2 or more"),
+        ("No. 3 is.", "3 is.", "question 1 has 0 readable answers, expected 2 or more"),
+        (FIRST, f"{FIRST}\n", "question 1 has 1 readable answer, expected 2 or more"),
     ],
 )
 def test_a_question_that_no_page_could_show_is_named(old: str, new: str, rule: str) -> None:
@@ -76,5 +78,5 @@ def test_the_check_of_the_course_names_chapter_rule_and_mend(small_course: Cours
     chapter.write_text(chapter.read_text(encoding="utf-8") + "\n" + broken, encoding="utf-8")
     assert [str(problem) for problem in check(small_course, report=lambda _: None)] == [
         "chapters/01_first.md, Checkpoint: question 1 has no single right answer; "
-        "begin what is said of one answer with `Right.`."
+        "begin the comment on one answer with `Right.`."
     ]

@@ -42,13 +42,13 @@ def test_reads_every_part_of_a_set(tmp_path: Path) -> None:
 HINT = '+++ {"role": "hint"}\nA plus.\n\n'
 BROKEN = {
     "no front matter": ("---\ntitle", "title", "no front matter"),
-    "front matter is no YAML": ("minutes: 10", "minutes: [10", "no valid YAML"),
+    "front matter is no YAML": ("minutes: 10", "minutes: [10", "not valid YAML"),
     "no title": ('title: "Exercises: tiny"\n', "", "lacks the key title"),
     "another chapter": ("chapter: 01_tiny", "chapter: 02_other", "chapter is '02_other'"),
     "minutes in words": ("minutes: 10", "minutes: ten", "minutes is 'ten'"),
     "another kernel": ("name: python3\n", "name: pypy\n", "kernelspec is"),
     "no introduction": ("# Exercises: tiny\n\nFour small exercises.\n", "", "has no introduction"),
-    "two hints": (HINT, "", "has 2 hints where three are due"),
+    "two hints": (HINT, "", "has 2 hints, expected three"),
     "an unknown role": ("role: hidden\npoints: 2", "role: secret\npoints: 2", "no role is called 'secret'"),
     "no role": (HINT, HINT + "+++\n\nStray text.\n\n", "a markdown cell has no role"),
     "an unknown kind": ('"kind": "fill in"', '"kind": "essay"', "the kind 'essay' is unknown"),
@@ -67,7 +67,7 @@ BROKEN = {
     "two readings": ("Read on: `help(range)`.", 'A.\n\n+++ {"role": "reading"}\nB.', "has 2 reading cells"),
     "Markdown as a check": (HINT, HINT.replace('"hint"', '"check", "points": 1'), "a check is a code cell"),
     "metadata is no JSON": ('+++ {"role": "hint"}\nA plus.', '+++ {"role": "hint"\nA plus.', "is not valid"),
-    "set-up in an exercise": ("role: starter\n---\nfor", "role: setup\n---\nfor", "setup cell stands inside"),
+    "set-up in an exercise": ("role: starter\n---\nfor", "role: setup\n---\nfor", "setup cell is inside"),
 }
 
 
@@ -91,7 +91,7 @@ def test_no_exercise_and_no_utf8_are_said(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="has no exercise; open one with"):
         read_set(source(course))
     source(course).write_bytes(text.encode("utf-16"))
-    with pytest.raises(SourceError, match=r"is no UTF-8 text .*; save it as UTF-8"):
+    with pytest.raises(SourceError, match=r"is not UTF-8 text .*; save it as UTF-8"):
         read_set(source(course))
 
 

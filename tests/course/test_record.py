@@ -71,11 +71,11 @@ def test_what_can_be_run_here_is_recorded_and_the_rest_is_kept_and_named(
     told = io.StringIO()
     done = record(course, wanted, Progress(told))
     assert done.renewed == ("02-here",)
-    assert done.kept == {"02-there": "a second machine"}
+    assert done.unchanged == {"02-there": "a second machine"}
     assert json.loads((folder / "02-here.json").read_text(encoding="utf-8"))["data"] == {"seen": 42}
     assert (folder / "02-there.json").read_bytes() == before
     assert "02-here: recorded" in told.getvalue()
-    assert "02-there: kept as it was, for this machine lacks a second machine" in told.getvalue()
+    assert "02-there: kept as it was, because this machine lacks a second machine" in told.getvalue()
 
 
 def test_a_chapter_that_fails_keeps_what_was_recorded_before(course: Course, folder: Path) -> None:

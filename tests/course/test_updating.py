@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from scalelab.exercises.released import student
 from scalelab.exercises.source import read_set
-from scalelab.student.merge import Updated, source_of, update
+from scalelab.notebooks.format import source_of
+from scalelab.student.merge import Updated, update
 from tiny import FOLDER, PROMPT, RIGHT, SLUG, cell
 
 Notebook = dict[str, Any]
@@ -64,7 +65,7 @@ def place(notebook: Notebook, name: str) -> int:
 
 
 def texts(updated: Updated) -> list[str]:
-    kept = [one for kept in updated.kept for one in kept.cells]
+    kept = [one for kept in updated.leftovers for one in kept.cells]
     return [source_of(one) for one in (*updated.notebook["cells"], *kept)]
 
 
@@ -76,7 +77,7 @@ def test_a_reworded_exercise_keeps_answer_and_outputs(release: Notebook, mine: N
         assert source_of(cell(updated.notebook, name)) == RIGHT[name]
         assert cell(updated.notebook, f"{name}-check")["outputs"] == SHOWN["outputs"]
     assert updated.notes == ("add: reworded; read it again.",)
-    assert updated.kept == ()
+    assert updated.leftovers == ()
 
 
 def test_a_check_that_is_added_has_to_be_run(release: Notebook, mine: Notebook, tmp_path: Path) -> None:
@@ -93,8 +94,8 @@ def test_the_answer_to_an_exercise_that_is_removed_is_kept(release: Notebook, mi
     updated = update(release, mine, without(tmp_path, "add"))
     assert [one["id"] for one in updated.notebook["cells"] if one["id"].startswith("add")] == []
     assert source_of(cell(updated.notebook, "mend")) == RIGHT["mend"]
-    (kept,) = updated.kept
-    assert kept.what == "add: your work on what is no longer in the course"
+    (kept,) = updated.leftovers
+    assert kept.description == "add: your work on a part that is no longer in the course"
     assert [one["id"] for one in kept.cells] == ["add-prompt", "add"]
     assert source_of(kept.cells[1]) == RIGHT["add"]
     assert updated.notes == ("add: no longer in the course.",)
@@ -103,7 +104,7 @@ def test_the_answer_to_an_exercise_that_is_removed_is_kept(release: Notebook, mi
 def test_of_an_untouched_exercise_that_is_removed_nothing_is_kept(
     release: Notebook, mine: Notebook, tmp_path: Path
 ) -> None:
-    assert update(release, mine, without(tmp_path, "last")).kept == ()
+    assert update(release, mine, without(tmp_path, "last")).leftovers == ()
 
 
 def test_an_exercise_with_a_new_name_keeps_its_answer(release: Notebook, mine: Notebook, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_an_exercise_with_a_new_name_keeps_its_answer(release: Notebook, mine: N
     assert source_of(cell(updated.notebook, "sum_up")) == RIGHT["add"]
     assert cell(updated.notebook, "sum_up")["metadata"] == cell(new, "sum_up")["metadata"]
     assert updated.notes == ("sum_up: was called add.",)
-    assert updated.kept == ()
+    assert updated.leftovers == ()
 
 
 def test_a_new_exercise_does_not_get_the_answer_of_a_removed_one(
@@ -129,7 +130,9 @@ def test_a_new_exercise_does_not_get_the_answer_of_a_removed_one(
     )
     updated = update(release, mine, new)
     assert "NotImplementedError" in source_of(cell(updated.notebook, "other"))
-    assert [kept.what for kept in updated.kept] == ["add: your work on what is no longer in the course"]
+    assert [kept.description for kept in updated.leftovers] == [
+        "add: your work on a part that is no longer in the course"
+    ]
     assert updated.notes == ("other: a new exercise.", "add: no longer in the course.")
 
 
@@ -157,7 +160,7 @@ def test_a_cell_whose_id_an_editor_changed_is_found(
     assert source_of(cell(updated.notebook, "add")) == RIGHT["add"]
     assert source_of(cell(updated.notebook, "mend")) == RIGHT["mend"]
     assert [one["id"] for one in updated.notebook["cells"]] == [one["id"] for one in new["cells"]]
-    assert updated.kept == ()
+    assert updated.leftovers == ()
 
 
 def test_an_answer_cell_that_was_deleted_is_there_again(release: Notebook, mine: Notebook) -> None:
@@ -210,11 +213,11 @@ def test_what_was_written_into_the_courses_own_cells_is_kept(release: Notebook, 
     updated = update(release, mine, release)
     assert source_of(cell(updated.notebook, "add-check")) == source_of(cell(release, "add-check"))
     assert cell(updated.notebook, "add-check")["outputs"] == []
-    whats = {kept.what: source_of(kept.cells[0]) for kept in updated.kept}
+    whats = {kept.description: source_of(kept.cells[0]) for kept in updated.leftovers}
     assert whats == {
         "add-prompt: your changes to a cell of the course's own": "## Add\n\nMy notes.",
         "add-check: your changes to a cell of the course's own": "print('✓ all is well')",
-        "mend: a cell of its answer's name that is no code": RIGHT["mend"],
+        "mend: a cell of its answer's name that is not a code cell": RIGHT["mend"],
     }
 
 
@@ -222,7 +225,7 @@ def test_without_knowing_what_it_was_made_from_nothing_is_lost(mine: Notebook, t
     new = without(tmp_path, "add")
     updated = update(None, mine, new)
     assert source_of(cell(updated.notebook, "mend")) == RIGHT["mend"]
-    assert [source_of(one) for kept in updated.kept for one in kept.cells] == [
+    assert [source_of(one) for kept in updated.leftovers for one in kept.cells] == [
         source_of(cell(mine, "add-prompt")),
         RIGHT["add"],
     ]
@@ -280,4 +283,4 @@ def test_nothing_that_a_student_wrote_is_lost_and_a_second_update_changes_nothin
     ]
     again = update(new, updated.notebook, new)
     assert [source_of(one) for one in again.notebook["cells"]] == [source_of(one) for one in updated.notebook["cells"]]
-    assert again.kept == ()
+    assert again.leftovers == ()

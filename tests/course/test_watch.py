@@ -28,9 +28,9 @@ from scalelab.notebooks.format import text_of, written
 from scalelab.student import watch
 from scalelab.student.merge import released
 from scalelab.student.python_file import BadText, answers_in, as_text, tasks, text_with
-from scalelab.student.status import PASSED, TRIED, standings
+from scalelab.student.status import PASSED, TRIED, statuses
 from scalelab.student.status_pages import rows
-from scalelab.student.watch import Files, NoNotebook, Result, find_notebook
+from scalelab.student.watch import Files, NotebookNotFound, Result, find_notebook
 from scalelab.student.workspace import Workspace
 from support import COMMAND, CTRL_C, ON_WINDOWS, OWN_GROUP
 from tiny import FOLDER, RIGHT, SLUG, cell, edited, load, source
@@ -174,7 +174,7 @@ class TestInStep:
         files.path.write_text(whole[:500], encoding="utf-8")
         looks = [files.saved() for _ in range(10)]
         assert looks.count(True) == 1
-        assert "is no notebook. Mend it or undo, and save it again." in said[0]
+        assert "is not a notebook. Mend it or undo, and save it again." in said[0]
         files.path.write_text(whole, encoding="utf-8")
         assert files.saved()
 
@@ -222,10 +222,10 @@ class TestInStep:
         files.saved()
         verdict = Verdict("add", (Expectation("2 and 3 are 5", held=True),))
         files.show({"add": Result(True, "✓ 2 and 3 are 5", "✓ 2 and 3 are 5\n", verdict=verdict.as_data())})
-        assert standings(load(files.path), release)[0].state == PASSED
+        assert statuses(load(files.path), release)[0].state == PASSED
         save_answer(files.text, "add", "def add(a, b):\n    return b + a")
         files.saved()
-        assert standings(load(files.path), release)[0].state == TRIED
+        assert statuses(load(files.path), release)[0].state == TRIED
 
     def test_only_answers_and_what_they_showed_are_touched(self, files: Files) -> None:
         before = load(files.path)
@@ -252,12 +252,12 @@ class TestFound:
         assert find_notebook("01", tmp_path / "nowhere") == notebook
 
     def test_what_is_not_there_or_not_clear_is_said(self, notebook: Path) -> None:
-        with pytest.raises(NoNotebook, match="No exercise notebook '08'"):
+        with pytest.raises(NotebookNotFound, match="No exercise notebook '08'"):
             find_notebook("08")
-        with pytest.raises(NoNotebook, match="there is none"):
+        with pytest.raises(NotebookNotFound, match="there is none"):
             find_notebook("mine.ipynb")
         notebook.with_name("01_other.ipynb").write_bytes(notebook.read_bytes())
-        with pytest.raises(NoNotebook, match=r"01_other\.ipynb or 01_tiny\.ipynb"):
+        with pytest.raises(NotebookNotFound, match=r"01_other\.ipynb or 01_tiny\.ipynb"):
             find_notebook("01")
 
     def test_another_notebook_is_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -422,4 +422,4 @@ def test_progress_says_which_help_was_taken(notebook: Path) -> None:
     out.write_bytes(notebook.read_bytes())
     take_hint(notebook, "add")
     (row,) = rows(Course(FOLDER), workspace)
-    assert [one.note for one in row.standings] == ["1 hint", "", "", ""]
+    assert [one.note for one in row.statuses] == ["1 hint", "", "", ""]

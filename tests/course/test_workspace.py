@@ -15,12 +15,12 @@ from scalelab.cli import main
 from scalelab.course import Course, CourseNotFound, find_course
 from scalelab.exercises.released import student
 from scalelab.exercises.source import read_set
-from scalelab.notebooks.format import written
+from scalelab.notebooks.format import source_of, written
 from scalelab.notebooks.lock import free
 from scalelab.student.install import prepare, reset
-from scalelab.student.merge import PROGRESS, released, source_of
+from scalelab.student.merge import PROGRESS, released
 from scalelab.student.run_tracker import digest
-from scalelab.student.status import standings
+from scalelab.student.status import statuses
 from scalelab.student.status_pages import rows
 from scalelab.student.workspace import (
     LOCK,
@@ -29,8 +29,8 @@ from scalelab.student.workspace import (
     Workspace,
     WorkspaceError,
     existing_workspace,
-    say_where,
     workspace_folder,
+    write_server_info,
 )
 from tiny import RIGHT, SLUG, cell, change, check_outputs, edited, load, source, tiny_course
 
@@ -74,12 +74,12 @@ def answer(workspace: Workspace, *names: str, ran: bool = True) -> None:
 
 
 def states(course: Course, workspace: Workspace) -> dict[str, str]:
-    return {one.exercise: one.state for row in rows(course, workspace) for one in row.standings}
+    return {one.exercise: one.state for row in rows(course, workspace) for one in row.statuses}
 
 
 def notes(workspace: Workspace) -> dict[str, str]:
     out = released(load(workspace.handed_out / EXERCISES))
-    return {one.exercise: one.note for one in standings(load(workspace.root / EXERCISES), out)}
+    return {one.exercise: one.note for one in statuses(load(workspace.root / EXERCISES), out)}
 
 
 def updated(course: Course, workspace: Workspace) -> list[str]:
@@ -135,7 +135,7 @@ def test_what_has_no_place_any_more_is_beside_the_exercises(course: Course, work
     source(course).write_text('+++ {"role": "prompt"'.join([head, *left]), encoding="utf-8")
     hand_out(course)
     said = updated(course, workspace)
-    assert "  mend: your work on what is no longer in the course; kept in exercises/01_tiny.kept.ipynb." in said
+    assert "  mend: your work on a part that is no longer in the course; kept in exercises/01_tiny.kept.ipynb." in said
     beside = load(workspace.exercises / "01_tiny.kept.ipynb")
     assert RIGHT["mend"] in [source_of(one) for one in beside["cells"]]
     assert not any("nbgrader" in one["metadata"] for one in beside["cells"])
@@ -201,12 +201,12 @@ def test_a_folder_with_other_files_is_refused(course: Course, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(WorkspaceError, match="holds files and is no workspace; nothing was written"):
+    with pytest.raises(WorkspaceError, match="holds files and is not a workspace; nothing was written"):
         prepare(course, other, quiet)
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
-    with pytest.raises(WorkspaceError, match="is no folder; name a new or an empty one"):
+    with pytest.raises(WorkspaceError, match="is not a folder; name a new or an empty one"):
         prepare(course, other / "thesis.txt", quiet)
-    with pytest.raises(WorkspaceError, match=r"cannot be written|is no folder"):
+    with pytest.raises(WorkspaceError, match=r"cannot be written|is not a folder"):
         prepare(course, other / "thesis.txt" / "below", quiet)
 
 
@@ -270,7 +270,7 @@ def test_where_the_workspace_is(course: Course, workspace: Workspace, monkeypatc
     monkeypatch.chdir(course.root)
     (course.root / ".jupyter" / "workspace").unlink()
     assert workspace_folder(course) == course.root.with_name("course-workspace")
-    with pytest.raises(WorkspaceError, match="is no workspace; `scalelab start` makes one"):
+    with pytest.raises(WorkspaceError, match="is not a workspace; `scalelab start` makes one"):
         existing_workspace(course)
     course.root.rename(course.root.with_name("moved"))
     with pytest.raises(CourseNotFound, match="its course is no longer where it was"):
@@ -353,7 +353,7 @@ def test_an_exercise_is_brought_back_and_the_answer_kept(course: Course, workspa
 def test_an_open_workspace_is_neither_updated_nor_opened_twice(
     course: Course, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    say_where(workspace, "http://127.0.0.1:9/", "t0ken", "http://127.0.0.1:9/lab?token=t0ken")
+    write_server_info(workspace, "http://127.0.0.1:9/", "t0ken", "http://127.0.0.1:9/lab?token=t0ken")
     change(course, ("Complete `add`.", "Complete `add`, please."))
     hand_out(course)
     before = (workspace.root / EXERCISES).read_bytes()

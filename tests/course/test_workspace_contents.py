@@ -18,11 +18,11 @@ from scalelab.exercises.released import student
 from scalelab.exercises.source import read_set
 from scalelab.lab.author_contents import CourseContents
 from scalelab.lab.workspace_contents import WorkspaceContents
-from scalelab.notebooks.format import written
+from scalelab.notebooks.format import source_of, written
 from scalelab.student import run_tracker as remember
 from scalelab.student import status_cell as progress_here
 from scalelab.student.install import prepare
-from scalelab.student.merge import PROGRESS, source_of
+from scalelab.student.merge import PROGRESS
 from scalelab.student.run_tracker import digest
 from scalelab.student.status_cell import SESSION, NotInAWorkspace, progress
 from scalelab.student.workspace import START, Workspace

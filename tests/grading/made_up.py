@@ -34,7 +34,7 @@ REASONS = {
 }
 NO_ANSWER = {
     MISSING: "The answer cell is not in the notebook.",
-    DUPLICATED: "2 different cells hold this answer; one is due: keep it, remove the others.",
+    DUPLICATED: "2 different cells hold this answer; expected one: keep it, remove the others.",
 }
 STATES = REASONS | NO_ANSWER
 WITHOUT_RESULT = {*NO_ANSWER, AMBIGUOUS, TOO_LONG}

@@ -150,4 +150,4 @@ def running(mark):
 
 
 def groups_of(folder):
-    return [group for parent, _ in cgroups.known("").parents for group in parent.glob(f"{folder.name}*")]
+    return [group for parent, _ in cgroups.mounted_hierarchies("").parents for group in parent.glob(f"{folder.name}*")]

@@ -17,7 +17,7 @@ from scalelab.course import Course
 from scalelab.exercises.answers import LARGEST_ANSWER, Answer
 from scalelab.exercises.handed_in import answers, digest_of_answers, from_other_cells, marks, recognise
 from scalelab.exercises.reference import Reference, read_reference
-from scalelab.notebooks.untrusted import Cell, read
+from scalelab.notebooks.untrusted import SubmittedCell, read
 from tiny import FOLDER, cell, load
 
 Notebook = dict[str, Any]
@@ -37,8 +37,8 @@ def references(course: Course) -> dict[str, Reference]:
     return {reference.slug: reference for reference in found}
 
 
-def code(source: str, name: str = "add", kind: str = "code") -> Cell:
-    return Cell((name,) if name else (), kind, source)
+def code(source: str, name: str = "add", kind: str = "code") -> SubmittedCell:
+    return SubmittedCell((name,) if name else (), kind, source)
 
 
 def missing(reason: str) -> Answer:
@@ -54,7 +54,7 @@ NOT_THERE = missing("The answer cell is not in the notebook.")
         ([code("x = 1")], Answer("x = 1")),
         ([code("x = 1"), code("x = 1")], Answer("x = 1")),
         ([code("x = 1"), code("words", kind="markdown"), code(" ")], Answer("x = 1")),
-        ([Cell(("f3e1", "add"), "code", "x = 1")], Answer("x = 1")),
+        ([SubmittedCell(("f3e1", "add"), "code", "x = 1")], Answer("x = 1")),
         ([code("x = 1", "add-check")], NOT_THERE),
         ([code("x = 1", "other")], NOT_THERE),
         ([code("x = 1", kind="raw")], missing("The answer cell is raw, not code.")),
@@ -64,7 +64,7 @@ NOT_THERE = missing("The answer cell is not in the notebook.")
             [code("", "other"), code("x = 1"), code("x = 2"), code("x = 1")],
             Answer(
                 None,
-                "2 different cells (numbers 2, 3 of the notebook) hold this answer; one is due: keep the one that "
+                "2 different cells (numbers 2, 3 of the notebook) hold this answer; expected one: keep the one that "
                 "counts, delete the others, and hand in again.",
                 "duplicated",
             ),
@@ -105,7 +105,7 @@ NOT_THERE = missing("The answer cell is not in the notebook.")
         *("copy without a name", "long", "too long"),
     ],
 )
-def test_one_answer_is_due(tiny: Reference, cells: list[Cell], answer: Answer) -> None:
+def test_one_answer_is_due(tiny: Reference, cells: list[SubmittedCell], answer: Answer) -> None:
     found = answers(tiny, cells)
     assert found["add"] == answer
     assert found["mend"] == NOT_THERE
@@ -174,7 +174,7 @@ def nameless(one: dict[str, Any]) -> None:
     one["metadata"] = {}
 
 
-def cells_of(notebook: Notebook) -> list[Cell]:
+def cells_of(notebook: Notebook) -> list[SubmittedCell]:
     return [code("".join(one["source"]), one.get("id", ""), one["cell_type"]) for one in notebook["cells"]]
 
 
@@ -297,7 +297,7 @@ SOURCES = st.sampled_from([ADD, COUNT, "add = count = 1", "add = = 1", " ", "wor
 
 @settings(deadline=None)
 @given(st.lists(st.builds(code, SOURCES, NAMES, st.sampled_from(["code", "markdown", "raw", "x"])), max_size=8))
-def test_any_cells_give_an_answer_or_say_why_not(cells: list[Cell]) -> None:
+def test_any_cells_give_an_answer_or_say_why_not(cells: list[SubmittedCell]) -> None:
     reference = read_reference(FOLDER / "golden" / "reference.ipynb")
     for name, answer in answers(reference, cells).items():
         if answer.source is None:

@@ -92,7 +92,7 @@ def small(tmp_path: Path) -> Course:
         "_toc.yml",
         *container.SOURCES[:-1],
         "chapters/x",
-        "src/scalelab/grading/Containerfile",
+        "src/scalelab/grading/sandbox/Containerfile",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name, encoding="utf-8")

@@ -325,7 +325,7 @@ def test_what_is_not_graded_is_named(graded: Class) -> None:
     assert refused.keys() == {"text.ipynb", "old.ipynb", "other.ipynb", "twice/old.ipynb"}
     assert "is older than twice/new.ipynb" in refused["twice/old.ipynb"]
     assert points(graded.grade_of("twice")) == {"add": 3, "ordered": 0, "mend": 0}
-    assert [line for line in graded.said if line.startswith("Not graded: text.ipynb: is no notebook")]
+    assert [line for line in graded.said if line.startswith("Not graded: text.ipynb: is not a notebook")]
 
 
 def test_the_csv_has_a_row_per_student(graded: Class) -> None:
@@ -454,5 +454,5 @@ def test_references_must_be_there_and_in_step(tmp_path: Path) -> None:
     with pytest.raises(BadReference, match="was executed from another state"):
         grade(some, tmp_path / "out", course=course, report=lambda _: None)
     reference_path(course).write_text("{}", encoding="utf-8")
-    with pytest.raises(BadReference, match="is no reference; run `scalelab course sync`"):
+    with pytest.raises(BadReference, match="is not a reference; run `scalelab course sync`"):
         grade(some, tmp_path / "out", course=course, report=lambda _: None)

@@ -13,11 +13,12 @@ from scalelab.cli import main
 from scalelab.course import Course
 from scalelab.grading.batch import grade
 from scalelab.grading.grades import Grade
+from scalelab.notebooks.format import source_of
 from scalelab.student import hand_in
 from scalelab.student.hand_in import Checked, NotToHandIn, submit_check
 from scalelab.student.install import prepare
-from scalelab.student.merge import PROGRESS, released, source_of
-from scalelab.student.status import standings
+from scalelab.student.merge import PROGRESS, released
+from scalelab.student.status import statuses
 from scalelab.student.workspace import Workspace
 from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, quiet_sync, tiny_course
 
@@ -98,7 +99,7 @@ def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: Ha
 
 def test_what_a_notebook_says_of_itself_gives_no_points(handed_in: HandedIn) -> None:
     out = released(load(handed_in.workspace.handed_out / "exercises" / f"{SLUG}.ipynb"))
-    claims = {one.exercise: one.state for one in standings(load(handed_in.notebook), out)}
+    claims = {one.exercise: one.state for one in statuses(load(handed_in.notebook), out)}
     assert claims["mend"] == "passed"
     points = {one.exercise: one.points for one in handed_in.grade.questions}
     assert points["mend"] == handed_in.checked.points["mend"] == 0
@@ -147,11 +148,11 @@ def test_what_cannot_be_handed_in_is_named(
     cut_off.write_text('{"cells": [', encoding="utf-8")
     for path, words in (
         (other, "other.ipynb holds no exercise of this course; expected one of"),
-        (cut_off, "cut_off.ipynb is no notebook: its text is no JSON"),
+        (cut_off, "cut_off.ipynb is not a notebook: the file is not valid JSON"),
         (tmp_path / "none.ipynb", "does not exist; name a notebook of your workspace"),
     ):
         with pytest.raises(NotToHandIn, match=words):
             submit_check(handed_in.course, path, quiet)
     assert main(["submit-check", str(cut_off), "--course", str(handed_in.course.root)]) == 2
-    assert "cut_off.ipynb is no notebook" in capsys.readouterr().err
+    assert "cut_off.ipynb is not a notebook" in capsys.readouterr().err
     assert not (tmp_path / "to_hand_in").exists()

@@ -160,9 +160,9 @@ def test_the_reference_is_split_into_questions(tiny: Reference) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda notebook: notebook["metadata"].pop("scalelab"), "is no reference; run `scalelab course sync`"),
+        (lambda notebook: notebook["metadata"].pop("scalelab"), "is not a reference; run `scalelab course sync`"),
         (lambda notebook: cell(notebook, "add-check").update(outputs=[]), "has no output of add-check"),
-        (lambda notebook: notebook["cells"].remove(cell(notebook, "add-hidden")), "is no reference"),
+        (lambda notebook: notebook["cells"].remove(cell(notebook, "add-hidden")), "is not a reference"),
         (lambda notebook: notebook["cells"].clear(), "has no question"),
     ],
 )

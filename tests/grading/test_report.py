@@ -22,7 +22,7 @@ from scalelab.grading.grade_store import Keeper
 from scalelab.grading.grades import QuestionGrade, as_json, from_json, grade_of, show_table
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.submissions.layouts import Submission
-from scalelab.notebooks.untrusted import Cell
+from scalelab.notebooks.untrusted import SubmittedCell
 
 SCHEMA = Path(scalelab.grading.__file__).parent / "schemas" / "grade.schema.json"
 
@@ -169,7 +169,11 @@ def test_a_failing_answer_is_told_what_stands_in_the_students_own_cells(
     asyncio_set: Reference, source: str, names: list[str]
 ) -> None:
     own = "import numpy as np\nimport asyncio\n\ndef helper(job):\n    return job\nmax = len\n"
-    cells = [Cell(("own",), "code", own), Cell(("note",), "markdown", "source = 5"), Cell(("turns",), "code", source)]
+    cells = [
+        SubmittedCell(("own",), "code", own),
+        SubmittedCell(("note",), "markdown", "source = 5"),
+        SubmittedCell(("turns",), "code", source),
+    ]
     given = {question.exercise: Answer(source) for question in asyncio_set.questions}
     results = dict.fromkeys(given, Result(RAISED, "NameError: name 'helper' is not defined"))
     results["turns"] = Result(PASSED, visible=CheckResult(True), hidden=CheckResult(True))

@@ -585,5 +585,5 @@ def test_groups_of_version_2_are_made_where_they_are_delegated(tmp_path):
     (own.parent / "cgroup.subtree_control").write_text("cpu memory pids\n")
     (tmp_path / "groups").write_text("0::/user/app/shell\n")
     (tmp_path / "mounts").write_text(f"30 23 0:26 / {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw\n")
-    groups = cgroups.known("answers", groups=str(tmp_path / "groups"), mounts=str(tmp_path / "mounts"))
+    groups = cgroups.mounted_hierarchies("answers", groups=str(tmp_path / "groups"), mounts=str(tmp_path / "mounts"))
     assert [(parent, sorted(files)) for parent, files in groups.parents] == [(own.parent, ["memory", "pids"])]

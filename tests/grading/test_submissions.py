@@ -20,9 +20,9 @@ from scalelab.grading.submissions.layouts import BadInput, find
 from scalelab.notebooks.untrusted import (
     LARGEST_CELLS,
     LARGEST_VALUES,
-    Cell,
     HandedIn,
     NoNotebook,
+    SubmittedCell,
     printable,
     read,
     short,
@@ -85,22 +85,22 @@ def test_hidden_files_checkpoints_and_the_grades_are_no_submissions(tmp_path: Pa
 
 
 NO_NOTEBOOKS = {
-    "notes.txt": ("hello", "is no notebook; expected a file that ends in .ipynb"),
-    "text.ipynb": ("def add(a, b): ...", "its text is no JSON"),
-    "half.ipynb": (notebook("add")[:40], "its text is no JSON"),
-    "binary.ipynb": (bytes(range(1, 256)), "its text is no UTF-8 (byte 127)"),
-    "latin.ipynb": ('{"nbformat": 4, "é": 1}'.encode("latin-1"), "its text is no UTF-8 (byte 17)"),
-    "half a letter.ipynb": ('{"é'.encode()[:-1], "its text is no UTF-8 (byte 2)"),
+    "notes.txt": ("hello", "is not a notebook; expected a file that ends in .ipynb"),
+    "text.ipynb": ("def add(a, b): ...", "the file is not valid JSON"),
+    "half.ipynb": (notebook("add")[:40], "the file is not valid JSON"),
+    "binary.ipynb": (bytes(range(1, 256)), "the file is not valid UTF-8 (byte 127)"),
+    "latin.ipynb": ('{"nbformat": 4, "é": 1}'.encode("latin-1"), "the file is not valid UTF-8 (byte 17)"),
+    "half a letter.ipynb": ('{"é'.encode()[:-1], "the file is not valid UTF-8 (byte 2)"),
     "empty.ipynb": ("", "is empty"),
-    "deep.ipynb": ("[" * 100_000, "its text is no JSON"),
-    "list.ipynb": ("[1, 2]", "it is JSON, and not what Jupyter writes"),
-    "no format.ipynb": ('{"cells": []}', "it is JSON, and not what Jupyter writes"),
-    "true format.ipynb": ('{"nbformat": true, "cells": [{"cell_type": "code"}]}', "not what Jupyter writes"),
+    "deep.ipynb": ("[" * 100_000, "the file is not valid JSON"),
+    "list.ipynb": ("[1, 2]", "it is JSON, but not in Jupyter's format"),
+    "no format.ipynb": ('{"cells": []}', "it is JSON, but not in Jupyter's format"),
+    "true format.ipynb": ('{"nbformat": true, "cells": [{"cell_type": "code"}]}', "not in Jupyter's format"),
     "old.ipynb": ('{"nbformat": 2, "worksheets": [{"cells": []}]}', "is a notebook of format 2; expected 4"),
     "ancient.ipynb": ('{"nbformat": -' + "9" * 4000 + "}", "is a notebook of format -999"),
-    "endless number.ipynb": ('{"nbformat": ' + "9" * 5000 + "}", "its text is no JSON"),
+    "endless number.ipynb": ('{"nbformat": ' + "9" * 5000 + "}", "the file is not valid JSON"),
     "old and bare.ipynb": ('{"nbformat": 3, "worksheets": [1, {"cells": 2}]}', "is a notebook without cells"),
-    "cut off.ipynb": (notebook("add")[:-1], "its text is no JSON; perhaps it was cut off"),
+    "cut off.ipynb": (notebook("add")[:-1], "the file is not valid JSON; perhaps it was cut off"),
     "no cells.ipynb": (notebook(), "is a notebook without cells"),
     "cells in words.ipynb": (notebook(cells="none"), "is a notebook without cells"),
     "odd cells.ipynb": (notebook(cells=[1, None, {}, {"cell_type": []}]), "is a notebook without cells"),
@@ -143,7 +143,7 @@ def test_long_text_is_not_taken_for_many_values(tmp_path: Path) -> None:
     signs = '[{,\\"\\\\' * 600_000
     text = notebook("add", metadata={"scalelab": {"exercises": "01_tiny"}, "data": "@"}).replace("@", signs)
     assert read(put(tmp_path / "plot.ipynb", text)).exercises == "01_tiny"
-    with pytest.raises(NoNotebook, match="no JSON"):
+    with pytest.raises(NoNotebook, match="not valid JSON"):
         read(put(tmp_path / "cut.ipynb", text[: len(text) // 2]))
 
 
@@ -159,7 +159,7 @@ def test_other_encodings_are_read(tmp_path: Path) -> None:
         assert read(put(tmp_path / "x.ipynb", text.encode(encoding))).notes == ()
     for encoding in ("utf-16", "utf-16-le", "utf-32"):
         found = read(put(tmp_path / "x.ipynb", text.encode(encoding)))
-        assert found.cells == (Cell(("é",), "code", "x = 1\ny"),)
+        assert found.cells == (SubmittedCell(("é",), "code", "x = 1\ny"),)
         assert len(found.notes) == 1
         assert found.notes[0].startswith("The file's text is UTF-")
 
@@ -170,7 +170,7 @@ def test_a_notebook_of_format_3_is_read(tmp_path: Path) -> None:
         {"cells": [{"cell_type": "code", "input": ["x = 1\n", "y"], "metadata": {"nbgrader": {"grade_id": "add"}}}]},
     ]
     found = read(put(tmp_path / "x.ipynb", json.dumps({"nbformat": 3, "worksheets": sheets})))
-    assert found.cells == (Cell((), "heading", "Title"), Cell(("add",), "code", "x = 1\ny"))
+    assert found.cells == (SubmittedCell((), "heading", "Title"), SubmittedCell(("add",), "code", "x = 1\ny"))
     assert found.notes == ("The notebook is of format 3; its cells were read as format 4 has them.",)
     assert recognise(found, SETS) == "01_tiny"
 
@@ -220,7 +220,7 @@ def test_a_pipe_or_a_socket_is_not_waited_for(tmp_path: Path, monkeypatch: pytes
         found, refused = find(tmp_path, SETS)
     assert not found
     assert {one.file: one.reason for one in refused} == dict.fromkeys(
-        ("ann.ipynb", "bob.ipynb"), "is no file, but a pipe, a socket, a device or a folder"
+        ("ann.ipynb", "bob.ipynb"), "is not a file, but a pipe, a socket, a device or a folder"
     )
     assert [one.reason for one in find(Path("ann.ipynb"), SETS)[1]] == [refused[0].reason]
     with pytest.raises(NoNotebook, match="but a pipe"):
@@ -286,12 +286,12 @@ def test_folders_nested_without_end_are_passed(tmp_path: Path) -> None:
 
 def test_a_set_is_recognised_by_its_cells_when_metadata_are_lost() -> None:
     def handed_in(claimed: str, *names: str) -> HandedIn:
-        return HandedIn(claimed, "", tuple(Cell((name,), "code", "") for name in names))
+        return HandedIn(claimed, "", tuple(SubmittedCell((name,), "code", "") for name in names))
 
     assert recognise(handed_in("", "mend", "sort"), SETS) == "02_more"
     assert recognise(handed_in("99_gone", "mend", "add", "other"), SETS) == "01_tiny"
     assert recognise(handed_in("02_more", "add"), SETS) == "02_more"
-    text = HandedIn("", "", (Cell((), "markdown", "Sort  \n it"),))
+    text = HandedIn("", "", (SubmittedCell((), "markdown", "Sort  \n it"),))
     assert recognise(text, SETS | {"02_more": ["Sort it"]}) == "02_more"
     with pytest.raises(NoNotebook, match="expected one of 01_tiny, 02_more"):
         recognise(handed_in("", "add-check"), SETS)
@@ -310,13 +310,13 @@ def test_a_cell_has_the_names_that_editors_leave_it(tmp_path: Path) -> None:
     ]
     found = read(put(tmp_path / "x.ipynb", json.dumps({"nbformat": 4, "cells": cells, "metadata": {}})))
     assert found.cells == (
-        Cell(("add", "a1"), "code", "x"),
-        Cell(("ordered",), "code", "a\nb"),
-        Cell((), "markdown", ""),
-        Cell(("half",), "code", "\\ud800"),
-        Cell(("mend", "f3e1"), "code", "copied"),
-        Cell(("add",), "code", "moved by Colab"),
-        Cell((), "code", "no answer"),
+        SubmittedCell(("add", "a1"), "code", "x"),
+        SubmittedCell(("ordered",), "code", "a\nb"),
+        SubmittedCell((), "markdown", ""),
+        SubmittedCell(("half",), "code", "\\ud800"),
+        SubmittedCell(("mend", "f3e1"), "code", "copied"),
+        SubmittedCell(("add",), "code", "moved by Colab"),
+        SubmittedCell((), "code", "no answer"),
     )
 
 
@@ -428,4 +428,4 @@ def test_deep_nesting_is_refused(tmp_path: Path, brackets: str) -> None:
             '{"nbformat": 4, "cells": [{"cell_type": "code", "source": @}]}'.replace("@", closed),
         )
     )
-    assert found.cells == (Cell((), "code", ""),)
+    assert found.cells == (SubmittedCell((), "code", ""),)

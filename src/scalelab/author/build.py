@@ -47,8 +47,8 @@ def build(course: Course, progress: Progress | None = None, *, url: str = "") ->
     """Build the book if it is out of date, and return the folder of the site.
 
     url: the site's future address, if it is known: pages then have a picture that any site can show beside a link, and
-    there is a sitemap. Raises ChapterFailed, NoNotebook, FrontMatterError, BookFailed, NoAddress. Waits for another
-    build of the same course.
+    there is a sitemap. Waits for another build of the same course. Raises ChapterFailed, NotAMystNotebook,
+    FrontMatterError, BookFailed and NoAddress.
     """
     if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
         raise NoAddress(f"{url}: expected the site's address, such as https://example.org/course/. Give it whole.")
@@ -172,9 +172,11 @@ def _write_pages(course: Course, progress: Progress, url: str) -> None:
                     process.kill()
                     raise
             warnings.seek(0)
-            said = ANSI.sub("", warnings.read().decode("utf-8", errors="replace")).strip()
+            complaints = ANSI.sub("", warnings.read().decode("utf-8", errors="replace")).strip()
         if process.returncode != 0:
-            raise BookFailed(f"The pages have faults:\n{_faults(said, course)}\nAll of it: _build/logs/warnings.log")
+            raise BookFailed(
+                f"The pages have faults:\n{_faults(complaints, course)}\nAll of it: _build/logs/warnings.log"
+            )
     except BaseException:
         # Otherwise Sphinx would neither repeat warnings about pages it has read nor write those it had yet to write.
         shutil.rmtree(course.build / ".doctrees", ignore_errors=True)
@@ -182,6 +184,6 @@ def _write_pages(course: Course, progress: Progress, url: str) -> None:
     progress.say(f"The pages are written, {seconds(time.perf_counter() - began)}.")
 
 
-def _faults(said: str, course: Course) -> str:
+def _faults(stderr: str, course: Course) -> str:
     """Return Sphinx's complaints, without tracebacks of its own code and with paths from the course's root."""
-    return said.partition("Traceback (most recent call last):")[0].strip().replace(str(course.root) + os.sep, "")
+    return stderr.partition("Traceback (most recent call last):")[0].strip().replace(str(course.root) + os.sep, "")

@@ -15,21 +15,21 @@ class Plan:
     """The chapters that a build executes; their cells' times in the last run give an estimate of the time left.
 
     Calls per chapter, in this order: `begin`, `ready` when its kernel has started, `tick` any number of times, `cell`
-    at the end of each cell, `end`; after `again`, continue from `ready`. `cells` then holds the time of each cell in
+    at the end of each cell, `end`; after `restart`, continue from `ready`. `cells` then holds the time of each cell in
     seconds.
     """
 
     def __init__(self, course: Course, slugs: Sequence[str], progress: Progress) -> None:
         self._path = course.build / "times.json"
         self._progress = progress
-        self._left = list(slugs)
+        self._waiting = list(slugs)
         self._last: dict[str, list[float]] = {}
         with suppress(OSError, ValueError):
             self._last = json.loads(self._path.read_text(encoding="utf-8"))
 
     def begin(self, slug: str, of: int) -> None:
         """Begin the chapter `slug`, which has `of` cells to run."""
-        self._left.remove(slug)
+        self._waiting.remove(slug)
         self.slug, self.of = slug, of
         self.cells: list[float] = []
         self._progress.log(f"{slug}: executing {count(of, 'cell')}{self._about(slug)}; {self._then()}")
@@ -41,10 +41,10 @@ class Plan:
     def tick(self) -> None:
         running = time.perf_counter() - self._began
         last = self._last.get(self.slug, [])
-        left = sum(last[len(self.cells) :]) - running if len(last) == self.of else 0
-        about = f", about {seconds(left)} left" if left > 0 else ""
-        where = f"cell {len(self.cells) + 1} of {self.of}, {seconds(sum(self.cells) + running)} so far"
-        self._progress.now(f"{self.slug}: {where}{about}; {self._then()}")
+        remaining = sum(last[len(self.cells) :]) - running if len(last) == self.of else 0
+        about = f", about {seconds(remaining)} left" if remaining > 0 else ""
+        position = f"cell {len(self.cells) + 1} of {self.of}, {seconds(sum(self.cells) + running)} so far"
+        self._progress.now(f"{self.slug}: {position}{about}; {self._then()}")
 
     def cell(self) -> None:
         now = time.perf_counter()
@@ -52,10 +52,10 @@ class Plan:
         self._began = now
         self._progress.log(f"  cell {len(self.cells)} of {self.of}: {seconds(self.cells[-1])}")
 
-    def again(self) -> None:
+    def restart(self) -> None:
         """Begin the chapter again because a claim did not hold."""
-        where = f"cell {len(self.cells)} of {self.of}"
-        self._progress.say(f"{self.slug}: a claim does not hold in {where}; executing the chapter once more")
+        position = f"cell {len(self.cells)} of {self.of}"
+        self._progress.say(f"{self.slug}: a claim does not hold in {position}; executing the chapter once more")
         self.cells = []
         self._progress.now(f"{self.slug}: starting its kernel")
 
@@ -72,5 +72,5 @@ class Plan:
         return f", about {seconds(estimate)} by the last run" if estimate else ""
 
     def _then(self) -> str:
-        left = count(len(self._left), "chapter")
-        return f"{left} left{self._about(*self._left)}" if self._left else "the last chapter"
+        chapters = count(len(self._waiting), "chapter")
+        return f"{chapters} left{self._about(*self._waiting)}" if self._waiting else "the last chapter"

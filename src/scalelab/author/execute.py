@@ -51,7 +51,7 @@ class ChapterFailed(ScalelabError):
     """Cells of one or more chapters raised an exception: a claim that does not hold, or another error."""
 
 
-class NoNotebook(ScalelabError):
+class NotAMystNotebook(ScalelabError):
     """A chapter is not a MyST notebook: myst-nb would show its cells as text."""
 
 
@@ -82,7 +82,7 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
 
     If a claim does not hold, its chapter runs once more, and a message says so: a disturbance of a measurement is gone
     the second time, a false claim is not. A chapter that fails does not stop the others: their results are cached, then
-    ChapterFailed names every failure. Raises NoNotebook and FrontMatterError before anything runs.
+    ChapterFailed names every failure. Raises NotAMystNotebook and FrontMatterError before anything runs.
     """
     with _store(course) as store:
         book = [(chapter, read(course, chapter)) for chapter in chapters(course)]
@@ -95,7 +95,7 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
             plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
             failure = run(course, chapter, notebook, plan)
             if failure is not None and failure.of_claim:
-                plan.again()
+                plan.restart()
                 notebook = read(course, chapter)
                 failure = run(course, chapter, notebook, plan)
             plan.end(failed=failure is not None)
@@ -113,13 +113,13 @@ def execute(course: Course, progress: Progress) -> list[Execution]:
 
 
 def read(course: Course, chapter: Chapter) -> NotebookNode:
-    """Return the chapter as the notebook that myst-nb makes of it. Raises NoNotebook."""
+    """Return the chapter as the notebook that myst-nb makes of it. Raises NotAMystNotebook."""
     text = chapter.path.read_text(encoding="utf-8")
     config = _sphinx_config(course)
     markdown = MdParserConfig(enable_extensions=set(config.get("myst_enable_extensions", ())))
     reader = create_nb_reader(str(chapter.path), markdown, NbParserConfig(), text)
     if reader is None:
-        raise NoNotebook(
+        raise NotAMystNotebook(
             f"{chapter.path}: expected a MyST notebook; the front matter lacks `file_format: mystnb`. Add that line."
         )
     notebook = reader.read(text)
@@ -223,7 +223,7 @@ async def _run_cells(
                 if not isinstance(error, FAILURES):
                     raise error
                 of_claim = isinstance(error, CellExecutionError) and error.ename == ClaimFailed.__name__
-                return Failure(_told(course, chapter, notebook, index, error), of_claim)
+                return Failure(_failure_message(course, chapter, notebook, index, error), of_claim)
         client.set_widgets_metadata()
     return None
 
@@ -241,13 +241,13 @@ async def _kernel(
             connection_file=str(Path(folder, "kernel.json")),
             **private_transport(),
         )
-        with log.open("w", encoding="utf-8") as complaints:
+        with log.open("w", encoding="utf-8") as output:
             await manager.start_kernel(
                 cwd=str(course.chapters),
                 env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")} | dict(variables),
                 extra_arguments=["--HistoryManager.hist_file=:memory:"],
-                stdout=complaints,
-                stderr=complaints,
+                stdout=output,
+                stderr=output,
             )
         channels = manager.client()
         try:
@@ -256,7 +256,7 @@ async def _kernel(
             yield manager, channels
         finally:
             assert isinstance(manager.provisioner, LocalProvisioner)
-            started = processes.family(manager.provisioner.pid or 0)
+            started = processes.descendants(manager.provisioner.pid or 0)
             channels.stop_channels()
             await manager.shutdown_kernel()
             processes.end(started)
@@ -267,35 +267,35 @@ def runs(cell: NotebookNode) -> bool:
     return bool(cell.cell_type == "code" and cell.source.strip())
 
 
-def _told(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
+def _failure_message(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:
     """Return a message on the failed cell and its error; write the whole traceback to a file in `_build/logs`."""
     cell = notebook.cells[index]
     log = _log(course, chapter, "failure")
     log.write_text(ANSI.sub("", str(error)), encoding="utf-8")
     if isinstance(error, CellExecutionError):
-        what = ANSI.sub("", f"{error.ename}: {error.evalue}")
+        reason = ANSI.sub("", f"{error.ename}: {error.evalue}")
     elif isinstance(error, CellTimeoutError):
-        what = "The cell ran longer than `execute: timeout` in _config.yml allows."
+        reason = "The cell ran longer than `execute: timeout` in _config.yml allows."
     else:
         log = _log(course, chapter, "kernel")
-        what = "The kernel died while it ran the cell: out of memory, or ended by the cell or the system."
+        reason = "The kernel died while it ran the cell: out of memory, or ended by the cell or the system."
     path = chapter.path.relative_to(course.root).as_posix()
     line = notebook.metadata["source_map"][index] + 1
     number, after = (sum(map(runs, cells)) for cells in (notebook.cells[: index + 1], notebook.cells[index + 1 :]))
     source = cell.source.strip().splitlines()
-    shown = source if len(source) <= SHOWN_LINES else [*source[: SHOWN_LINES - 1], "..."]
+    excerpt = source if len(source) <= SHOWN_LINES else [*source[: SHOWN_LINES - 1], "..."]
     return "\n".join(
         [
             f"{path}, line {line}, code cell {number} of {number + after}:",
-            *(f"    {line}" for line in shown),
-            what,
+            *(f"    {line}" for line in excerpt),
+            reason,
             f"More in {log.relative_to(course.root).as_posix()}",
         ]
     )
 
 
-def _log(course: Course, chapter: Chapter, what: str) -> Path:
-    return course.build / "logs" / f"{chapter.slug}.{what}.log"
+def _log(course: Course, chapter: Chapter, kind: str) -> Path:
+    return course.build / "logs" / f"{chapter.slug}.{kind}.log"
 
 
 def _sections(notebook: NotebookNode, cells: Sequence[float]) -> dict[str, float]:

@@ -20,7 +20,7 @@ OUTSIDE = (
 )
 """Parts of the library that no chapter imports (import-linter enforces this): a change there leaves results valid."""
 
-KEPT = 2
+KEPT_CACHES = 2
 
 
 def fingerprint(root: Path, files: Iterable[Path]) -> str:
@@ -34,11 +34,11 @@ def fingerprint(root: Path, files: Iterable[Path]) -> str:
 
 def files_below(folder: Path) -> list[Path]:
     """Return the files below `folder`, without hidden files, hidden folders and `__pycache__`."""
-    found = []
-    for here, folders, names in os.walk(folder):
+    files = []
+    for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
-        found += [Path(here, name) for name in names if not name.startswith(".")]
-    return found
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return files
 
 
 def cache_key(course: Course) -> str:
@@ -64,5 +64,5 @@ def prune(course: Course) -> None:
     if current.is_dir():
         os.utime(current)
     folders = [path for path in current.parent.glob("*") if path.is_dir()]
-    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_CACHES:]:
         shutil.rmtree(folder, ignore_errors=True)

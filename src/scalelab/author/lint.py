@@ -21,7 +21,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from scalelab.author.quiz import faults as checkpoint_faults
-from scalelab.author.sync import shown, stored_outputs
+from scalelab.author.sync import relative_path, stored_outputs
 from scalelab.checks._verdict import Verdict, recognised
 from scalelab.console import count, seconds
 from scalelab.course import REQUIRED, Course, FrontMatterError, front_matter
@@ -37,7 +37,7 @@ __all__ = ["Problem", "check"]
 CUT_OFF_S = 20.0
 LEAST_EXERCISES = 4
 LEAST_WRONGS = 4
-SHOWN = 160
+LONGEST_LINE = 160
 SYNC = "run `scalelab course sync`"
 
 NBGRADER_3: dict[str, Any] = {
@@ -74,7 +74,7 @@ NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 
 @dataclass(frozen=True)
-class _Checked:
+class _CheckResult:
     """The result of a check: its verdict (None if there was none), its printed text, and its error message."""
 
     verdict: Verdict | None
@@ -88,12 +88,13 @@ class _Checked:
     @property
     def unmet(self) -> str:
         """The last line of the messages of the unmet expectations, or else of the error."""
-        missed = [one.words or one.detail for one in self.verdict.expectations if not one.held] if self.verdict else []
-        return _last_line("\n".join(missed) or self.error or "it makes no verdict; use checks.verdict")
+        expectations = self.verdict.expectations if self.verdict else ()
+        unmet = [expectation.words or expectation.detail for expectation in expectations if not expectation.held]
+        return _last_line("\n".join(unmet) or self.error or "it makes no verdict; use checks.verdict")
 
 
 @dataclass(frozen=True)
-class _Ran:
+class _AnswerRun:
     """The result of one answer: errors of the set-up and of the answer, and its visible and its hidden check.
 
     `ended` says why the run did not finish, if it did not.
@@ -102,7 +103,7 @@ class _Ran:
     ended: str = ""
     setup: str = ""
     answer: str = ""
-    checks: tuple[_Checked, ...] = ()
+    checks: tuple[_CheckResult, ...] = ()
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
@@ -112,26 +113,26 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
     """
     problems: list[Problem] = []
 
-    def found(some: Iterable[Problem]) -> None:
-        for problem in some:
+    def note(more: Iterable[Problem]) -> None:
+        for problem in more:
             problems.append(problem)
             report(str(problem))
 
-    found(_chapters(course))
-    found(_toc(course))
-    found(_strays(course))
+    note(_chapters(course))
+    note(_toc(course))
+    note(_strays(course))
     for path in sources(course):
         began = time.perf_counter()
-        name = shown(course, path)
+        name = relative_path(course, path)
         try:
             exercises = read_set(path, name=name)
         except SourceError as error:
-            found(error.problems)
+            note(error.problems)
             continue
         with _runs(exercises) as runs:
-            found(_form(exercises, name))
-            found(_notebooks(course, path, exercises))
-            found(_behaviour(course, exercises, name, runs))
+            note(_form(exercises, name))
+            note(_notebooks(course, path, exercises))
+            note(_behaviour(course, exercises, name, runs))
         report(f"{name}: {count(len(runs), 'answer')} run in {seconds(time.perf_counter() - began)}.")
     report(f"{count(len(problems), 'problem')} found." if problems else "Every rule is kept.")
     return problems
@@ -139,7 +140,7 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
 
 def _chapters(course: Course) -> Iterator[Problem]:
     for path in sorted(course.chapters.glob("*.md")):
-        name = shown(course, path)
+        name = relative_path(course, path)
         try:
             header = front_matter(path)
         except FrontMatterError as error:
@@ -167,11 +168,11 @@ def _header_key(name: str, key: str, value: Any) -> Iterator[Problem]:
             yield Problem(name, "front matter", f"minutes is {value!r}", "give a whole number from 1")
     elif key in lists:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            yield Problem(name, "front matter", f"{key} is no list of texts", "write one '- text' per line below it")
+            yield Problem(name, "front matter", f"{key} is not a list of texts", "write one '- text' per line below it")
         elif key == "objectives" and not value:
             yield Problem(name, "front matter", "objectives is empty", "say what a reader can do afterwards")
     elif not isinstance(value, str) or not value.strip():
-        yield Problem(name, "front matter", f"{key} is no text", f"write the {key} in one line")
+        yield Problem(name, "front matter", f"{key} is not text", f"write the {key} in one line")
 
 
 def _toc(course: Course) -> Iterator[Problem]:
@@ -182,10 +183,10 @@ def _toc(course: Course) -> Iterator[Problem]:
         yield Problem("_toc.yml", "", f"cannot be read ({' '.join(str(error).split())})", "correct it")
         return
     slugs = [Path(file).stem for file in listed if file.startswith("chapters/")]
-    there = {chapter.stem for chapter in course.chapters.glob("[0-9][0-9]_*.md")}
-    for slug in sorted(there - set(slugs)):
+    existing = {chapter.stem for chapter in course.chapters.glob("[0-9][0-9]_*.md")}
+    for slug in sorted(existing - set(slugs)):
         yield Problem("_toc.yml", "", f"does not list chapters/{slug}", f"add '- file: chapters/{slug}'")
-    for slug in sorted(set(slugs) - there):
+    for slug in sorted(set(slugs) - existing):
         yield Problem(
             "_toc.yml", "", f"lists chapters/{slug}, which does not exist", "write the chapter or remove the line"
         )
@@ -213,7 +214,10 @@ def _strays(course: Course) -> Iterator[Problem]:
         for path in sorted(folder.glob("*.ipynb")):
             if path.stem not in known:
                 yield Problem(
-                    shown(course, path), "", f"has no source solutions/{path.stem}.md", "remove it, or write one"
+                    relative_path(course, path),
+                    "",
+                    f"has no source solutions/{path.stem}.md",
+                    "remove it, or write one",
                 )
     for slug in sorted(known):
         if not (course.chapters / f"{slug}.md").is_file():
@@ -225,7 +229,7 @@ def _strays(course: Course) -> Iterator[Problem]:
 def _form(exercises: ExerciseSet, name: str) -> Iterator[Problem]:
     number = len(exercises.exercises)
     if number < LEAST_EXERCISES:
-        yield Problem(name, "", f"has {count(number, 'exercise')} where four or more are due", "write more")
+        yield Problem(name, "", f"has {count(number, 'exercise')}, expected four or more", "write more")
     last = exercises.exercises[-1]
     if last.kind != "repair":
         yield Problem(
@@ -238,11 +242,11 @@ def _form(exercises: ExerciseSet, name: str) -> Iterator[Problem]:
             yield Problem(name, _where(exercise), rule, f"name it {exercise.id!r}")
         wrongs = exercise.wrongs
         if len(wrongs) < LEAST_WRONGS:
-            rule = f"has {count(len(wrongs), 'wrong answer')} where four or more are due"
+            rule = f"has {count(len(wrongs), 'wrong answer')}, expected four or more"
             yield Problem(name, _where(exercise), rule, "add answers that a student might give")
-        for one, other in permutations(wrongs, 2):
-            if one.message in other.message and (one.message != other.message or one.name < other.name):
-                rule = f"the message of {one.name} is also in that of {other.name}"
+        for wrong, longer in permutations(wrongs, 2):
+            if wrong.message in longer.message and (wrong.message != longer.message or wrong.name < longer.name):
+                rule = f"the message of {wrong.name} is also in that of {longer.name}"
                 yield Problem(name, _where(exercise), rule, "give each wrong idea words of its own")
 
 
@@ -251,13 +255,13 @@ def _where(exercise: Exercise) -> str:
 
 
 def _notebooks(course: Course, source: Path, exercises: ExerciseSet) -> Iterator[Problem]:
-    for folder, what in ((course.exercises, "student notebook"), (course.solutions, "reference")):
+    for folder, kind in ((course.exercises, "student notebook"), (course.solutions, "reference")):
         path = folder / f"{exercises.slug}.ipynb"
-        name = shown(course, path)
+        name = relative_path(course, path)
         notebook = stored_notebook(path)
         if notebook is None:
-            state = "is no notebook" if path.exists() else "does not exist"
-            yield Problem(name, "", f"the {what} {state}", SYNC)
+            state = "is not a notebook" if path.exists() else "does not exist"
+            yield Problem(name, "", f"the {kind} {state}", SYNC)
             continue
         yield from _valid(notebook, name)
         if folder == course.exercises:
@@ -277,7 +281,7 @@ def _valid(notebook: Notebook, name: str) -> Iterator[Problem]:
     try:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
-        yield Problem(name, "", f"is no valid notebook ({str(error).splitlines()[0]})", SYNC)
+        yield Problem(name, "", f"is not a valid notebook ({str(error).splitlines()[0]})", SYNC)
     validator = Draft7Validator(NBGRADER_3)
     for cell in notebook["cells"]:
         for fault in validator.iter_errors(cell.get("metadata", {}).get("nbgrader")):
@@ -296,14 +300,14 @@ def _reference(notebook: Notebook, name: str) -> Iterator[Problem]:
             if output.get("output_type") != "stream" or output.get("name") != "stdout":
                 kind = output.get("name") or output.get("output_type")
                 yield Problem(name, where, f"shows {kind}, not printed text alone", "print the verdict in the check")
-            for what, pattern in UNSTABLE.items():
-                if found := pattern.search(text_of(output.get("text"))):
-                    rule = f"its output holds {what} ({found.group()}), which differs between machines"
+            for unstable, pattern in UNSTABLE.items():
+                if match := pattern.search(text_of(output.get("text"))):
+                    rule = f"its output holds {unstable} ({match.group()}), which differs between machines"
                     yield Problem(name, where, rule, f"print something stable in the check, and {SYNC}")
 
 
 @contextmanager
-def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Ran]]]:
+def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_AnswerRun]]]:
     """Start every answer of the set, and yield the runs by exercise and answer.
 
     The answers are called `/starter`, `/solution`, or by a wrong answer's name.
@@ -325,7 +329,10 @@ def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Ran]
 
 def _imports(exercises: ExerciseSet) -> list[str]:
     """Return the import statements at the top level of the set's own cells."""
-    cells = [*exercises.setup, *(cell for one in exercises.exercises for cell in (one.check, one.hidden))]
+    cells = [
+        *exercises.setup,
+        *(cell for exercise in exercises.exercises for cell in (exercise.check, exercise.hidden)),
+    ]
     nodes: list[ast.stmt] = []
     for cell in cells:
         with suppress(SyntaxError):  # It may be IPython's own syntax; real errors show when the cell runs.
@@ -333,29 +340,29 @@ def _imports(exercises: ExerciseSet) -> list[str]:
     return list(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)))
 
 
-def _run(cells: list[str], free: SimpleQueue[WarmModule]) -> _Ran:
+def _run(cells: list[str], free: SimpleQueue[WarmModule]) -> _AnswerRun:
     warm = free.get()
     try:
         printed = warm.run(json.dumps(cells), timeout=CUT_OFF_S)
     except subprocess.CalledProcessError as error:
-        return _Ran(ended=f"ended its process with status {error.returncode}")
+        return _AnswerRun(ended=f"ended its process with status {error.returncode}")
     finally:
         free.put(warm)
     if printed is None:
-        return _Ran(ended=f"did not end within {CUT_OFF_S:g} s")
+        return _AnswerRun(ended=f"did not end within {CUT_OFF_S:g} s")
     *setup, answer, visible, hidden = json.loads(printed)
-    return _Ran(
+    return _AnswerRun(
         setup="".join(cell["traceback"] or "it fails" for cell in setup if not cell["ok"]),
         answer="" if answer["ok"] else answer["traceback"] or "it fails",
         checks=tuple(
-            _Checked(cell["verdict"] and Verdict.from_data(cell["verdict"]), cell["printed"], cell["error"])
+            _CheckResult(cell["verdict"] and Verdict.from_data(cell["verdict"]), cell["printed"], cell["error"])
             for cell in (visible, hidden)
         ),
     )
 
 
 def _behaviour(
-    course: Course, exercises: ExerciseSet, name: str, runs: dict[tuple[str, str], Future[_Ran]]
+    course: Course, exercises: ExerciseSet, name: str, runs: dict[tuple[str, str], Future[_AnswerRun]]
 ) -> Iterator[Problem]:
     stored = stored_outputs(stored_notebook(course.solutions / f"{exercises.slug}.ipynb"))
     for exercise in exercises.exercises:
@@ -372,38 +379,39 @@ def _behaviour(
             yield Problem(name, where, "the starter passes its visible check", "take more out of it, or check more")
         yield from _solution(solution, exercise, name, stored)
         for wrong in exercise.wrongs:
-            rule = _missed(runs[exercise.id, wrong.name].result(), exercise, wrong)
+            rule = _fault_of_wrong(runs[exercise.id, wrong.name].result(), exercise, wrong)
             if rule:
                 yield Problem(name, where, f"the wrong answer {wrong.name} {rule[0]}", rule[1])
 
 
-def _solution(ran: _Ran, exercise: Exercise, name: str, stored: dict[str, str]) -> Iterator[Problem]:
+def _solution(run: _AnswerRun, exercise: Exercise, name: str, stored: dict[str, str]) -> Iterator[Problem]:
     where = _where(exercise)
-    if ran.ended or ran.answer:
-        what = ran.ended or f"raises ({_last_line(ran.answer)})"
-        yield Problem(name, where, f"the solution {what}", "correct the solution")
+    if run.ended or run.answer:
+        failure = run.ended or f"raises ({_last_line(run.answer)})"
+        yield Problem(name, where, f"the solution {failure}", "correct the solution")
         return
-    for role, checked in zip(("check", "hidden"), ran.checks, strict=True):
-        if not checked.passed:
-            rule = f"the solution fails its {role} cell ({checked.unmet})"
+    for role, result in zip(("check", "hidden"), run.checks, strict=True):
+        if not result.passed:
+            rule = f"the solution fails its {role} cell ({result.unmet})"
             yield Problem(name, where, rule, "correct the solution or the check")
-        elif (before := stored.get(f"{exercise.id}-{role}")) and before != checked.printed:
-            was, now = _last_line(before), _last_line(checked.printed)
+        elif (before := stored.get(f"{exercise.id}-{role}")) and before != result.printed:
+            was, now = _last_line(before), _last_line(result.printed)
             rule = f"the {role} cell prints {now!r} this time, the reference {was!r}"
             yield Problem(name, where, rule, f"{SYNC}; if it stays, seed the check: its output must never change")
 
 
-def _missed(ran: _Ran, exercise: Exercise, wrong: Wrong) -> tuple[str, str] | None:
+def _fault_of_wrong(run: _AnswerRun, exercise: Exercise, wrong: Wrong) -> tuple[str, str] | None:
     """Return the fault in a wrong answer's run, and how to mend it; None if a failing check recognises its idea."""
-    if ran.ended:
-        return ran.ended, "let its check detect this without waiting"
-    if ran.answer:
-        return f"raises by itself ({_last_line(ran.answer)})", "let it define what the check calls, and the check fail"
-    failing = [checked for checked in ran.checks if not checked.passed]
+    if run.ended:
+        return run.ended, "let its check detect this without waiting"
+    if run.answer:
+        return f"raises by itself ({_last_line(run.answer)})", "let it define what the check calls, and the check fail"
+    failing = [result for result in run.checks if not result.passed]
     if not failing:
         return "passes both checks", "check what it does wrong"
-    declared = [(one.name, one.message) for one in exercise.wrongs]
-    expectations = [one for checked in failing if checked.verdict for one in checked.verdict.expectations]
+    declared = [(idea.name, idea.message) for idea in exercise.wrongs]
+    verdicts = [result.verdict for result in failing if result.verdict]
+    expectations = [expectation for verdict in verdicts for expectation in verdict.expectations]
     if wrong.name in recognised(expectations, declared):
         return None
     rule = f"fails without its message {wrong.message!r} (it shows {failing[0].unmet!r})"
@@ -412,4 +420,4 @@ def _missed(ran: _Ran, exercise: Exercise, wrong: Wrong) -> tuple[str, str] | No
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines() or ["nothing"]
-    return lines[-1] if len(lines[-1]) <= SHOWN else lines[-1][:SHOWN] + "…"
+    return lines[-1] if len(lines[-1]) <= LONGEST_LINE else lines[-1][:LONGEST_LINE] + "…"

@@ -27,58 +27,58 @@ VERDICT = re.compile(r"(Right|No)\.\s+(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Choice:
     """An answer to choose and the comment on it, both as HTML."""
 
     text: str
-    says: str
+    comment: str
     right: bool
 
 
 @dataclass(frozen=True)
-class Question:
+class CheckpointQuestion:
     number: int
     text: str
-    answers: tuple[Answer, ...]
+    answers: tuple[Choice, ...]
 
 
-def answers(html: str) -> tuple[Answer, ...] | None:
+def answers(html: str) -> tuple[Choice, ...] | None:
     """Return the answers in a block of HTML, or None if the block holds anything else."""
-    found = []
-    for text, says in ANSWER.findall(html):
-        verdict = VERDICT.fullmatch(says)
+    choices = []
+    for text, comment in ANSWER.findall(html):
+        verdict = VERDICT.fullmatch(comment)
         if verdict is None:
             return None
-        found.append(Answer(" ".join(text.split()), " ".join(verdict[2].split()), verdict[1] == "Right"))
-    return tuple(found) if found and not ANSWER.sub("", html).strip() else None
+        choices.append(Choice(" ".join(text.split()), " ".join(verdict[2].split()), verdict[1] == "Right"))
+    return tuple(choices) if choices and not ANSWER.sub("", html).strip() else None
 
 
-def questions(chapter: str) -> Iterator[Question]:
+def questions(chapter: str) -> Iterator[CheckpointQuestion]:
     """Yield the questions in a chapter's text; a question has no answers if they cannot be read."""
     section = SECTION.search(chapter)
     for number, text, below in QUESTION.findall(section[1] if section else ""):
         block = below.strip().partition("</details>\n\n")
-        yield Question(int(number), " ".join(text.split()), answers("".join(block[:2])) or ())
+        yield CheckpointQuestion(int(number), " ".join(text.split()), answers("".join(block[:2])) or ())
 
 
 def faults(chapter: str) -> Iterator[tuple[str, str]]:
     """Yield each broken rule of a chapter's checkpoint, if it has one, and how to mend it."""
     if SECTION.search(chapter) is None:
         return
-    found = list(questions(chapter))
-    if len(found) < LEAST_QUESTIONS:
-        rule = f"has {count(len(found), 'question')} where {LEAST_QUESTIONS} or more are due"
+    in_chapter = list(questions(chapter))
+    if len(in_chapter) < LEAST_QUESTIONS:
+        rule = f"has {count(len(in_chapter), 'question')}, expected {LEAST_QUESTIONS} or more"
         yield rule, "begin each with a line of its own in bold: `**1. What is larger?**`"
-    for place, question in enumerate(found, 1):
+    for place, question in enumerate(in_chapter, 1):
         name = f"question {question.number}"
         if question.number != place:
             yield f"{name} is the {place}. question", "number the questions from 1"
         if len(question.answers) < LEAST_ANSWERS:
             readable = count(len(question.answers), "readable answer")
             yield (
-                f"{name} has {readable} where {LEAST_ANSWERS} or more are due",
+                f"{name} has {readable}, expected {LEAST_ANSWERS} or more",
                 "write each as `<details><summary>answer</summary>Right. Why</details>`, or with `No.`, "
                 "without an empty line between them",
             )
         elif sum(answer.right for answer in question.answers) != 1:
-            yield f"{name} has no single right answer", "begin what is said of one answer with `Right.`"
+            yield f"{name} has no single right answer", "begin the comment on one answer with `Right.`"

@@ -17,24 +17,26 @@ class NoSuchChapter(ScalelabError):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recordings:
     """The names of the renewed runs, and of those that could not be renewed, with what this machine lacks for them."""
 
     renewed: tuple[str, ...]
-    kept: dict[str, str]
+    unchanged: dict[str, str]
 
 
-def record(course: Course, wanted: str, progress: Progress) -> Recorded:
+def record(course: Course, wanted: str, progress: Progress) -> Recordings:
     """Run the chapter whose slug is `wanted`, or begins with `wanted_`, and store its experiments' data in the library.
 
     An experiment keeps its earlier recording if this machine lacks something for it. If the run fails half-way, the
     recordings made until then are kept. Raises NoSuchChapter and ChapterFailed.
     """
-    found = [chapter for chapter in chapters(course) if chapter.slug == wanted or chapter.slug.startswith(f"{wanted}_")]
-    if len(found) != 1:
+    matches = [
+        chapter for chapter in chapters(course) if chapter.slug == wanted or chapter.slug.startswith(f"{wanted}_")
+    ]
+    if len(matches) != 1:
         names = ", ".join(chapter.slug for chapter in chapters(course))
         raise NoSuchChapter(f"Expected a chapter or its number; got {wanted!r}. There are {names}.")
-    (chapter,) = found
+    (chapter,) = matches
     notebook = read(course, chapter)
     plan = Plan(course, [chapter.slug], progress)
     plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))
@@ -43,16 +45,16 @@ def record(course: Course, wanted: str, progress: Progress) -> Recorded:
     outputs = [
         output.get("metadata", {}).get("scalelab", {}) for cell in notebook.cells for output in cell.get("outputs", [])
     ]
-    seen = [output for output in outputs if output.get("kind") == "recording"]
-    recorded = Recorded(
-        renewed=tuple(output["name"] for output in seen if output["state"] == "renewed"),
-        kept={output["name"]: output["lacks"] for output in seen if output["state"] == "shown"},
+    outcomes = [output for output in outputs if output.get("kind") == "recording"]
+    recorded = Recordings(
+        renewed=tuple(output["name"] for output in outcomes if output["state"] == "renewed"),
+        unchanged={output["name"]: output["lacks"] for output in outcomes if output["state"] == "shown"},
     )
     for name in recorded.renewed:
         progress.say(f"{name}: recorded")
-    for name, lacks in recorded.kept.items():
-        progress.say(f"{name}: kept as it was, for this machine lacks {lacks}")
-    if not seen:
+    for name, lacks in recorded.unchanged.items():
+        progress.say(f"{name}: kept as it was, because this machine lacks {lacks}")
+    if not outcomes:
         progress.say(f"{chapter.slug}: no experiment that can be recorded was run")
     if failure is not None:
         raise ChapterFailed(failure.text)

@@ -24,7 +24,7 @@ from scalelab.errors import ScalelabError
 from scalelab.exercises.reference import digest_of
 from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import Exercise, ExerciseSet, read_set, sources
-from scalelab.notebooks.files import own_metadata, stored_notebook, write_atomically
+from scalelab.notebooks.files import own_metadata, stored_notebook, unused_path, write_atomically
 from scalelab.notebooks.format import Notebook, digest_of_sources, text_of, written
 from scalelab.running.isolated import Family, family
 from scalelab.running.kernel import JUPYTER, KERNEL_NAME, private_transport
@@ -49,11 +49,13 @@ def sync(course: Course, *, force: bool = False, report: Callable[[str], None] =
     output is missing. `force` overwrites a student notebook that holds answers, and keeps the old one beside it as
     `.bak`. Raises SourceError and StudentWork before anything is written, and ReferenceFailed.
     """
-    sets = [(path, read_set(path, name=shown(course, path))) for path in sources(course)]
+    sets = [(path, read_set(path, name=relative_path(course, path))) for path in sources(course)]
     edited = [course.exercises / f"{path.stem}.ipynb" for path, exercises in sets if _would_lose(course, exercises)]
     if edited and not force:
         raise StudentWork(
-            "\n".join(f"{shown(course, path)} holds answers, and its source has changed since." for path in edited)
+            "\n".join(
+                f"{relative_path(course, path)} holds answers, and its source has changed since." for path in edited
+            )
             + "\nNothing was written. Hand in or move the file and run `scalelab course sync` again; or run "
             "`scalelab course sync --force`, which keeps the old file beside the new one as .ipynb.bak."
         )
@@ -65,7 +67,7 @@ def sync(course: Course, *, force: bool = False, report: Callable[[str], None] =
     return changed
 
 
-def shown(course: Course, path: Path) -> str:
+def relative_path(course: Course, path: Path) -> str:
     """Return a file's path relative to the course, the same on every platform."""
     return path.relative_to(course.root).as_posix() if path.is_relative_to(course.root) else str(path)
 
@@ -100,21 +102,14 @@ def _sync_student(course: Course, exercises: ExerciseSet, *, force: bool, report
             return []
         if _has_answers(stored_notebook(path)):
             if not force:
-                report(f"{shown(course, path)}: holds answers; kept as it is.")
+                report(f"{relative_path(course, path)}: holds answers; kept as it is.")
                 return []
-            kept = _free_name(path)
-            os.replace(path, kept)
-            report(f"{shown(course, kept)}: the notebook with answers, kept.")
+            backup = unused_path(path.parent, f"{path.name}.bak")
+            os.replace(path, backup)
+            report(f"{relative_path(course, backup)}: the notebook with answers, kept.")
     write_atomically(path, text)
-    report(f"{shown(course, path)}: written.")
+    report(f"{relative_path(course, path)}: written.")
     return [path]
-
-
-def _free_name(path: Path) -> Path:
-    names = [path.with_name(f"{path.name}.bak")]
-    while names[-1].exists():
-        names.append(path.with_name(f"{path.name}.bak{len(names) + 1}"))
-    return names[-1]
 
 
 def _sync_reference(
@@ -127,13 +122,13 @@ def _sync_reference(
     checks = [f"{exercise.id}-{role}" for exercise in exercises.exercises for role in ("check", "hidden")]
     current = own_metadata(old).get("digest") == digest and all(outputs.get(check) for check in checks)
     if not current:
-        report(f"{shown(course, path)}: executing {len(exercises.exercises)} solutions …")
-        outputs = execute(exercises, shown(course, source))
+        report(f"{relative_path(course, path)}: executing {len(exercises.exercises)} solutions …")
+        outputs = execute(exercises, relative_path(course, source))
     text = written(reference(exercises, outputs, digest))
     if path.exists() and path.read_bytes() == text.encode():
         return []
     write_atomically(path, text)
-    report(f"{shown(course, path)}: written.")
+    report(f"{relative_path(course, path)}: written.")
     return [path]
 
 
@@ -180,7 +175,7 @@ async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) ->
             try:
                 await client.async_execute_cell(cell, index)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                raise ReferenceFailed(_words(cell, name, error)) from error
+                raise ReferenceFailed(_failure_message(cell, name, error)) from error
 
 
 @asynccontextmanager
@@ -206,16 +201,17 @@ async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
         await manager.shutdown_kernel(now=True)
 
 
-def _words(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
+def _failure_message(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
     """Return a message on the cell that ended the execution, with its output."""
-    place = cell.metadata.get("scalelab", {})
-    where = f"exercise {place['exercise']}, its {place['role']} cell" if "exercise" in place else cell.id
-    where = where.replace("its answer cell", "its solution")
+    metadata = cell.metadata.get("scalelab", {})
+    location = f"exercise {metadata['exercise']}, its {metadata['role']} cell" if "exercise" in metadata else cell.id
+    location = location.replace("its answer cell", "its solution")
     if isinstance(error, CellTimeoutError):
-        what = f"ran longer than {CELL_TIMEOUT} s"
+        failure = f"ran longer than {CELL_TIMEOUT} s"
     elif isinstance(error, DeadKernelError):
-        what = "ended its kernel"
+        failure = "ended its kernel"
     else:
         lines = [text_of(output.get("text") or output.get("traceback")) for output in cell.outputs]
-        what = "failed with\n" + ANSI.sub("", "\n".join(filter(None, lines)) or str(error)).strip()
-    return f"{name}, {where}: {what}\nCorrect it and run `scalelab course sync` again; its notebooks are as they were."
+        failure = "failed with\n" + ANSI.sub("", "\n".join(filter(None, lines)) or str(error)).strip()
+    advice = "Correct it and run `scalelab course sync` again; its notebooks are as they were."
+    return f"{name}, {location}: {failure}\n{advice}"

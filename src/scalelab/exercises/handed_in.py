@@ -12,19 +12,19 @@ from collections.abc import Collection, Mapping, Sequence
 
 from scalelab.checks._cells import LARGEST_READ, free_names, sentences
 from scalelab.exercises import answers as course_answers
-from scalelab.exercises.answers import Answer, Asked
+from scalelab.exercises.answers import Answer, ExpectedAnswers
 from scalelab.exercises.reference import Reference
 from scalelab.notebooks.format import text_of
-from scalelab.notebooks.untrusted import Cell, HandedIn, NoNotebook, short
+from scalelab.notebooks.untrusted import HandedIn, NoNotebook, SubmittedCell, short
 
 MOST_READ = 500
 """Cells that are searched for names that an answer lacks."""
 IMPORTS = re.compile(r"^(?:from[ \t]+\S+[ \t]+)?import[ \t]+(.+)", re.MULTILINE)
 
 
-def asked(reference: Reference) -> Asked:
+def asked(reference: Reference) -> ExpectedAnswers:
     """Return the cells' text, and the names that each answer must define: its solution's, if its checks use them."""
-    return Asked(
+    return ExpectedAnswers(
         wanted={
             question.exercise: course_answers.wanted(
                 question.solution, text_of(question.visible["source"]), text_of(question.hidden["source"])
@@ -35,7 +35,7 @@ def asked(reference: Reference) -> Asked:
     )
 
 
-def answers(reference: Reference, cells: Sequence[Cell]) -> dict[str, Answer]:
+def answers(reference: Reference, cells: Sequence[SubmittedCell]) -> dict[str, Answer]:
     """Return the answer to every question of the reference (`course.answers.answers`)."""
     return course_answers.answers(asked(reference), cells)
 
@@ -51,7 +51,7 @@ def digest_of_answers(given: Mapping[str, Answer]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def from_other_cells(reference: Reference, cells: Sequence[Cell], answer: Answer) -> list[str]:
+def from_other_cells(reference: Reference, cells: Sequence[SubmittedCell], answer: Answer) -> list[str]:
     """Return a sentence for each name that an answer uses, but only another cell of the notebook defines."""
     course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
     others = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]

@@ -82,7 +82,7 @@ def read_reference(path: Path) -> Reference:
     notebook = stored_notebook(path)
     own = own_metadata(notebook)
     if notebook is None or "digest" not in own:
-        raise BadReference(f"{path} is no reference; run `scalelab course sync`.")
+        raise BadReference(f"{path} is not a reference; run `scalelab course sync`.")
     try:
         roles = {role: {} for role in ("answer", "check", "hidden")}  # type: dict[str, dict[str, Cell]]
         setup = []
@@ -106,7 +106,7 @@ def read_reference(path: Path) -> Reference:
         )
         unrun = [cell["id"] for role in ("check", "hidden") for cell in roles[role].values() if not cell["outputs"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadReference(f"{path} is no reference ({error!r} reading it); run `scalelab course sync`.") from error
+        raise BadReference(f"{path} is not a reference ({error!r} reading it); run `scalelab course sync`.") from error
     if unrun or not questions:
         lacks = f"has no output of {', '.join(unrun)}" if unrun else "has no question"
         raise BadReference(f"{path} {lacks}; run `scalelab course sync`.")

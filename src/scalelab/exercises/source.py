@@ -164,7 +164,7 @@ class _Reader:
         try:
             header = front_matter(self.path)
         except UnicodeDecodeError as error:
-            rule = f"is no UTF-8 text ({error.reason} at byte {error.start})"
+            rule = f"is not UTF-8 text ({error.reason} at byte {error.start})"
             raise SourceError([Problem(self.name, "", rule, "save it as UTF-8")]) from error
         except FrontMatterError as error:
             text = str(error).removeprefix(f"{self.path}: ").rstrip(".")
@@ -222,10 +222,10 @@ class _Reader:
             self.fault(where, f"a {cell.role} has no {key}", f"remove {key} from the cell's metadata")
 
     def _head(self, cells: list[_Cell]) -> tuple[str, tuple[str, ...]]:
-        """Return the introduction and the set-up cells, which stand before the first prompt."""
+        """Return the introduction and the set-up cells, which come before the first prompt."""
         for cell in cells:
             if cell.role not in {"intro", SETUP}:
-                self.fault(f"line {cell.line}", f"a {cell.role} stands before the first prompt", "move it below one")
+                self.fault(f"line {cell.line}", f"a {cell.role} is before the first prompt", "move it below one")
         intro = [cell.source for cell in cells if cell.role == "intro"]
         if not intro:
             self.fault("line 1", "has no introduction", "begin with Markdown that says what the set is for")
@@ -238,40 +238,42 @@ class _Reader:
         where = f"exercise {name} (line {prompt.line})"
         if not isinstance(name, str) or not EXERCISE_ID.fullmatch(name) or name in RESERVED:
             rule = f"the id {name!r} is not usable"
-            others = ", ".join(sorted(RESERVED))
-            self.fault(where, rule, f"use up to 48 lower-case letters, digits and _, a letter first, none of {others}")
+            reserved = ", ".join(sorted(RESERVED))
+            self.fault(
+                where, rule, f"use up to 48 lower-case letters, digits and _, a letter first, none of {reserved}"
+            )
         if prompt.metadata["kind"] not in KINDS:
             self.fault(where, f"the kind {prompt.metadata['kind']!r} is unknown", f"use one of {', '.join(KINDS)}")
         for before, after in pairwise(cells):
             if after.role not in ORDER:
-                self.fault(f"line {after.line}", f"a {after.role} cell stands inside an exercise", "move it to the top")
+                self.fault(f"line {after.line}", f"a {after.role} cell is inside an exercise", "move it to the top")
             elif before.role in ORDER and ORDER.index(after.role) < ORDER.index(before.role):
                 rule = f"a {after.role} comes after a {before.role}"
                 self.fault(f"line {after.line}", rule, f"keep the order {', '.join(ORDER)}")
-        found = {role: [cell for cell in cells if cell.role == role] for role in ORDER}
+        by_role = {role: [cell for cell in cells if cell.role == role] for role in ORDER}
         for role in ONCE:
-            if len(found[role]) != 1:
-                mend = f"write one {role} cell" if not found[role] else "keep one of them"
-                self.fault(where, f"has {len(found[role])} {role} cells where one is due", mend)
-        if len(found["hint"]) != HINTS:
-            self.fault(where, f"has {len(found['hint'])} hints where three are due", "write three, vague to precise")
-        wrongs = tuple(self._wrongs(found["wrong"], where))
-        if not all(found[role] for role in ONCE):
+            if len(by_role[role]) != 1:
+                mend = f"write one {role} cell" if not by_role[role] else "keep one of them"
+                self.fault(where, f"has {len(by_role[role])} {role} cells, expected one", mend)
+        if len(by_role["hint"]) != HINTS:
+            self.fault(where, f"has {len(by_role['hint'])} hints, expected three", "write three, vague to precise")
+        wrongs = tuple(self._wrongs(by_role["wrong"], where))
+        if not all(by_role[role] for role in ONCE):
             return None
         return Exercise(
             id=str(name),
             kind=str(prompt.metadata["kind"]),
             line=prompt.line,
             prompt=prompt.source,
-            hints=tuple(cell.source for cell in found["hint"]),
-            starter=found["starter"][0].source,
-            solution=found["solution"][0].source,
-            check=found["check"][0].source,
-            check_points=self._points(found["check"][0]),
-            hidden=found["hidden"][0].source,
-            hidden_points=self._points(found["hidden"][0]),
+            hints=tuple(cell.source for cell in by_role["hint"]),
+            starter=by_role["starter"][0].source,
+            solution=by_role["solution"][0].source,
+            check=by_role["check"][0].source,
+            check_points=self._points(by_role["check"][0]),
+            hidden=by_role["hidden"][0].source,
+            hidden_points=self._points(by_role["hidden"][0]),
             wrongs=wrongs,
-            reading=found["reading"][0].source,
+            reading=by_role["reading"][0].source,
         )
 
     def _wrongs(self, cells: list[_Cell], where: str) -> Iterator[Wrong]:

@@ -23,10 +23,10 @@ def keep_front_matter(before: str, after: str) -> str:
     written = FRONT_MATTER.match(after)
     if written is None or not _by_jupytext(written.group(1)):
         return after
-    kept = FRONT_MATTER.match(before)
-    if kept is not None and _by_jupytext(kept.group(1)):
+    original = FRONT_MATTER.match(before)
+    if original is not None and _by_jupytext(original.group(1)):
         return after
-    head = before[: kept.end()] if kept else ""
+    head = before[: original.end()] if original else ""
     body = before[len(head) :]
     gap = body[: len(body) - len(body.lstrip("\n"))]
     return head + gap + after[written.end() :].lstrip("\n")

@@ -38,7 +38,7 @@ from scalelab.running.kernel import (
     jupyter_environment,
     transport_encryption,
 )
-from scalelab.student.workspace import START, VARIABLE, Workspace, say_where
+from scalelab.student.workspace import START, VARIABLE, Workspace, write_server_info
 
 ADDRESS = "127.0.0.1"
 FIRST_PORT = 8888
@@ -69,7 +69,7 @@ class CourseServer(ServerApp):
     def end(self, number: int, frame: FrameType | None) -> None:
         """End the server at a signal; a second one does not wait for kernels to end by themselves."""
         if self.ending:
-            for process in processes.family(os.getpid()):
+            for process in processes.descendants(os.getpid()):
                 process.kill()
             os._exit(128 + number)
         print("\nStopping.", flush=True)
@@ -95,10 +95,10 @@ class CourseServer(ServerApp):
             self.io_loop.run_sync(_cancel_tasks)
         finally:
             # Not earlier: terminals are our child processes, and the loop must be the first to learn that they ended.
-            processes.end({*self.started, *processes.family(os.getpid())})
+            processes.end({*self.started, *processes.descendants(os.getpid())})
 
     async def cleanup_extensions(self) -> None:
-        self.started = processes.family(os.getpid())
+        self.started = processes.descendants(os.getpid())
         with self.logged_errors():
             await super().cleanup_extensions()
 
@@ -202,7 +202,7 @@ def serve(
 
     def when_ready() -> None:
         if workspace is not None:
-            say_where(workspace, address, token, links["JupyterLab"])
+            write_server_info(workspace, address, token, links["JupyterLab"])
         for name, link in links.items():
             progress.say(f"{name + ':':<12}{link}")
         progress.say("Ctrl-C ends it, with every kernel and terminal.")

@@ -29,6 +29,17 @@ def own_metadata(notebook: Notebook | None) -> dict[str, Any]:
     return own if isinstance(own, dict) else {}
 
 
+def unused_path(folder: Path, stem: str, suffix: str = "", separator: str = "") -> Path:
+    """Return the path of `folder/STEM+SUFFIX` or, if it is taken, of the first free one with 2, 3, … after the stem.
+
+    separator: the text between the stem and the number.
+    """
+    path, number = folder / f"{stem}{suffix}", 2
+    while os.path.lexists(path):
+        path, number = folder / f"{stem}{separator}{number}{suffix}", number + 1
+    return path
+
+
 def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
     """Write `text` to the file in one step: a reader sees the old file or the new one, also after a power cut.
 

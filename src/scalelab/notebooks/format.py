@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 Notebook = dict[str, Any]
-
-
 Cell = dict[str, Any]
 
 
@@ -18,13 +17,23 @@ def written(notebook: Notebook) -> str:
 
 
 def text_of(lines: Any) -> str:
-    """Return a source or an output as one string; a notebook file holds it as a string or as a list of lines."""
-    return lines if isinstance(lines, str) else "".join(map(str, lines)) if isinstance(lines, list) else ""
+    """Return a source or an output as one string; a notebook file holds it as a string or as a list of lines.
+
+    Anything else counts as empty: a stranger's file may hold it.
+    """
+    if isinstance(lines, list):
+        return "".join(line for line in lines if isinstance(line, str))
+    return lines if isinstance(lines, str) else ""
+
+
+def source_of(cell: Mapping[str, Any]) -> str:
+    """Return a cell's source as one string; it is empty if the cell has none."""
+    return text_of(cell.get("source"))
 
 
 def digest_of_sources(cells: list[Cell]) -> str:
     """Return a hash of the parts that a person can edit: the cells' types and sources, in order."""
-    edited = [[cell.get("cell_type"), text_of(cell.get("source"))] for cell in cells]
+    edited = [[cell.get("cell_type"), source_of(cell)] for cell in cells]
     return hashlib.sha256(json.dumps(edited).encode()).hexdigest()
 
 

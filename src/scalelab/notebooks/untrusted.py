@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.errors import ScalelabError
+from scalelab.notebooks.format import text_of
 
 LARGEST_MB = 50
 LARGEST_CELLS = 10_000
@@ -28,7 +29,7 @@ class NoNotebook(ScalelabError):
 
 
 @dataclass(frozen=True)
-class Cell:
+class SubmittedCell:
     """The used parts of a submission's cell; `names` are from its metadata and its id, the most reliable first."""
 
     names: tuple[str, ...]
@@ -38,7 +39,7 @@ class Cell:
     @property
     def marks(self) -> tuple[str, ...]:
         """The strings that can identify the cell: its names and its text."""
-        return (*self.names, squeezed(self.source))
+        return (*self.names, collapse_spaces(self.source))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class HandedIn:
 
     exercises: str
     version: str
-    cells: tuple[Cell, ...]
+    cells: tuple[SubmittedCell, ...]
     notes: tuple[str, ...] = ()
     checksum: str = ""
 
@@ -65,9 +66,9 @@ def read(path: Path) -> HandedIn:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NoNotebook("is no notebook: its text is no JSON; perhaps it was cut off or renamed") from error
+        raise NoNotebook("is not a notebook: the file is not valid JSON; perhaps it was cut off or renamed") from error
     if not isinstance(data, dict) or type(data.get("nbformat")) is not int:
-        raise NoNotebook("is no notebook: it is JSON, and not what Jupyter writes")
+        raise NoNotebook("is not a notebook: it is JSON, but not in Jupyter's format")
     raw = _raw_cells(data, notes)
     if len(raw) > LARGEST_CELLS:
         raise NoNotebook(f"has {len(raw):,} cells; expected {LARGEST_CELLS:,} at most")
@@ -81,7 +82,7 @@ def read(path: Path) -> HandedIn:
     return HandedIn(exercises, version, cells, tuple(notes), checksum)
 
 
-def squeezed(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     """Return text with white space reduced to single spaces; cells are recognised by their text in this form."""
     return " ".join(text.split())
 
@@ -102,7 +103,7 @@ def _bytes(path: Path) -> bytes:
     try:
         _ordinary(path.lstat())
         if path.suffix.lower() != ".ipynb":
-            raise NoNotebook("is no notebook; expected a file that ends in .ipynb")
+            raise NoNotebook("is not a notebook; expected a file that ends in .ipynb")
         # The path may lead to another file by now.
         flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
         with open(os.open(path, flags), "rb") as file:
@@ -121,7 +122,7 @@ def _ordinary(status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise NoNotebook("is a link, and links are not followed; ask for the file itself")
     if not stat.S_ISREG(status.st_mode):
-        raise NoNotebook("is no file, but a pipe, a socket, a device or a folder")
+        raise NoNotebook("is not a file, but a pipe, a socket, a device or a folder")
 
 
 def _text(data: bytes) -> tuple[str, list[str]]:
@@ -131,7 +132,7 @@ def _text(data: bytes) -> tuple[str, list[str]]:
         text = data.decode(encoding, "surrogatepass")
     except UnicodeDecodeError as error:
         raise NoNotebook(
-            f"is no notebook: its text is no {encoding.upper()} (byte {error.start}); perhaps it was cut off"
+            f"is not a notebook: the file is not valid {encoding.upper()} (byte {error.start}); perhaps it was cut off"
         ) from error
     return text, [] if encoding.startswith("utf-8") else [f"The file's text is {encoding.upper()}, not UTF-8."]
 
@@ -167,13 +168,13 @@ def _raw_cells(data: Mapping[str, Any], notes: list[str]) -> list[Any]:
     return _list(data.get("cells"))
 
 
-def _cells(raw: list[Any]) -> Iterator[Cell]:
+def _cells(raw: list[Any]) -> Iterator[SubmittedCell]:
     for cell in map(_mapping, raw):
         kind = cell.get("cell_type")
         if isinstance(kind, str):
             # In format 3, the key for the source of a code cell is `input`.
             source = cell["source"] if "source" in cell else cell.get("input")
-            yield Cell(names_of(cell), short(kind), whole(_joined(source)))
+            yield SubmittedCell(names_of(cell), short(kind), escape_surrogates(text_of(source)))
 
 
 def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
         cell.get("id"),
         metadata.get("id"),
     )
-    return tuple(dict.fromkeys(whole(name) for name in names if isinstance(name, str) and name))
+    return tuple(dict.fromkeys(escape_surrogates(name) for name in names if isinstance(name, str) and name))
 
 
 def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
@@ -200,14 +201,9 @@ def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
         notes.append(f"The notebook names a kernel for {short(language)}; the answers ran in Python.")
 
 
-def whole(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Return `text` with lone surrogates escaped, which JSON and file names may hold and UTF-8 may not."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _joined(lines: Any) -> str:
-    """Return a cell's source as one string; a notebook holds it as a string or as a list of lines."""
-    return _string(lines) if not isinstance(lines, list) else "".join(map(_string, lines))
 
 
 def _string(value: Any) -> str:

@@ -49,8 +49,8 @@ async def run(sources: list[str]) -> list[dict[str, Any]]:
             result = await shell.run_cell_async(source, store_history=False, transformed_cell=code)
         error, traceback = shell.raised
         ok = bool(result.success)
-        told = {"ok": ok, "printed": printed.getvalue(), "error": error, "traceback": traceback}
-        results.append(told | {"verdict": verdict_since(before, ok=ok)})
+        data = {"ok": ok, "printed": printed.getvalue(), "error": error, "traceback": traceback}
+        results.append(data | {"verdict": verdict_since(before, ok=ok)})
     return results
 
 
@@ -58,12 +58,12 @@ def main() -> None:
     """Run the cells from stdin, and write their results to stdout."""
     sources = json.load(sys.stdin)
     # Output that bypasses sys.stdout must not mix with our JSON.
-    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    results_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     results = asyncio.run(run(sources))
-    json.dump(results, ours)
-    ours.flush()
+    json.dump(results, results_file)
+    results_file.flush()
     # Threads that an answer left behind must not keep the process alive.
     os._exit(0)
 

@@ -37,8 +37,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     gc.freeze()  # A fork's garbage collector would touch, and so copy, these objects.
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(_status(run, Path(asked["folder"]), asked["timeout"])), flush=True)
+        request = json.loads(line)
+        print(json.dumps(_status(run, Path(request["folder"]), request["timeout"])), flush=True)
 
 
 def _status(run: Callable[[], None], folder: Path, timeout: float) -> int | None:
@@ -46,30 +46,30 @@ def _status(run: Callable[[], None], folder: Path, timeout: float) -> int | None
     assert sys.platform == "linux"
     pid = os.fork()
     if pid == 0:
-        _in_the_fork(run, folder)
-    watched = os.pidfd_open(pid)
+        _run_in_fork(run, folder)
+    pidfd = os.pidfd_open(pid)
     try:
-        ended = bool(select.select([watched], [], [], timeout)[0])
+        ended = bool(select.select([pidfd], [], [], timeout)[0])
     finally:
-        os.close(watched)
+        os.close(pidfd)
     if not ended:
         os.kill(pid, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status if ended else None
 
 
-def _in_the_fork(run: Callable[[], None], folder: Path) -> NoReturn:
+def _run_in_fork(run: Callable[[], None], folder: Path) -> NoReturn:
     assert sys.platform == "linux"
     status = FAILED
     try:
         os.setsid()
         os.chdir(folder / "work")
         os.environ["IPYTHONDIR"] = str(folder / "ipython")
-        given = os.open(folder / "in", os.O_RDONLY)
+        stdin = os.open(folder / "in", os.O_RDONLY)
         out = os.open(folder / "out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for ours, theirs in ((given, 0), (out, 1), (out, 2)):
-            os.dup2(ours, theirs)
-        os.close(given)
+        for opened, standard in ((stdin, 0), (out, 1), (out, 2)):
+            os.dup2(opened, standard)
+        os.close(stdin)
         os.close(out)
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
         if "numpy" in sys.modules:

@@ -73,12 +73,12 @@ def family(*, sweep: bool = True) -> Iterator[Family]:
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
         }
-        this = Family(mark, folder, environment)
+        processes = Family(mark, folder, environment)
         try:
-            yield this
+            yield processes
         finally:
             if sweep:
-                this.end()
+                processes.end()
 
 
 def run_module(module: str, text: str, *, timeout: float) -> str | None:
@@ -141,13 +141,13 @@ class WarmModule:
             (folder / "work").mkdir()
             (folder / "in").write_text(text, encoding="utf-8")
             (folder / "out").touch()
-            said = _ask(process, {"folder": name, "timeout": timeout})
+            reply = _request(process, {"folder": name, "timeout": timeout})
             if set(psutil.pids()) - before:  # Reading every process's mark takes longer than most runs.
                 end_marked(own.mark, spare=process.pid)
             printed = (folder / "out").read_text(encoding="utf-8", errors="replace")
-        if not said:  # The run ended the process that forks.
+        if not reply:  # The run ended the process that forks.
             self.__exit__()
-        status = json.loads(said) if said else process.returncode
+        status = json.loads(reply) if reply else process.returncode
         if status:
             raise subprocess.CalledProcessError(status, self._module, stderr=printed)
         return None if status is None else printed
@@ -166,20 +166,20 @@ class WarmModule:
         )
         self._open.enter_context(process)
         self._open.callback(own.end)
-        _tell(process, self._imports)
+        _send(process, self._imports)
         return own, process
 
 
-def _tell(process: subprocess.Popen[bytes], what: object) -> None:
+def _send(process: subprocess.Popen[bytes], message: object) -> None:
     assert process.stdin is not None
-    process.stdin.write(json.dumps(what).encode() + b"\n")
+    process.stdin.write(json.dumps(message).encode() + b"\n")
 
 
-def _ask(process: subprocess.Popen[bytes], what: object) -> bytes:
-    """Return the process's answer, one line; it is empty if the process ends instead."""
+def _request(process: subprocess.Popen[bytes], message: object) -> bytes:
+    """Send a request, and return the line that the process writes in reply; it is empty if the process ends instead."""
     assert process.stdout is not None
     with suppress(BrokenPipeError):
-        _tell(process, what)
+        _send(process, message)
     return process.stdout.readline()
 
 

@@ -37,6 +37,6 @@ def private_transport() -> dict[str, str]:
 
 def transport_encryption() -> str:
     """Return jupyter_client's encryption policy: `auto` if this build of zmq can encrypt, else `disabled`."""
-    import zmq  # noqa: PLC0415 (`scalelab grade` has no use for it)
+    import zmq  # noqa: PLC0415 (`scalelab grade` does not need it)
 
     return "auto" if zmq.has("curve") else "disabled"

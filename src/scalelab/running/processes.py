@@ -11,8 +11,8 @@ GRACE = 3.0
 """Seconds that a process has to terminate before it is killed."""
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """Return the descendants of process `pid`. Call this before it ends: afterwards they cannot be found."""
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return the descendants of process `pid`. Call this before it ends: they cannot be found afterwards."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -37,7 +37,7 @@ def chapter_notebook(course: Course, chapter: Chapter) -> Notebook:
     Its text depends only on the chapter, the references and the names of the chapter files.
     """
     written = myst_to_notebook(chapter.path.read_text(encoding="utf-8"))
-    here = {path.name for path in course.chapters.glob("*.md")}
+    names = {path.name for path in course.chapters.glob("*.md")}
     entries = _references(course)
     cells: list[Cell] = []
     for number, cell in enumerate(written.cells, start=1):
@@ -47,7 +47,7 @@ def chapter_notebook(course: Course, chapter: Chapter) -> Notebook:
         if cell.cell_type == "code":
             kind |= {"execution_count": None, "outputs": []}
         else:
-            source = plain(source, entries, here)
+            source = plain(source, entries, names)
         cells.append({**kind, "source": source})
     head = next((cell for cell in cells if cell["cell_type"] == "markdown"), None)
     if head is not None:
@@ -109,9 +109,9 @@ def _cited(key: str, entries: Mapping[str, Entry]) -> str:
         names = f"{persons[0]} et al."
     else:
         names = " and ".join(persons)
-    words = BRACES.sub("", f"{names} {entry.fields.get('year', '')}").strip()
+    citation = BRACES.sub("", f"{names} {entry.fields.get('year', '')}").strip()
     url = entry.fields.get("url")
-    return f"[{words}]({url})" if url else words
+    return f"[{citation}]({url})" if url else citation
 
 
 def _references(course: Course) -> Mapping[str, Entry]:

@@ -26,7 +26,7 @@ from scalelab.running.isolated import WarmModule
 from scalelab.student.merge import CHECK, PROGRESS, Released, released
 from scalelab.student.python_file import Task
 from scalelab.student.status import PASSED as PASSED_BEFORE
-from scalelab.student.status import standings
+from scalelab.student.status import statuses
 from scalelab.student.watch import Judge, Result
 from scalelab.student.workspace import TO_HAND_IN
 
@@ -66,7 +66,7 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
     references = references_of(course)
     handed_in, notebook = _read(path)
     try:
-        reference = references[recognise(handed_in, {slug: marks(one) for slug, one in references.items()})]
+        reference = references[recognise(handed_in, {slug: marks(known) for slug, known in references.items()})]
     except NoNotebook as error:
         raise NotToHandIn(f"{path.name} {error}.") from error
     given = answers(reference, handed_in.cells)
@@ -74,22 +74,22 @@ def submit_check(course: Course, path: Path, report: Callable[[str], None] = pri
     report(f"{reference.slug}: {count(len(runnable), 'answer')} as saved in {path.name}, each alone in a fresh Python.")
     results = _results(reference, runnable)
     release = released(stored_notebook(course.exercises / f"{reference.slug}.ipynb"))
-    before = {one.exercise for one in standings(notebook, release) if one.state == PASSED_BEFORE}
+    passed_before = {status.exercise for status in statuses(notebook, release) if status.state == PASSED_BEFORE}
     for question in reference.questions:
         name = question.exercise
         for line in _lines(question, given[name], results.get(name), release):
             report(line)
         if name in results and not results[name].passed:
             own = from_other_cells(reference, handed_in.cells, given[name])
-            for line in own or (LOST if name in before else []):
+            for line in own or (LOST if name in passed_before else []):
                 report(f"      {line}")
     points = {
         question.exercise: question.visible_points * results.get(question.exercise, Result(False, "")).passed
         for question in reference.questions
     }
-    most = sum(question.visible_points for question in reference.questions)
-    report(f"\n{sum(points.values())} of {most} points by the checks that you see.")
-    report(f"Those that you do not see give up to {reference.points - most} more.")
+    visible = sum(question.visible_points for question in reference.questions)
+    report(f"\n{sum(points.values())} of {visible} points by the checks that you see.")
+    report(f"Those that you do not see give up to {reference.points - visible} more.")
     checksum = digest_of_answers(given)
     file = _folder(path) / f"{reference.slug}.ipynb"
     write_atomically(file, written(_to_hand_in(notebook, checksum, help_taken(path))))
@@ -139,11 +139,11 @@ def _lines(question: Question, answer: Answer, result: Result | None, release: R
         yield f"  ✗ {name}: 0 of {points}. {answer.reason}"
     elif result.passed:
         yield f"  ✓ {name}: {points} of {points}.{f' {answer.note}' if answer.note else ''}"
-    elif name in release.cells and release.untouched(name, {"source": answer.source}):
+    elif name in release.cells and release.is_unmodified(name, {"source": answer.source}):
         yield f"  ○ {name}: 0 of {points}. Not answered yet."
     else:
         yield f"  ✗ {name}: 0 of {points}."
-        yield from (f"      {line}" for line in result.words.splitlines()[:SHOWN_LINES])
+        yield from (f"      {line}" for line in result.message.splitlines()[:SHOWN_LINES])
 
 
 def _folder(path: Path) -> Path:
@@ -151,14 +151,15 @@ def _folder(path: Path) -> Path:
     return root / TO_HAND_IN
 
 
-def _to_hand_in(notebook: Notebook, checksum: str, taken: Mapping[str, Taken]) -> Notebook:
+def _to_hand_in(notebook: Notebook, checksum: str, help_by_exercise: Mapping[str, Taken]) -> Notebook:
     """Return the notebook to hand in: its cells without the progress cell, and only the printed output of checks.
 
     A last cell tells the instructor which help was taken; no grade depends on it.
     """
     own = own_metadata(notebook)
     cells = [_small(cell) for cell in notebook["cells"] if cell.get("id") not in (PROGRESS, HELP)]
-    if lines := [f"- {name}: {words}" for name, one in sorted(taken.items()) if (words := in_words(one))]:
+    descriptions = {name: in_words(help_used) for name, help_used in sorted(help_by_exercise.items())}
+    if lines := [f"- {name}: {description}" for name, description in descriptions.items() if description]:
         source = "\n".join(["Help that was taken, as this machine noted it:", "", *lines])
         cells.append({"cell_type": "markdown", "id": HELP, "metadata": {}, "source": source})
     metadata = notebook["metadata"] if isinstance(notebook.get("metadata"), dict) else {}
@@ -173,8 +174,8 @@ def _small(cell: Cell) -> Cell:
 
 
 def _printed(outputs: Any) -> Sequence[dict[str, Any]]:
-    streams = [one for one in outputs or () if isinstance(one, dict) and one.get("output_type") == "stream"]
-    text = "".join(text_of(one.get("text")) for one in streams)
+    streams = [output for output in outputs or () if isinstance(output, dict) and output.get("output_type") == "stream"]
+    text = "".join(text_of(stream.get("text")) for stream in streams)
     if not text:
         return []
     cut = text if len(text) <= LONGEST_OUTPUT else f"{text[:LONGEST_OUTPUT]}…\n"

@@ -14,11 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 from scalelab.course import RECORD, Chapter, Course, chapters
-from scalelab.notebooks.files import stored_notebook, write_atomically
-from scalelab.notebooks.format import Cell, Notebook, written
+from scalelab.notebooks.files import stored_notebook, unused_path, write_atomically
+from scalelab.notebooks.format import Cell, Notebook, source_of, written
 from scalelab.notebooks.lock import free
 from scalelab.notebooks.untrusted import NoNotebook, names_of, read
-from scalelab.student.merge import CHECK, Kept, released, source_of, update
+from scalelab.student.merge import CHECK, Leftover, released, update
 from scalelab.student.status_pages import refresh, with_progress
 from scalelab.student.workspace import (
     FORM,
@@ -26,13 +26,12 @@ from scalelab.student.workspace import (
     AlreadyOpen,
     Workspace,
     WorkspaceError,
-    in_our_words,
+    check_folder_is_usable,
     open_notebooks,
     record_of,
-    refuse_other,
     remember,
-    shown,
     title_of,
+    translate_os_errors,
 )
 
 KERNEL_NAMED = "Scalable Python"
@@ -47,10 +46,10 @@ def opened(course: Course, folder: Path, report: Callable[[str], None] = print) 
     message names. Raises AlreadyOpen if another process has the workspace open, and WorkspaceError.
     """
     with ExitStack() as stack:
-        with in_our_words(folder):
+        with translate_os_errors(folder):
             record = record_of(folder)
             if record is None:
-                refuse_other(folder)
+                check_folder_is_usable(folder)
             elif record.get("title") != title_of(course):
                 raise WorkspaceError(
                     f"{folder} is the workspace of another course, {record.get('title')!r}. Name another folder: "
@@ -100,73 +99,73 @@ def reset(course: Course, workspace: Workspace, wanted: str, report: Callable[[s
     Raises WorkspaceError if there is no such exercise, if there are two, and if the notebook is open.
     """
     part, _, name = wanted.rpartition("/")
-    found = []
-    everything = []
+    matches = []
+    available = []
     for path in sorted((workspace.handed_out / "exercises").glob("*.ipynb")):
         names = released(stored_notebook(path)).exercises
-        everything += [f"{path.stem}: {', '.join(names)}"]
+        available += [f"{path.stem}: {', '.join(names)}"]
         if name in names and path.stem.startswith(part):
-            found.append(path)
-    if not found:
-        raise WorkspaceError(f"No exercise is called {wanted!r}. There are\n  " + "\n  ".join(everything))
-    if len(found) > 1:
-        ways = " or ".join(f"{path.stem.partition('_')[0]}/{name}" for path in found)
-        raise WorkspaceError(f"Two exercises are called {name!r}; say {ways}.")
-    with in_our_words(workspace.root):
-        path = workspace.exercises / found[0].name
-        _refuse_open(workspace, path)
-        out = stored_notebook(found[0])
+            matches.append(path)
+    if not matches:
+        raise WorkspaceError(f"No exercise is called {wanted!r}. There are\n  " + "\n  ".join(available))
+    if len(matches) > 1:
+        choices = " or ".join(f"{path.stem.partition('_')[0]}/{name}" for path in matches)
+        raise WorkspaceError(f"Two exercises are called {name!r}; say {choices}.")
+    with translate_os_errors(workspace.root):
+        path = workspace.exercises / matches[0].name
+        _check_not_open(workspace, path)
+        out = stored_notebook(matches[0])
         assert out is not None
-        mine = _readable(workspace, path, report)
-        if mine is None:
+        notebook = _readable(workspace, path, report)
+        if notebook is None:
             write_atomically(path, written(with_progress(out, out)))
-            report(f"{shown(workspace, path)}: put back as the course has it.")
+            report(f"{workspace.relative(path)}: put back as the course has it.")
             return
         release = released(out)
-        old = [cell for cell in mine["cells"] if name in names_of(cell)[:1] and source_of(cell).strip()]
-        answered = [cell for cell in old if not release.untouched(name, cell)]
-        cells = [cell for cell in mine["cells"] if cell not in old]
+        old = [cell for cell in notebook["cells"] if name in names_of(cell)[:1] and source_of(cell).strip()]
+        answered = [cell for cell in old if not release.is_unmodified(name, cell)]
+        cells = [cell for cell in notebook["cells"] if cell not in old]
         unchecked: Cell = {"outputs": [], "execution_count": None}
         cells = [cell | unchecked if f"{name}-{CHECK}" in names_of(cell)[:1] else cell for cell in cells]
-        brought = update(out, {**mine, "cells": [*cells, release.cells[name]]}, out)
+        updated = update(out, {**notebook, "cells": [*cells, release.cells[name]]}, out)
         _save(workspace, path)
-        kept = [Kept(f"{name}: your answer, before it was reset", tuple(answered))] if answered else []
-        beside = _keep(workspace, path, [*kept, *brought.kept])
-        write_atomically(path, written(with_progress(brought.notebook, out)))
+        leftovers = [Leftover(f"{name}: your answer, before it was reset", tuple(answered))] if answered else []
+        beside = _write_leftovers(workspace, path, [*leftovers, *updated.leftovers])
+        write_atomically(path, written(with_progress(updated.notebook, out)))
         refresh(course, workspace)
-        report(f"{name}: brought back in {shown(workspace, path)}.")
-        for one in (*kept, *brought.kept):
-            report(f"  {one.what}; kept in {shown(workspace, beside)}.")
+        report(f"{name}: brought back in {workspace.relative(path)}.")
+        for leftover in (*leftovers, *updated.leftovers):
+            report(f"  {leftover.description}; kept in {workspace.relative(beside)}.")
 
 
 def _place_exercises(workspace: Workspace, path: Path, report: Callable[[str], None]) -> None:
     """Put an exercise set into the workspace, and carry over the student's work that is already there."""
     new = stored_notebook(path)
     if new is None:
-        raise WorkspaceError(f"{path} is no notebook; mend the course with `scalelab course sync`.")
+        raise WorkspaceError(f"{path} is not a notebook; mend the course with `scalelab course sync`.")
     new["metadata"]["kernelspec"]["display_name"] = KERNEL_NAMED
-    here = workspace.exercises / path.name
+    target = workspace.exercises / path.name
     handed_out = workspace.handed_out / "exercises" / path.name
     old = stored_notebook(handed_out)
     current = written(new)
-    if old is not None and written(old) == current and here.exists():
-        _readable(workspace, here, report)
-        if here.exists():
+    if old is not None and written(old) == current and target.exists():
+        _readable(workspace, target, report)
+        if target.exists():
             return
-    mine = _readable(workspace, here, report)
-    if mine is None:
-        write_atomically(here, written(with_progress(new, new)))
-        report(f"{shown(workspace, here)}: {'new' if old is None else 'was not there; put back'}.")
+    notebook = _readable(workspace, target, report)
+    if notebook is None:
+        write_atomically(target, written(with_progress(new, new)))
+        report(f"{workspace.relative(target)}: {'new' if old is None else 'was not there; put back'}.")
     else:
-        updated = update(old, mine, new)
-        _save(workspace, here)
-        kept = _keep(workspace, here, updated.kept)
-        write_atomically(here, written(with_progress(updated.notebook, new)))
-        report(f"{shown(workspace, here)}: updated, with your answers.")
+        updated = update(old, notebook, new)
+        _save(workspace, target)
+        beside = _write_leftovers(workspace, target, updated.leftovers)
+        write_atomically(target, written(with_progress(updated.notebook, new)))
+        report(f"{workspace.relative(target)}: updated, with your answers.")
         for note in updated.notes:
             report(f"  {note}")
-        for one in updated.kept:
-            report(f"  {one.what}; kept in {shown(workspace, kept)}.")
+        for leftover in updated.leftovers:
+            report(f"  {leftover.description}; kept in {workspace.relative(beside)}.")
     write_atomically(handed_out, current)
 
 
@@ -176,18 +175,18 @@ def _place_chapter(course: Course, workspace: Workspace, chapter: Chapter, repor
 
     new = chapter_notebook(course, chapter)
     new["metadata"]["kernelspec"]["display_name"] = KERNEL_NAMED
-    here = _chapter(workspace, chapter)
-    handed_out = workspace.handed_out / "chapters" / here.name
-    mine = _readable(workspace, here, report)
+    target = _chapter(workspace, chapter)
+    handed_out = workspace.handed_out / "chapters" / target.name
+    notebook = _readable(workspace, target, report)
     old = stored_notebook(handed_out)
-    if mine is not None and _texts(mine) not in (_texts(old), _texts(new)):
-        kept = _free_name(here, "yours")
-        os.replace(here, kept)
-        report(f"{shown(workspace, here)}: updated; your own version is kept in {shown(workspace, kept)}.")
-    elif mine is None or _texts(mine) != _texts(new):
-        report(f"{shown(workspace, here)}: {'new' if old is None else 'updated'}.")
-    if mine is None or _texts(mine) != _texts(new):
-        write_atomically(here, written(new))
+    if notebook is not None and _texts(notebook) not in (_texts(old), _texts(new)):
+        backup = _backup_path(target, "yours")
+        os.replace(target, backup)
+        report(f"{workspace.relative(target)}: updated; your own version is kept in {workspace.relative(backup)}.")
+    elif notebook is None or _texts(notebook) != _texts(new):
+        report(f"{workspace.relative(target)}: {'new' if old is None else 'updated'}.")
+    if notebook is None or _texts(notebook) != _texts(new):
+        write_atomically(target, written(new))
     write_atomically(handed_out, written(new))
 
 
@@ -197,24 +196,24 @@ def _readable(workspace: Workspace, path: Path, report: Callable[[str], None]) -
         return None
     if (notebook := stored_notebook(path)) is not None:
         return notebook
-    reason = "is no notebook of the format 4"
+    reason = "is not a notebook of format 4"
     try:
         read(path)
     except NoNotebook as error:
         reason = str(error)
-    kept = _free_name(path, "broken")
-    os.replace(path, kept)
+    backup = _backup_path(path, "broken")
+    os.replace(path, backup)
     report(
-        f"{shown(workspace, path)} {reason.partition(';')[0]}. It is kept as {kept.name}, and a fresh one takes its "
-        "place. An older state may lie in .ipynb_checkpoints beside it."
+        f"{workspace.relative(path)} {reason.partition(';')[0]}. It is kept as {backup.name}, and a fresh one takes "
+        "its place. An older state may lie in .ipynb_checkpoints beside it."
     )
     return None
 
 
-def _keep(workspace: Workspace, path: Path, kept: Sequence[Kept]) -> Path:
+def _write_leftovers(workspace: Workspace, path: Path, leftovers: Sequence[Leftover]) -> Path:
     """Add the cells that have no place to the notebook for such cells beside `path`; return that notebook's path."""
     beside = path.with_name(f"{path.stem}.kept.ipynb")
-    if not kept:
+    if not leftovers:
         return beside
     notebook = _readable(workspace, beside, _quiet) or {
         "cells": [_markdown(f"# Kept from {path.name}\n\nNothing here runs with the exercises or is handed in.")],
@@ -223,10 +222,10 @@ def _keep(workspace: Workspace, path: Path, kept: Sequence[Kept]) -> Path:
         "nbformat_minor": 5,
     }
     known = set(_texts(notebook))
-    for one in kept:
-        cells = [_plain(cell) for cell in one.cells]
+    for leftover in leftovers:
+        cells = [_plain(cell) for cell in leftover.cells]
         if not known.issuperset(_texts({"cells": cells})):  # otherwise an interrupted update has kept them
-            notebook["cells"].append(_markdown(f"## {one.what}\n\n{time.strftime('%Y-%m-%d %H:%M')}"))
+            notebook["cells"].append(_markdown(f"## {leftover.description}\n\n{time.strftime('%Y-%m-%d %H:%M')}"))
             notebook["cells"] += cells
     write_atomically(beside, written(notebook))
     return beside
@@ -253,14 +252,14 @@ def _markdown(text: str) -> Cell:
 def _save(workspace: Workspace, path: Path) -> None:
     """Copy a notebook before it is overwritten."""
     workspace.saved.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(path, _free_name(workspace.saved / path.name, time.strftime("%Y-%m-%d-%H%M%S")))
+    shutil.copy2(path, _backup_path(workspace.saved / path.name, time.strftime("%Y-%m-%d-%H%M%S")))
 
 
-def _refuse_open(workspace: Workspace, path: Path) -> None:
+def _check_not_open(workspace: Workspace, path: Path) -> None:
     """Raise WorkspaceError if JupyterLab has the notebook open: it would overwrite our changes, or ask."""
-    if path.relative_to(workspace.root).as_posix() in open_notebooks(workspace):
+    if workspace.relative(path) in open_notebooks(workspace):
         raise WorkspaceError(
-            f"{shown(workspace, path)} is open in JupyterLab, perhaps with changes that are not saved. Save it, then "
+            f"{workspace.relative(path)} is open in JupyterLab, perhaps with changes that are not saved. Save it, then "
             "File, Close and Shut Down Notebook, and run this again."
         )
 
@@ -284,13 +283,9 @@ def _texts(notebook: Notebook | None) -> list[tuple[Any, str]]:
     return [(cell.get("cell_type"), source_of(cell)) for cell in (notebook or {}).get("cells", [])]
 
 
-def _free_name(path: Path, word: str) -> Path:
+def _backup_path(path: Path, word: str) -> Path:
     """Return `NAME.WORD.ipynb`, or with a number if that name is taken."""
-    number, kept = 1, path.with_name(f"{path.stem}.{word}{path.suffix}")
-    while os.path.lexists(kept):
-        number += 1
-        kept = path.with_name(f"{path.stem}.{word}-{number}{path.suffix}")
-    return kept
+    return unused_path(path.parent, f"{path.stem}.{word}", path.suffix, separator="-")
 
 
 def _quiet(text: str) -> None:

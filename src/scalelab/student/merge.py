@@ -6,17 +6,17 @@ first; the student's own cells stay behind the same cell as before. Work that no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from scalelab.exercises.answers import Asked, answers, wanted
+from scalelab.exercises.answers import ExpectedAnswers, answers, wanted
 from scalelab.exercises.released import checksum
 from scalelab.notebooks.files import own_metadata
-from scalelab.notebooks.format import Cell, Notebook, text_of
-from scalelab.notebooks.untrusted import Cell as Seen
-from scalelab.notebooks.untrusted import names_of, squeezed
+from scalelab.notebooks.format import Cell, Notebook, source_of
+from scalelab.notebooks.untrusted import SubmittedCell, collapse_spaces, names_of
 
 ANSWER, CHECK, PROMPT = "answer", "check", "prompt"
 PROGRESS = "where-you-stand"
@@ -24,10 +24,10 @@ PROGRESS = "where-you-stand"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A student's cells, unchanged, that have no place in the newer notebook; `what` describes them and says why."""
+class Leftover:
+    """A student's cells, unchanged, that have no place in the newer notebook; `description` names them and says why."""
 
-    what: str
+    description: str
     cells: tuple[Cell, ...]
 
 
@@ -37,7 +37,7 @@ class Updated:
 
     notebook: Notebook
     notes: tuple[str, ...]
-    kept: tuple[Kept, ...]
+    leftovers: tuple[Leftover, ...]
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Released:
     """A notebook as the course hands it out: its cells by name, in order, and the requirements of its exercises."""
 
     cells: Mapping[str, Cell]
-    asked: Asked
+    expected: ExpectedAnswers
 
     @property
     def exercises(self) -> tuple[str, ...]:
-        return tuple(self.asked.wanted)
+        return tuple(self.expected.wanted)
 
     def text(self, name: str) -> str:
         """Return a cell's text with white space normalised; it is empty if no cell has this name."""
-        return squeezed(self.asked.cells.get(name, ""))
+        return collapse_spaces(self.expected.cells.get(name, ""))
 
-    def untouched(self, name: str, cell: Cell) -> bool:
+    def is_unmodified(self, name: str, cell: Cell) -> bool:
         """Return whether a cell's text is as handed out: in this release or, if it lacks the cell, by its checksum."""
         if name in self.cells:
-            return squeezed(source_of(cell)) == self.text(name)
+            return collapse_spaces(source_of(cell)) == self.text(name)
         try:
             return bool(cell["metadata"]["nbgrader"]["checksum"] == checksum(cell))
         except (KeyError, TypeError):
@@ -70,41 +70,35 @@ def released(notebook: Notebook | None) -> Released:
     cells = {str(cell.get("id")): cell for cell in (notebook or {}).get("cells", [])}
     texts = {name: source_of(cell) for name, cell in cells.items()}
     exercises = [name for name, cell in cells.items() if own_metadata(cell).get("role") == ANSWER]
-    return Released(
-        cells, Asked({name: wanted(texts[name], texts.get(f"{name}-{CHECK}", "")) for name in exercises}, texts)
-    )
+    definitions = {name: wanted(texts[name], texts.get(f"{name}-{CHECK}", "")) for name in exercises}
+    return Released(cells, ExpectedAnswers(definitions, texts))
 
 
-def source_of(cell: Cell) -> str:
-    """Return a cell's text."""
-    return text_of(cell.get("source"))
-
-
-def update(before: Notebook | None, mine: Notebook, after: Notebook) -> Updated:
-    """Return `after` with the student's work in `mine`, which was made from `before` (None if that is unknown).
+def update(before: Notebook | None, notebook: Notebook, after: Notebook) -> Updated:
+    """Return `after` with the student's work in `notebook`, which was made from `before` (None if that is unknown).
 
     If there are two candidates for an answer, neither is chosen. Everything that a student wrote is in the notebook or
-    in `kept`.
+    in `leftovers`.
     """
-    return _Update(released(before), mine["cells"], released(after)).updated(after)
+    return _Update(released(before), notebook["cells"], released(after)).updated(after)
 
 
 @dataclass(eq=False)
-class _Mine:
-    """A cell of the student's; `name` is its name in the newer set, or else its former name (`gone`), or empty."""
+class _StudentCell:
+    """A cell of the student's; `name` is its name in the newer set, or else its former name (`removed`), or empty."""
 
-    cell: Cell
+    content: Cell
     name: str = ""
-    gone: bool = False
+    removed: bool = False
     used: bool = False
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.source = source_of(self.cell)
+        self.source = source_of(self.content)
 
     @property
     def is_code(self) -> bool:
-        return self.cell.get("cell_type") == "code"
+        return self.content.get("cell_type") == "code"
 
 
 class _Update:
@@ -114,58 +108,60 @@ class _Update:
         self.before, self.after = before, after
         self.renamed = _renamed(before, after)
         self.old_names = {new: old for old, new in self.renamed.items()}
-        self.mine = [mine for mine in self._named(cells) if mine.name != PROGRESS]
+        self.cells = [cell for cell in self._with_names(cells) if cell.name != PROGRESS]
         self.notes: list[str] = []
-        self.kept: list[Kept] = []
+        self.leftovers: list[Leftover] = []
 
     def updated(self, after: Notebook) -> Updated:
         answered = {name: self._answer(name) for name in self.after.exercises}
-        placed = {name: answered.get(name) or [self._ours(name, cell)] for name, cell in self.after.cells.items()}
+        placed = {
+            name: answered.get(name) or [self._course_cell(name, cell)] for name, cell in self.after.cells.items()
+        }
         follow: dict[str, list[Cell]] = {}
         anchor = ""
-        for mine in self.mine:
-            if mine.name and not mine.gone:
-                anchor = mine.name
-            elif not mine.name and not mine.used:
-                follow.setdefault(anchor, []).append(mine.cell)
+        for cell in self.cells:
+            if cell.name and not cell.removed:
+                anchor = cell.name
+            elif not cell.name and not cell.used:
+                follow.setdefault(anchor, []).append(cell.content)
         cells = follow.get("", [])
         for name, own in placed.items():
             cells = [*cells, *own, *follow.get(name, [])]
-        self._keep_what_is_gone()
-        return Updated({**after, "cells": list(_with_own_ids(cells))}, tuple(self.notes), tuple(self.kept))
+        self._keep_removed()
+        return Updated({**after, "cells": list(_with_own_ids(cells))}, tuple(self.notes), tuple(self.leftovers))
 
-    def _named(self, cells: Sequence[Cell]) -> Iterator[_Mine]:
+    def _with_names(self, cells: Sequence[Cell]) -> Iterator[_StudentCell]:
         """Yield the cells with their names: from their metadata or, if an editor lost these, from their text."""
         named = [self._name(cell) for cell in cells]
-        taken = {name for name, _ in named}
+        assigned = {name for name, _ in named}
         by_text: dict[str, set[str]] = {}
         for release in (self.before, self.after):
             for name in release.cells:
-                by_text.setdefault(release.text(name), set()).add(self._now(name))
-        for cell, (name, gone) in zip(cells, named, strict=True):
-            alike = by_text.get(squeezed(source_of(cell)), set()) - taken
-            if not name and len(alike) == 1 and squeezed(source_of(cell)):
+                by_text.setdefault(release.text(name), set()).add(self._current_name(name))
+        for cell, (name, removed) in zip(cells, named, strict=True):
+            alike = by_text.get(collapse_spaces(source_of(cell)), set()) - assigned
+            if not name and len(alike) == 1 and collapse_spaces(source_of(cell)):
                 (by_its_text,) = alike
-                yield _Mine(cell, by_its_text, by_its_text not in self.after.cells)
+                yield _StudentCell(cell, by_its_text, by_its_text not in self.after.cells)
             else:
-                yield _Mine(cell, name, gone)
+                yield _StudentCell(cell, name, removed)
 
     def _name(self, cell: Cell) -> tuple[str, bool]:
         """Return a cell's name, and whether the newer release has no cell of that name."""
         names = names_of(cell)
         if PROGRESS in names:
             return PROGRESS, True
-        for name in map(self._now, names):
+        for name in map(self._current_name, names):
             if name in self.after.cells:
                 return name, False
         for name in names:
             if name in self.before.cells:
                 return name, True
         nbgrader = (cell.get("metadata") or {}).get("nbgrader")
-        ours = isinstance(nbgrader, dict) and (nbgrader.get("locked") or nbgrader.get("solution"))
-        return (names[0], True) if ours and names else ("", False)
+        by_course = isinstance(nbgrader, dict) and (nbgrader.get("locked") or nbgrader.get("solution"))
+        return (names[0], True) if by_course and names else ("", False)
 
-    def _now(self, name: str) -> str:
+    def _current_name(self, name: str) -> str:
         """Return the present name of a cell, which begins with the name of its exercise, perhaps a new one."""
         exercise, dash, part = name.partition("-")
         return self.renamed.get(exercise, exercise) + dash + part
@@ -175,56 +171,59 @@ class _Update:
         old = self.old_names.get(name, name)
         due = self.after.cells[name]
         known = old in self.before.cells
-        carriers = [mine for mine in self.mine if mine.name == name and not mine.gone]
-        code = _distinct([mine for mine in carriers if mine.is_code and mine.source.strip()])
-        if not code and (found := self._found(name) if known else None):
-            code = [found]
-        for mine in carriers:
-            mine.used = mine.is_code
-            if not mine.is_code and mine.source.strip():
-                self.kept.append(Kept(f"{name}: a cell of its answer's name that is no code", (mine.cell,)))
-        self._tell(name, old, known=known, found=bool(code))
-        for mine in code:
-            mine.used = True
-        work = [mine for mine in code if not self.before.untouched(old, mine.cell)]
+        carriers = [cell for cell in self.cells if cell.name == name and not cell.removed]
+        code = _distinct([cell for cell in carriers if cell.is_code and cell.source.strip()])
+        if not code and (unnamed := self._unnamed_answer(name) if known else None):
+            code = [unnamed]
+        for cell in carriers:
+            cell.used = cell.is_code
+            if not cell.is_code and cell.source.strip():
+                description = f"{name}: a cell of its answer's name that is not a code cell"
+                self.leftovers.append(Leftover(description, (cell.content,)))
+        self._note_changes(name, old, known=known, answered=bool(code))
+        for cell in code:
+            cell.used = True
+        work = [cell for cell in code if not self.before.is_unmodified(old, cell.content)]
         if not work:
             return [due]
         if len(work) > 1:
             self.notes.append(f"{name}: {len(work)} different cells hold its answer, all kept; delete all but one.")
-        first, *others = work
-        answer = {**due, "source": first.cell["source"]} | _shown(first.cell)
-        return [answer, *(mine.cell for mine in others)]
+        first, *more = work
+        answer = {**due, "source": first.content["source"]} | _outputs_of(first.content)
+        return [answer, *(cell.content for cell in more)]
 
-    def _found(self, name: str) -> _Mine | None:
+    def _unnamed_answer(self, name: str) -> _StudentCell | None:
         """Return the cell without a name that the grader would take as the answer, or None."""
-        there = [mine for mine in self.mine if not mine.gone and not mine.used]
-        seen = [
-            Seen((mine.name,) if mine.name else (), str(mine.cell.get("cell_type", "")), mine.source) for mine in there
+        unused = [cell for cell in self.cells if not cell.removed and not cell.used]
+        submitted = [
+            SubmittedCell((cell.name,) if cell.name else (), str(cell.content.get("cell_type", "")), cell.source)
+            for cell in unused
         ]
-        answer = answers(self.after.asked, seen)[name]
+        answer = answers(self.after.expected, submitted)[name]
         if answer.source is None:
             return None
-        return next((one for one in there if not one.name and one.is_code and one.source == answer.source), None)
+        return next((cell for cell in unused if not cell.name and cell.is_code and cell.source == answer.source), None)
 
-    def _ours(self, name: str, cell: Cell) -> Cell:
+    def _course_cell(self, name: str, cell: Cell) -> Cell:
         """Return a cell of the course's own, with the student's outputs if the student's cell has the same text.
 
         If the student has changed its text, the changed cell is kept.
         """
-        old = self._before(name)
+        old = self._former_name(name)
         outputs: dict[str, Any] = {}
-        for mine in (mine for mine in self.mine if mine.name == name and not mine.gone):
-            if squeezed(mine.source) == self.after.text(name):
-                outputs = outputs or _shown(mine.cell)
-            elif not self.before.untouched(old, mine.cell):
-                self.kept.append(Kept(f"{name}: your changes to a cell of the course's own", (mine.cell,)))
+        for student_cell in (known for known in self.cells if known.name == name and not known.removed):
+            if collapse_spaces(student_cell.source) == self.after.text(name):
+                outputs = outputs or _outputs_of(student_cell.content)
+            elif not self.before.is_unmodified(old, student_cell.content):
+                changes = f"{name}: your changes to a cell of the course's own"
+                self.leftovers.append(Leftover(changes, (student_cell.content,)))
         return {**cell, **outputs} if cell.get("cell_type") == "code" else cell
 
-    def _before(self, name: str) -> str:
+    def _former_name(self, name: str) -> str:
         exercise, dash, part = name.partition("-")
         return self.old_names.get(exercise, exercise) + dash + part
 
-    def _tell(self, name: str, old: str, *, known: bool, found: bool) -> None:
+    def _note_changes(self, name: str, old: str, *, known: bool, answered: bool) -> None:
         if not self.before.cells:
             return
         if not known:
@@ -232,25 +231,28 @@ class _Update:
             return
         if old != name:
             self.notes.append(f"{name}: was called {old}.")
-        if not found:
+        if not answered:
             self.notes.append(f"{name}: your notebook had no answer cell; there is one again, with the starter.")
         if self.before.text(f"{old}-{PROMPT}") != self.after.text(f"{name}-{PROMPT}"):
             self.notes.append(f"{name}: reworded; read it again.")
         if self.before.text(f"{old}-{CHECK}") != self.after.text(f"{name}-{CHECK}"):
             self.notes.append(f"{name}: its check has changed; run it again.")
 
-    def _keep_what_is_gone(self) -> None:
-        gone = [mine for mine in self.mine if mine.gone and mine.source.strip()]
-        exercises = dict.fromkeys(mine.name.partition("-")[0] for mine in gone)
+    def _keep_removed(self) -> None:
+        """Add the student's work in parts that the newer release no longer has to the leftovers."""
+        removed = [cell for cell in self.cells if cell.removed and cell.source.strip()]
+        exercises = dict.fromkeys(cell.name.partition("-")[0] for cell in removed)
         for exercise in exercises:
-            parts = [mine for mine in gone if mine.name.partition("-")[0] == exercise]
-            if any(mine.name == exercise for mine in parts) and exercise in self.before.asked.wanted:
+            parts = [cell for cell in removed if cell.name.partition("-")[0] == exercise]
+            if any(cell.name == exercise for cell in parts) and exercise in self.before.expected.wanted:
                 self.notes.append(f"{exercise}: no longer in the course.")
-            wrote = [mine for mine in parts if not self.before.untouched(mine.name, mine.cell)]
-            if wrote:
-                prompt = [mine for mine in parts if mine.name == f"{exercise}-{PROMPT}" and mine not in wrote]
-                cells = tuple(mine.cell for mine in (*prompt, *wrote))
-                self.kept.append(Kept(f"{exercise}: your work on what is no longer in the course", cells))
+            written = [cell for cell in parts if not self.before.is_unmodified(cell.name, cell.content)]
+            if written:
+                prompt = [cell for cell in parts if cell.name == f"{exercise}-{PROMPT}" and cell not in written]
+                cells = tuple(cell.content for cell in (*prompt, *written))
+                self.leftovers.append(
+                    Leftover(f"{exercise}: your work on a part that is no longer in the course", cells)
+                )
 
 
 def _renamed(before: Released, after: Released) -> dict[str, str]:
@@ -261,24 +263,20 @@ def _renamed(before: Released, after: Released) -> dict[str, str]:
     old = [name for name in before.exercises if name not in after.cells]
     new = [name for name in after.exercises if name not in before.cells]
 
-    def alike(one: str, other: str) -> bool:
-        return before.text(one) == after.text(other) or before.text(f"{one}-{PROMPT}") == after.text(
-            f"{other}-{PROMPT}"
-        )
+    def alike(former: str, current: str) -> bool:
+        same_starter = before.text(former) == after.text(current)
+        return same_starter or before.text(f"{former}-{PROMPT}") == after.text(f"{current}-{PROMPT}")
 
-    pairs = [(one, other) for one in old for other in new if alike(one, other)]
-    return {
-        one: other
-        for one, other in pairs
-        if sum(one == first for first, _ in pairs) == 1 and sum(other == second for _, second in pairs) == 1
-    }
+    pairs = [(former, current) for former in old for current in new if alike(former, current)]
+    matches = Counter(name for pair in pairs for name in pair)  # no name is both an old and a new one
+    return {former: current for former, current in pairs if matches[former] == matches[current] == 1}
 
 
-def _distinct(cells: Sequence[_Mine]) -> list[_Mine]:
-    return list({mine.source: mine for mine in reversed(cells)}.values())[::-1]
+def _distinct(cells: Sequence[_StudentCell]) -> list[_StudentCell]:
+    return list({cell.source: cell for cell in reversed(cells)}.values())[::-1]
 
 
-def _shown(cell: Cell) -> dict[str, Any]:
+def _outputs_of(cell: Cell) -> dict[str, Any]:
     """Return the outputs and the execution count of a code cell."""
     outputs = cell.get("outputs")
     return {"outputs": outputs if isinstance(outputs, list) else [], "execution_count": cell.get("execution_count")}

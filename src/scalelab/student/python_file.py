@@ -67,18 +67,18 @@ def setup(notebook: Notebook) -> list[str]:
 def as_text(notebook: Notebook) -> str:
     """Return the text of the plain file for a student's notebook."""
     names = {task.name for task in tasks(notebook)}
-    shown = {"intro", *(f"{name}-prompt" for name in names)}
-    made = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    markdown_names = {"intro", *(f"{name}-prompt" for name in names)}
+    file = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     for cell in notebook["cells"]:
         name, source = name_of(cell), text_of(cell.get("source"))
         if name in names:
-            made.cells.append(nbformat.v4.new_code_cell(source, metadata={ANSWER: name}))  # type: ignore[no-untyped-call]
+            file.cells.append(nbformat.v4.new_code_cell(source, metadata={ANSWER: name}))  # type: ignore[no-untyped-call]
         elif name.startswith("setup-"):
-            made.cells.append(nbformat.v4.new_code_cell(source))  # type: ignore[no-untyped-call]
-        elif name in shown:
-            made.cells.append(nbformat.v4.new_markdown_cell(source))  # type: ignore[no-untyped-call]
-    made.metadata["jupytext"] = {"notebook_metadata_filter": "-all", "cell_metadata_filter": f"{ANSWER},-all"}
-    return str(jupytext.writes(made, fmt=FORMAT))
+            file.cells.append(nbformat.v4.new_code_cell(source))  # type: ignore[no-untyped-call]
+        elif name in markdown_names:
+            file.cells.append(nbformat.v4.new_markdown_cell(source))  # type: ignore[no-untyped-call]
+    file.metadata["jupytext"] = {"notebook_metadata_filter": "-all", "cell_metadata_filter": f"{ANSWER},-all"}
+    return str(jupytext.writes(file, fmt=FORMAT))
 
 
 def answers_in(text: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -86,34 +86,34 @@ def answers_in(text: str, names: tuple[str, ...]) -> dict[str, str]:
 
     Raises BadText if the file cannot be read as cells, or if one of `names` is missing or there twice.
     """
-    found: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
     try:
         cells = jupytext.reads(text, fmt=FORMAT).cells
     except Exception as error:  # whatever Jupytext raises, the student gets a message
         raise BadText(f"The file cannot be read as cells: {error}") from error
     for cell in cells:
         if cell.cell_type == "code" and (name := cell.metadata.get(ANSWER)) is not None:
-            found.setdefault(str(name), []).append(cell.source)
+            sources.setdefault(str(name), []).append(cell.source)
     faults = [
-        f"`{name}` is {'missing' if name not in found else 'there twice'}"
+        f"`{name}` is {'missing' if name not in sources else 'there twice'}"
         for name in names
-        if len(found.get(name, [])) != 1
+        if len(sources.get(name, [])) != 1
     ]
     if faults:
         raise BadText(
             f'Expected each answer once, below its own line `# %% {ANSWER}="…"`: {", ".join(faults)}. Write the line '
             "as it was; until then, nothing of this file is taken over."
         )
-    return {name: found[name][0] for name in names}
+    return {name: sources[name][0] for name in names}
 
 
 def text_with(text: str, answers: Mapping[str, str]) -> str:
     """Return the text of a plain file with these answers in it and everything else unchanged."""
-    made = jupytext.reads(text, fmt=FORMAT)
-    for cell in made.cells:
+    file = jupytext.reads(text, fmt=FORMAT)
+    for cell in file.cells:
         if cell.metadata.get(ANSWER) in answers:
             cell.source = answers[cell.metadata[ANSWER]]
-    return str(jupytext.writes(made, fmt=FORMAT))
+    return str(jupytext.writes(file, fmt=FORMAT))
 
 
 def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
@@ -129,7 +129,7 @@ def with_answers(notebook: Notebook, answers: Mapping[str, str]) -> Notebook:
 
 
 def with_outputs(
-    notebook: Notebook, shown: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any] | None]]
+    notebook: Notebook, results: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any] | None]]
 ) -> Notebook:
     """Return the notebook with these outputs in its check cells, by exercise, each with its verdict, if it has one.
 
@@ -138,10 +138,10 @@ def with_outputs(
     changed = copy.deepcopy(notebook)
     answers = {name_of(cell): cell for cell in changed["cells"]}
     for cell in changed["cells"]:
-        if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in shown:
+        if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in results:
             answer = answers[exercise]
             ran = {str(answer.get("id")): digest(text_of(answer.get("source")))}
-            outputs, verdict = shown[exercise]
+            outputs, verdict = results[exercise]
             data = mark(ran, verdict)
             cell["outputs"] = [*outputs, {"output_type": "display_data", "metadata": {}, "data": data}]
     return changed

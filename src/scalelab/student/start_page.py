@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from scalelab.student.status import PASSED, TRIED, UNTOUCHED, Standing, next_exercise, total
+from scalelab.student.status import PASSED, TRIED, UNTOUCHED, ExerciseStatus, next_exercise, total
 
 BAR = 10
 LEGEND = "○ untouched · ◐ tried · ● passed its check"
@@ -21,25 +21,25 @@ class Row:
     minutes: int
     chapter: str
     exercises: str
-    standings: Sequence[Standing]
+    statuses: Sequence[ExerciseStatus]
 
 
 def start_page(title: str, rows: Sequence[Row]) -> str:
     """Return the page as Markdown."""
-    points, most = total(one for row in rows for one in row.standings)
+    points, possible = total(status for row in rows for status in row.statuses)
     lines = [
         f"# {title}",
         "",
         _next(rows),
         "",
-        f"**{total_line(rows)}** `{bar(points, most)}`",
+        f"**{total_line(rows)}** `{bar(points, possible)}`",
         "",
         "| | chapter | minutes | exercises | points | |",
         "|---|---|---:|---|---:|---|",
     ]
     for row in rows:
-        got, of = total(row.standings)
-        signs = "".join(one.sign for one in row.standings)
+        got, of = total(row.statuses)
+        signs = "".join(status.sign for status in row.statuses)
         exercises = f"[{signs}]({quote(row.exercises)})" if row.exercises else ""
         cells = (f"{row.number}", f"[{row.title}]({quote(row.chapter)})", str(row.minutes), exercises)
         lines.append(
@@ -67,29 +67,30 @@ def start_page(title: str, rows: Sequence[Row]) -> str:
 
 def total_line(rows: Sequence[Row]) -> str:
     """Return the overall progress in one line."""
-    everything = [one for row in rows for one in row.standings]
-    points, most = total(everything)
-    passed = sum(one.state == PASSED for one in everything)
-    return f"{passed} of {len(everything)} exercises passed, {points} of {most} points"
+    statuses = [status for row in rows for status in row.statuses]
+    points, possible = total(statuses)
+    passed = sum(status.state == PASSED for status in statuses)
+    return f"{passed} of {len(statuses)} exercises passed, {points} of {possible} points"
 
 
-def bar(points: int, most: int) -> str:
+def bar(points: int, possible: int) -> str:
     """Return a bar such as `■■■□□□□□□□`; it is full only for all points, and empty only for none."""
-    filled = round(BAR * points / most) if most else 0
-    filled = min(max(filled, int(points > 0)), BAR - int(points < most))
+    filled = round(BAR * points / possible) if possible else 0
+    filled = min(max(filled, int(points > 0)), BAR - int(points < possible))
     return "■" * filled + "□" * (BAR - filled)
 
 
-def in_words(standings: Sequence[Standing]) -> str:
+def progress_markdown(statuses: Sequence[ExerciseStatus]) -> str:
     """Return the progress in one exercise set as Markdown."""
-    points, most = total(standings)
-    count = {state: sum(one.state == state for one in standings) for state in (PASSED, TRIED, UNTOUCHED)}
-    head = f"**{points} of {most} points** `{bar(points, most)}` · " + " · ".join(
+    points, possible = total(statuses)
+    count = {state: sum(status.state == state for status in statuses) for state in (PASSED, TRIED, UNTOUCHED)}
+    head = f"**{points} of {possible} points** `{bar(points, possible)}` · " + " · ".join(
         f"{number} {state}" for state, number in count.items()
     )
     lines = [head, "", "| | exercise | points | |", "|---|---|---:|---|"]
     lines += [
-        f"| {one.sign} | {_cell(one.title)} | {one.points} of {one.max} | {_cell(one.note)} |" for one in standings
+        f"| {status.sign} | {_cell(status.title)} | {status.points} of {status.max} | {_cell(status.note)} |"
+        for status in statuses
     ]
     return "\n".join(lines)
 
@@ -98,27 +99,29 @@ def table(rows: Sequence[Row], *, every: bool) -> list[str]:
     """Return the lines of the table for a terminal; if `every` is true, each exercise has its own line."""
     lines = []
     for row in rows:
-        got, of = total(row.standings)
+        got, of = total(row.statuses)
         points = f"{got:>3} of {of:<3} {bar(got, of)}" if of else ""
         lines.append(f"{row.number}  {row.title:<52.52} {row.minutes:>4} min  {points}".rstrip())
         if every:
-            for one in row.standings:
-                note = f"  ({one.note})" if one.note else ""
-                lines.append(f"    {one.sign} {one.exercise:<20} {one.points} of {one.max}  {one.title}{note}")
-        elif row.standings:
-            lines.append("    " + " ".join(f"{one.sign} {one.exercise}" for one in row.standings))
+            for status in row.statuses:
+                note = f"  ({status.note})" if status.note else ""
+                lines.append(
+                    f"    {status.sign} {status.exercise:<20} {status.points} of {status.max}  {status.title}{note}"
+                )
+        elif row.statuses:
+            lines.append("    " + " ".join(f"{status.sign} {status.exercise}" for status in row.statuses))
     return lines
 
 
 def _next(rows: Sequence[Row]) -> str:
-    begun = [row for row in rows if any(one.state != UNTOUCHED for one in row.standings)]
+    begun = [row for row in rows if any(status.state != UNTOUCHED for status in row.statuses)]
     for row in (*begun, *rows):
-        following = next_exercise(row.standings)
+        following = next_exercise(row.statuses)
         if following is not None and row in begun:
             return (
                 f"**Go on with** [{following.title}]({quote(row.exercises)}), in the exercises to chapter {row.number}."
             )
-        if following is not None or not row.standings:
+        if following is not None or not row.statuses:
             return f"**Begin with** [chapter {row.number}, {row.title}]({quote(row.chapter)})."
     return "**You have passed every check.** Hand in what you have not, and go back to what surprised you."
 

@@ -10,8 +10,8 @@ from scalelab.course import Course, chapters
 from scalelab.notebooks.files import stored_notebook, write_atomically
 from scalelab.notebooks.format import Notebook
 from scalelab.student.merge import PROGRESS, released
-from scalelab.student.start_page import Row, in_words, start_page
-from scalelab.student.status import Standing, standings
+from scalelab.student.start_page import Row, progress_markdown, start_page
+from scalelab.student.status import ExerciseStatus, statuses
 from scalelab.student.workspace import START, Workspace, title_of
 
 SHOW = (
@@ -21,29 +21,32 @@ SHOW = (
 
 def rows(course: Course, workspace: Workspace) -> list[Row]:
     """Return a row for every chapter, with the progress in its exercises."""
-    found = []
+    table = []
     for chapter in chapters(course):
         out = stored_notebook(workspace.handed_out / "exercises" / f"{chapter.slug}.ipynb")
-        mine = workspace.exercises / f"{chapter.slug}.ipynb"
-        stand = standings(stored_notebook(mine), released(out)) if out is not None else []
-        taken = help_taken(mine)
-        stand = [replace(one, note=_noted(one, taken.get(one.exercise))) for one in stand]
-        found.append(
+        notebook = workspace.exercises / f"{chapter.slug}.ipynb"
+        statuses_of_set = statuses(stored_notebook(notebook), released(out)) if out is not None else []
+        help_by_exercise = help_taken(notebook)
+        statuses_of_set = [
+            replace(status, note=_note_with_help(status, help_by_exercise.get(status.exercise)))
+            for status in statuses_of_set
+        ]
+        table.append(
             Row(
                 chapter.number,
                 chapter.title,
                 chapter.minutes,
                 f"chapters/{chapter.slug}.ipynb",
                 f"exercises/{chapter.slug}.ipynb" if out is not None else "",
-                stand,
+                statuses_of_set,
             )
         )
-    return found
+    return table
 
 
-def _noted(one: Standing, taken: Taken | None) -> str:
+def _note_with_help(status: ExerciseStatus, exercise_help: Taken | None) -> str:
     """Return the note on an exercise's state, and on the help that was taken."""
-    return "; ".join(filter(None, (one.note, help_in_words(taken) if taken else "")))
+    return "; ".join(filter(None, (status.note, help_in_words(exercise_help) if exercise_help else "")))
 
 
 def refresh(course: Course, workspace: Workspace) -> None:
@@ -55,11 +58,11 @@ def refresh(course: Course, workspace: Workspace) -> None:
 
 
 def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
-    """Return a student's notebook whose progress cell, behind the introduction, is up to date."""
+    """Return a student's notebook with an up-to-date progress cell after the introduction."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != PROGRESS]
-    text = in_words(standings(notebook, released(out)))
+    text = progress_markdown(statuses(notebook, released(out)))
     output = {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text, "text/plain": text}}
-    cell = {
+    progress_cell = {
         "cell_type": "code",
         "id": PROGRESS,
         "metadata": {"deletable": False},
@@ -67,5 +70,5 @@ def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
         "execution_count": None,
         "outputs": [output],
     }
-    place = next((number for number, one in enumerate(cells, start=1) if one.get("id") == "intro"), 0)
-    return {**notebook, "cells": [*cells[:place], cell, *cells[place:]]}
+    index = next((number for number, cell in enumerate(cells, start=1) if cell.get("id") == "intro"), 0)
+    return {**notebook, "cells": [*cells[:index], progress_cell, *cells[index:]]}

@@ -19,7 +19,7 @@ from scalelab.checks._cells import bound_names, free_names, sentences
 from scalelab.checks._help import take_hint, take_solution
 from scalelab.console import count
 from scalelab.errors import ScalelabError
-from scalelab.notebooks.files import stored_notebook, write_atomically
+from scalelab.notebooks.files import stored_notebook, unused_path, write_atomically
 from scalelab.notebooks.format import Notebook, text_of
 from scalelab.running.isolated import WarmModule
 from scalelab.student.python_file import (
@@ -41,12 +41,12 @@ POLL_S = 0.25
 SETTLE_S = 0.05
 CUT_OFF_S = 20.0
 LAST_LINES = 12
-READS_BEFORE_WORDS = 6
+READS_BEFORE_NOTICE = 6
 KEYS = "[h] hint  [s] solution  [n] next  [l] list  [q] quit"
 PASSED, FAILED = "✓", "✗"
 
 
-class NoNotebook(ScalelabError):
+class NotebookNotFound(ScalelabError):
     """There is no exercise notebook of that name, or more than one, or it cannot be read."""
 
 
@@ -58,7 +58,7 @@ class Result:
     """
 
     passed: bool
-    words: str
+    message: str
     printed: str = ""
     error: str = ""
     ended: bool = True
@@ -67,38 +67,38 @@ class Result:
     @property
     def outputs(self) -> list[dict[str, object]]:
         """The outputs of the check's cell in a notebook for this result."""
-        shown: list[dict[str, object]] = []
+        outputs: list[dict[str, object]] = []
         if self.printed:
-            shown.append({"name": "stdout", "output_type": "stream", "text": self.printed.splitlines(keepends=True)})
+            outputs.append({"name": "stdout", "output_type": "stream", "text": self.printed.splitlines(keepends=True)})
         if not self.passed:
-            words = self.error or self.words
-            shown.append({"ename": "CheckFailed", "evalue": words, "output_type": "error", "traceback": [words]})
-        return shown
+            message = self.error or self.message
+            outputs.append({"ename": "CheckFailed", "evalue": message, "output_type": "error", "traceback": [message]})
+        return outputs
 
 
 def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
     """Return the exercise notebook that `wanted` names: a file, or a set's number or name.
 
     Searches the working directory, the workspace, and `exercises` in the working directory and in each folder above it.
-    A plain file stands for the notebook beside it. Raises NoNotebook.
+    A plain file stands for the notebook beside it. Raises NotebookNotFound.
     """
     path = Path(wanted)
     if path.suffix in (".ipynb", SUFFIX):
         notebook = path.with_suffix(".ipynb")
         if not notebook.is_file():
-            raise NoNotebook(f"Expected an exercise notebook at {notebook}; there is none.")
+            raise NotebookNotFound(f"Expected an exercise notebook at {notebook}; there is none.")
         return notebook
-    here = Path.cwd()
+    start = Path.cwd()
     own = [workspace / "exercises"] if workspace is not None else []
-    for folder in (here, *own, *(place / "exercises" for place in (here, *here.parents))):
-        sets = [one for one in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in one.stem]  # no kept copies
-        found = [one for one in sets if wanted in (one.stem, one.stem[:2])]
-        if len(found) > 1:
-            raise NoNotebook(f"{wanted!r} may be {' or '.join(one.name for one in found)}: name one of them.")
-        if found:
-            return found[0]
-    raise NoNotebook(
-        f"No exercise notebook {wanted!r} in {here}, in a workspace, nor in a folder exercises here or further up. "
+    for folder in (start, *own, *(place / "exercises" for place in (start, *start.parents))):
+        sets = [path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]  # no kept copies
+        matches = [path for path in sets if wanted in (path.stem, path.stem[:2])]
+        if len(matches) > 1:
+            raise NotebookNotFound(f"{wanted!r} may be {' or '.join(path.name for path in matches)}: name one of them.")
+        if matches:
+            return matches[0]
+    raise NotebookNotFound(
+        f"No exercise notebook {wanted!r} in {start}, in a workspace, nor in a folder exercises here or further up. "
         "Change into the folder of your notebooks, or name the file."
     )
 
@@ -128,21 +128,24 @@ class Judge:
 
     def _run(self, cells: Sequence[str]) -> Result:
         try:
-            said = self._warm.run(json.dumps(cells), timeout=CUT_OFF_S)
+            reply = self._warm.run(json.dumps(cells), timeout=CUT_OFF_S)
         except subprocess.CalledProcessError as error:
             return Result(False, f"Your answer ended its process, with status {error.returncode}.")
-        if said is None:
-            why = "A loop that never ends, or a wait for what never comes?"
-            return Result(False, f"It did not end within {CUT_OFF_S:g} s, and was stopped. {why}", ended=False)
-        *first, answer, check = json.loads(said)
-        for cell, whose in [*((one, "A cell that the notebook begins with") for one in first), (answer, "Your answer")]:
+        if reply is None:
+            reason = "A loop that never ends, or a wait for something that never comes?"
+            return Result(False, f"It did not end within {CUT_OFF_S:g} s, and was stopped. {reason}", ended=False)
+        *setup_cells, answer, check = json.loads(reply)
+        for cell, subject in [
+            *((cell, "A cell that the notebook begins with") for cell in setup_cells),
+            (answer, "Your answer"),
+        ]:
             if not cell["ok"]:
                 lines = (cell["traceback"] or cell["error"]).strip().splitlines()
-                return Result(False, "\n".join([f"{whose} fails before it is checked:", *lines[-LAST_LINES:]]))
-        words = "\n".join(filter(None, (check["printed"].rstrip(), check["error"].strip())))
+                return Result(False, "\n".join([f"{subject} fails before it is checked:", *lines[-LAST_LINES:]]))
+        message = "\n".join(filter(None, (check["printed"].rstrip(), check["error"].strip())))
         verdict = check["verdict"]
         passed = verdict is not None and verdict["passed"]
-        return Result(passed, words, check["printed"], check["error"], verdict=verdict)
+        return Result(passed, message, check["printed"], check["error"], verdict=verdict)
 
 
 class Files:
@@ -174,9 +177,9 @@ class Files:
             now = later
         try:
             self.notebook = self._read()
-        except NoNotebook as error:  # it is still being written, or broken: try again
+        except NotebookNotFound as error:  # it is still being written, or broken: try again
             self._unread += 1
-            if self._unread != READS_BEFORE_WORDS:
+            if self._unread != READS_BEFORE_NOTICE:
                 return False
             self._say(f"{error} Mend it or undo, and save it again.")
             return True
@@ -188,43 +191,43 @@ class Files:
     def show(self, results: Mapping[str, Result]) -> None:
         """Write the outputs of checks into the notebook, if there is a plain file."""
         outputs = {name: (result.outputs, result.verdict) for name, result in results.items()}
-        shown = with_outputs(self.notebook, outputs)
-        if self.text.exists() and shown != self.notebook:
-            self._put_notebook(shown)
+        notebook = with_outputs(self.notebook, outputs)
+        if self.text.exists() and notebook != self.notebook:
+            self._put_notebook(notebook)
 
     def _agree(self) -> None:
         """Copy an answer that changed in one file into the other; if both changed it, the file saved last counts.
 
         The other file is first copied, so that its answer is not lost.
         """
-        ours, theirs = {task.name: task.answer for task in tasks(self.notebook)}, self._in_text()
-        if theirs is None:
+        in_notebook, in_text = {task.name: task.answer for task in tasks(self.notebook)}, self._in_text()
+        if in_text is None:
             return
-        differing = [name for name in ours if not _same(ours[name], theirs[name])]
-        to_text = [name for name in differing if _same(theirs[name], self._agreed.get(name))]
-        to_notebook = [name for name in differing if _same(ours[name], self._agreed.get(name))]
+        differing = [name for name in in_notebook if not _same(in_notebook[name], in_text[name])]
+        to_text = [name for name in differing if _same(in_text[name], self._agreed.get(name))]
+        to_notebook = [name for name in differing if _same(in_notebook[name], self._agreed.get(name))]
         disputed = [name for name in differing if name not in (*to_text, *to_notebook)]
         if disputed:
             (to_notebook if self._text_is_newer() else to_text).extend(disputed)
         if to_text:
-            text = text_with(self.text.read_text(encoding="utf-8"), {name: ours[name] for name in to_text})
+            text = text_with(self.text.read_text(encoding="utf-8"), {name: in_notebook[name] for name in to_text})
             if not self._put(self.text, text):
                 return
         if to_notebook:
-            whole = with_answers(self.notebook, {name: theirs[name] for name in to_notebook})
+            whole = with_answers(self.notebook, {name: in_text[name] for name in to_notebook})
             if not self._put_notebook(whole):
                 return
-        self._agreed = ours | {name: theirs[name] for name in to_notebook}
+        self._agreed = in_notebook | {name: in_text[name] for name in to_notebook}
 
     def _text_is_newer(self) -> bool:
         """Return whether the plain file counts, because it was saved last; keep a copy of the other file."""
         newer = self.text.stat().st_mtime >= self.path.stat().st_mtime
-        lasting, older = (self.text, self.path) if newer else (self.path, self.text)
-        kept = _free_name(older)
-        shutil.copy2(older, kept)
+        latest, older = (self.text, self.path) if newer else (self.path, self.text)
+        backup = unused_path(older.parent, f"{older.name}.bak")
+        shutil.copy2(older, backup)
         self._say(
-            f"{older.name} and {lasting.name} held different answers. Those of {lasting.name} count, which was saved "
-            f"last; {kept.name} keeps the others."
+            f"{older.name} and {latest.name} held different answers. Those of {latest.name} count, which was saved "
+            f"last; {backup.name} keeps the others."
         )
         return newer
 
@@ -252,8 +255,8 @@ class Files:
     def _read(self) -> Notebook:
         notebook = stored_notebook(self.path)
         if notebook is None or not tasks(notebook):
-            what = "is no notebook" if notebook is None else "holds no exercise of the course"
-            raise NoNotebook(f"{self.path} {what}.")
+            fault = "is not a notebook" if notebook is None else "holds no exercise of the course"
+            raise NotebookNotFound(f"{self.path} {fault}.")
         return notebook
 
     def _in_text(self) -> dict[str, str] | None:
@@ -276,17 +279,17 @@ class Files:
     @staticmethod
     def _stamp(path: Path) -> object:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> bool:
     """Show the results of the answers, again at each save, until `q` or Ctrl-C; return whether all of them pass.
 
     as_python: write a plain file beside the notebook first. once: show the results once, and return. On a terminal,
-    keys give hints and solutions; elsewhere, lines are printed one below the other. Raises NoNotebook.
+    keys give hints and solutions; elsewhere, lines are printed one below the other. Raises NotebookNotFound.
     """
     with WarmModule("scalelab.running.cells", ["from scalelab import checks", "import aiohttp"]) as warm:
         screen = _Screen(sys.stdout, live=not once and sys.stdout.isatty() and sys.stdin.isatty())
@@ -391,11 +394,11 @@ class _Session:
         row = "".join(map(_mark, self._results.values()))
         passed = sum(result.passed for result in self._results.values())
         parts = [f"{self._files.path.name}: {passed} of {count(len(self._results), 'exercise')} passed  {row}"]
-        task = next((one for one in tasks(self._files.notebook) if one.name == self._shown), None)
+        task = next((task for task in tasks(self._files.notebook) if task.name == self._shown), None)
         if task is not None:
-            words = self._results[task.name].words
+            message = self._results[task.name].message
             elsewhere = _from_other_cells(self._files.notebook, task)
-            parts += [f"{task.name}: {task.title}", "\n".join([words, *elsewhere])]
+            parts += [f"{task.name}: {task.title}", "\n".join([message, *elsewhere])]
         else:
             parts.append(f"All answers pass their checks. {self._files.path.name} can be handed in.")
         if more:
@@ -422,16 +425,9 @@ def _mark(result: Result) -> str:
     return PASSED if result.passed else FAILED
 
 
-def _same(one: str, other: str | None) -> bool:
+def _same(answer: str, other: str | None) -> bool:
     """Return whether two answers differ only in white space at their ends."""
-    return other is not None and one.strip() == other.strip()
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (kept := path.with_name(f"{path.name}.bak{number if number > 1 else ''}")).exists():
-        number += 1
-    return kept
+    return other is not None and answer.strip() == other.strip()
 
 
 @contextmanager

@@ -75,6 +75,10 @@ class Workspace:
         """The folder that holds each exercise notebook as it was before an update or a reset."""
         return self.own / "saved"
 
+    def relative(self, path: Path) -> str:
+        """Return a path relative to the workspace, the same on every platform."""
+        return path.relative_to(self.root).as_posix()
+
 
 def workspace_folder(course: Course, named: Path | None = None) -> Path:
     """Return the folder of the workspace.
@@ -84,8 +88,8 @@ def workspace_folder(course: Course, named: Path | None = None) -> Path:
     """
     if named is not None:
         return named.expanduser().resolve()
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
+    start = Path.cwd().resolve()
+    for folder in (start, *start.parents):
         if (folder / RECORD).is_file():
             return folder
     if os.environ.get(VARIABLE):
@@ -101,7 +105,7 @@ def existing_workspace(course: Course, named: Path | None = None) -> Workspace:
     """Return the workspace. Raises WorkspaceError if there is none, or if a newer version of the course made it."""
     folder = workspace_folder(course, named)
     if record_of(folder) is None:
-        raise WorkspaceError(f"{folder} is no workspace; `scalelab start` makes one.")
+        raise WorkspaceError(f"{folder} is not a workspace; `scalelab start` makes one.")
     return Workspace(folder)
 
 
@@ -116,7 +120,9 @@ def record_of(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         if isinstance(error, NotADirectoryError):
-            raise WorkspaceError(f"{folder} is no folder; name a new or an empty one: `scalelab start DIR`.") from error
+            raise WorkspaceError(
+                f"{folder} is not a folder; name a new or an empty one: `scalelab start DIR`."
+            ) from error
         data = {}
     if not isinstance(data, dict) or not isinstance(data.get("form"), int):
         raise WorkspaceError(
@@ -131,12 +137,13 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     return data
 
 
-def refuse_other(folder: Path) -> None:
+def check_folder_is_usable(folder: Path) -> None:
+    """Raise WorkspaceError unless a new workspace can be made in `folder`: it is missing or empty."""
     if folder.exists() and not folder.is_dir():
-        raise WorkspaceError(f"{folder} is no folder; name a new or an empty one: `scalelab start DIR`.")
+        raise WorkspaceError(f"{folder} is not a folder; name a new or an empty one: `scalelab start DIR`.")
     if folder.is_dir() and any(path != folder / RECORD.parent for path in folder.iterdir()):
         raise WorkspaceError(
-            f"{folder} holds files and is no workspace; nothing was written. Name a new or an empty folder: "
+            f"{folder} holds files and is not a workspace; nothing was written. Name a new or an empty folder: "
             "`scalelab start DIR`."
         )
 
@@ -153,8 +160,8 @@ def open_notebooks(workspace: Workspace) -> set[str]:
     """
     from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415 (only if one is open)
 
-    with free(workspace.own / LOCK) as nobody:
-        if nobody:
+    with free(workspace.own / LOCK) as is_closed:
+        if is_closed:
             return set()
     served = served_at(workspace)
     try:
@@ -167,7 +174,7 @@ def open_notebooks(workspace: Workspace) -> set[str]:
         ) from error
 
 
-def say_where(workspace: Workspace, address: str, token: str, link: str) -> None:
+def write_server_info(workspace: Workspace, address: str, token: str, link: str) -> None:
     """Store the address at which the workspace is open, readable by this user alone."""
     write_atomically(
         workspace.own / SERVER, json.dumps({"address": address, "token": token, "link": link}) + "\n", 0o600
@@ -184,7 +191,7 @@ def served_at(workspace: Workspace) -> dict[str, str]:
 
 
 @contextmanager
-def in_our_words(folder: Path) -> Iterator[None]:
+def translate_os_errors(folder: Path) -> Iterator[None]:
     """Turn an OSError into a WorkspaceError that says what to do."""
     try:
         yield
@@ -204,7 +211,3 @@ def remember(course: Course, folder: Path) -> None:
         write_atomically(_last_used(course), f"{folder}\n")
     except OSError:
         return  # the course's folder may not be writable for this user
-
-
-def shown(workspace: Workspace, path: Path) -> str:
-    return path.relative_to(workspace.root).as_posix()

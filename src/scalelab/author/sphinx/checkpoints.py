@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from scalelab.author.quiz import Answer, answers
+from scalelab.author.quiz import Choice, answers
 from scalelab.author.sphinx.page_head import CHAPTERS
 
 LOGGER = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ def _mark_questions(app: Sphinx, doctree: nodes.document) -> None:
     app.env.metadata[docname][COUNT_KEY] = number
 
 
-def _answer(answer: Answer) -> str:
+def _answer(answer: Choice) -> str:
     name, verdict = ("sl-right", "Right.") if answer.right else ("sl-wrong", "No.")
     return (
         f'<details class="sl-answer-box {name}"><summary><span>{answer.text}</span></summary>\n'
-        f"<p><b>{verdict}</b> {answer.says}</p></details>"
+        f"<p><b>{verdict}</b> {answer.comment}</p></details>"
     )
 
 
