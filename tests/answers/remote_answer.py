@@ -48,7 +48,7 @@ def started(address: str, slug: str) -> tuple[socket.socket, int]:
 def run_cell(source: str, file: str, namespace: dict[str, Any]) -> None:
     """Run a cell of the course in a namespace."""
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    exec(compile(source, file, "exec"), namespace)
+    exec(compile(source, file, "exec", dont_inherit=True), namespace)
 
 
 @contextlib.contextmanager

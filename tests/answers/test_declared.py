@@ -1,6 +1,7 @@
-"""Types that a check declares for the arguments of a function that it gives away."""
+"""Types that a check declares for the arguments of a function that it gives away.
 
-from __future__ import annotations
+No annotations of the future here: those are texts, which declare nothing.
+"""
 
 import dataclasses
 import random

@@ -18,12 +18,12 @@ from scalelab.checks._words import short
 def check_types(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise TypeError if an argument is not of the type that its parameter declares.
 
-    An annotation that is not a class, such as Any, declares nothing; of the items of a container, only a list's are
-    looked at.
+    An annotation that is not a class, such as Any or a text, declares nothing: nothing is evaluated here. Of the items
+    of a container, only a list's are looked at.
     """
     if not getattr(function, "__annotations__", None):
         return
-    signature = inspect.signature(function, eval_str=True)
+    signature = inspect.signature(function)
     for name, value in signature.bind(*args, **kwargs).arguments.items():
         parameter = signature.parameters[name]
         if parameter.kind is parameter.VAR_POSITIONAL:

@@ -76,7 +76,7 @@ def set_up(slug: str, *cells: str) -> None:
     for number, cell in enumerate(cells, start=1):
         file = f"<set-up {number}>"
         linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
-        _notebook.cells.append(compile(cell, file, "exec"))
+        _notebook.cells.append(compile(cell, file, "exec", dont_inherit=True))
     if fork_server.ADDRESS not in os.environ:  # a person runs this notebook
         os.environ |= _notebook.resources.enter_context(fork_server.fork_server({slug: cells}, boxed=True))
         atexit.register(_notebook.resources.close)
