@@ -67,7 +67,7 @@ BROKEN = {
     "two readings": ("Read on: `help(range)`.", 'A.\n\n+++ {"role": "reading"}\nB.', "has 2 reading cells"),
     "Markdown as a check": (HINT, HINT.replace('"hint"', '"check", "points": 1'), "a check is a code cell"),
     "metadata is no JSON": ('+++ {"role": "hint"}\nA plus.', '+++ {"role": "hint"\nA plus.', "is not valid"),
-    "set-up in an exercise": ("role: starter\n---\nfor", "role: setup\n---\nfor", "setup cell stands inside"),
+    "set-up in an exercise": ("role: starter\n---\nfor", "role: setup\n---\nfor", "setup cell is inside"),
 }
 
 

@@ -16,8 +16,8 @@ from scalelab.answers.monitor import Monitor
 from scalelab.answers.remote import Answer
 from scalelab.checks import AnswerEnded
 from scalelab.grading.judging.fork_server import ADDRESS, connect
+from scalelab.grading.sandbox import cgroups
 from scalelab.grading.sandbox import namespaces as sandbox
-from scalelab.grading.sandbox.namespaces import cgroups
 
 NOBODY = 65534
 WAIT_S = 20
@@ -150,4 +150,4 @@ def running(mark):
 
 
 def groups_of(folder):
-    return [group for parent, _ in cgroups.known("").parents for group in parent.glob(f"{folder.name}*")]
+    return [group for parent, _ in cgroups.mounted_hierarchies("").parents for group in parent.glob(f"{folder.name}*")]

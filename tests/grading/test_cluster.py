@@ -232,9 +232,7 @@ def test_workers_with_another_grader_are_refused(
 ) -> None:
     local_cluster.add_worker()
     monkeypatch.setattr(cluster, "made_with", lambda **settings: made_with(**settings) | {"grader": "another"})
-    with pytest.raises(
-        BadInput, match=r"The worker tcp://\S+ has grader \w{16} where this machine has another; install"
-    ):
+    with pytest.raises(BadInput, match=r"The worker tcp://\S+ has grader \w{16} \(this machine has another\); install"):
         one.grade("none", dask=local_cluster.address)
 
 
@@ -286,12 +284,12 @@ def test_a_hand_that_ends_is_replaced_once(monkeypatch: pytest.MonkeyPatch) -> N
         def close(self) -> None:
             self.closed = True
 
-    monkeypatch.setattr(cluster, "_Hand", Hand)
+    monkeypatch.setattr(cluster, "_JudgeProcess", Hand)
     monkeypatch.setattr(cluster, "_idle", [])
-    assert cluster._hand("task") == "{}\n"
+    assert cluster._judge_in_process("task") == "{}\n"
     assert [hand.closed for hand in made] == [True, False]
     with pytest.raises(RuntimeError, match="ended twice"):
-        cluster._hand("task")
+        cluster._judge_in_process("task")
     assert all(hand.closed for hand in made)
 
 

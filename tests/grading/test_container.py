@@ -22,8 +22,9 @@ from scalelab.cli import REFUSED, main
 from scalelab.course import Course
 from scalelab.grading import batch
 from scalelab.grading.judging.judge import NoSandbox
+from scalelab.grading.sandbox import container
 from scalelab.grading.sandbox.container import find_engine
-from scalelab.grading.sandbox.namespaces import DENIED, container
+from scalelab.grading.sandbox.namespaces import DENIED
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
 
@@ -91,7 +92,7 @@ def small(tmp_path: Path) -> Course:
         "_toc.yml",
         *container.SOURCES[:-1],
         "chapters/x",
-        "src/scalelab/grading/Containerfile",
+        "src/scalelab/grading/sandbox/Containerfile",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name, encoding="utf-8")
@@ -324,7 +325,7 @@ def test_ctrl_c_ends_the_container_by_the_same_signal(
 import sys
 from pathlib import Path
 from scalelab.course import Course
-from scalelab.grading.sandbox.namespaces import container
+from scalelab.grading.sandbox import container
 container.grade_in_container(sys.argv[1], Course(Path(sys.argv[2])), Path(sys.argv[2]), Path(sys.argv[3]), options=[])
 """
     command = [

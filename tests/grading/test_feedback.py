@@ -18,7 +18,7 @@ from scalelab.exercises.answers import AMBIGUOUS, TOO_LONG, Answer
 from scalelab.exercises.reference import Reference
 from scalelab.grading.grades import Grade, grade_of
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
-from scalelab.grading.outputs.feedback import MEANING, WORDS, feedback_page
+from scalelab.grading.outputs.feedback import HEADLINES, MEANING, feedback_page
 from scalelab.grading.outputs.texts import texts_of
 from scalelab.grading.submissions.layouts import Submission
 from scalelab.notebooks.format import text_of
@@ -101,9 +101,9 @@ def test_every_state_is_explained_in_a_sentence(every_way: list[Grade]) -> None:
             seen.add(question.state)
             assert MEANING.get(question.state, "") in said
             partly = 0 < (question.points or 0) < question.max
-            assert f"{'In part' if partly else WORDS[question.state]}. " in said
-    assert seen == set(WORDS)
-    assert set(WORDS) - set(MEANING) == {PASSED}
+            assert f"{'In part' if partly else HEADLINES[question.state]}. " in said
+    assert seen == set(HEADLINES)
+    assert set(HEADLINES) - set(MEANING) == {PASSED}
 
 
 def test_an_answer_that_raises_only_the_second_time_is_told_so(asyncio_set: Reference) -> None:

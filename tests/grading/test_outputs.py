@@ -13,8 +13,8 @@ from made_up import MADE_WITH, class_of, grade_of_states, reference
 
 from scalelab.grading.grades import Grade, as_json
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED
-from scalelab.grading.outputs.write import kept_grades, write_outputs
-from scalelab.grading.outputs.write import write as outputs
+from scalelab.grading.outputs import write as outputs
+from scalelab.grading.outputs.write import stored_grades, write_outputs
 from scalelab.grading.submissions.roster import Person
 
 SLUGS = ("02_laws", "08_asyncio")
@@ -86,12 +86,12 @@ def test_what_would_not_change_is_not_written_again_and_what_changes_is(two_sets
 
 def test_files_that_hold_no_grade_are_passed_over(two_sets: Folder) -> None:
     two_sets.write()
-    kept = list(kept_grades(two_sets.out))
+    kept = list(stored_grades(two_sets.out))
     odd = {"broken": "{", "list": "[]", "empty": "", "other": json.dumps({"student": "x"}), "deep": "[" * 100_000}
     moved = as_json(kept[0].grade) | {"exercises": "../../elsewhere"}
     for name, text in {**odd, "moved": json.dumps(moved)}.items():
         (two_sets.out / "08_asyncio" / f"{name}.json").write_text(text, encoding="utf-8")
-    assert list(kept_grades(two_sets.out)) == kept
+    assert list(stored_grades(two_sets.out)) == kept
     assert len(kept) == 10
 
 

@@ -22,10 +22,9 @@ import pytest
 
 from scalelab.course import Course
 from scalelab.exercises.reference import BadReference, Reference, references_of
-from scalelab.grading import batch
-from scalelab.grading import grade_store as keeper
+from scalelab.grading import batch, grade_store
 from scalelab.grading.batch import Summary, grade
-from scalelab.grading.grade_store import NotKept, file_name, keeping
+from scalelab.grading.grade_store import NotKept, file_name, open_store
 from scalelab.grading.judging.nbval_run import Stopped
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.submissions.layouts import BadInput
@@ -118,7 +117,7 @@ def files(out: Path, *, earlier: bool = False) -> dict[str, Any]:
         name = path.relative_to(out).as_posix()
         if earlier or not name.startswith("earlier/"):
             text = path.read_text(encoding="utf-8")
-            found[name] = keeper._timeless(json.loads(text)) if path.suffix == ".json" else text
+            found[name] = grade_store._without_times(json.loads(text)) if path.suffix == ".json" else text
     return found
 
 
@@ -502,7 +501,7 @@ def test_a_file_that_is_not_whole_is_removed(one: Class) -> None:
 
 
 def test_the_table_is_written_meanwhile(one: Class, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "CSV_EVERY_S", -1)
+    monkeypatch.setattr(grade_store, "CSV_EVERY_S", -1)
     rows: list[int] = []
     one.grade(
         report=lambda line: (
@@ -561,7 +560,7 @@ NAMES = [
 def test_file_names_are_safe_and_one_student_has_one() -> None:
     names = [*NAMES, *(file_name(name) for name in NAMES)]
     found = {name: file_name(name) for name in dict.fromkeys(names)}
-    folded = [keeper.unicodedata.normalize("NFKC", name).casefold() for name in found.values()]
+    folded = [grade_store.unicodedata.normalize("NFKC", name).casefold() for name in found.values()]
     assert len(set(folded)) == len(folded)
     for name in found.values():
         assert 0 < len(name.encode()) <= 200
@@ -594,7 +593,7 @@ def test_any_name_gets_its_files(one: Class) -> None:
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(BadInput, match=r"\.lock cannot be locked"), keeping(tmp_path):
+    with pytest.raises(BadInput, match=r"\.lock cannot be locked"), open_store(tmp_path):
         pass
 
 

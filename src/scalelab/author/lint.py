@@ -113,8 +113,8 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
     """
     problems: list[Problem] = []
 
-    def note(found: Iterable[Problem]) -> None:
-        for problem in found:
+    def note(more: Iterable[Problem]) -> None:
+        for problem in more:
             problems.append(problem)
             report(str(problem))
 

@@ -65,11 +65,11 @@ def faults(chapter: str) -> Iterator[tuple[str, str]]:
     """Yield each broken rule of a chapter's checkpoint, if it has one, and how to mend it."""
     if SECTION.search(chapter) is None:
         return
-    asked = list(questions(chapter))
-    if len(asked) < LEAST_QUESTIONS:
-        rule = f"has {count(len(asked), 'question')}, expected {LEAST_QUESTIONS} or more"
+    in_chapter = list(questions(chapter))
+    if len(in_chapter) < LEAST_QUESTIONS:
+        rule = f"has {count(len(in_chapter), 'question')}, expected {LEAST_QUESTIONS} or more"
         yield rule, "begin each with a line of its own in bold: `**1. What is larger?**`"
-    for place, question in enumerate(asked, 1):
+    for place, question in enumerate(in_chapter, 1):
         name = f"question {question.number}"
         if question.number != place:
             yield f"{name} is the {place}. question", "number the questions from 1"

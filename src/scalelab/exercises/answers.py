@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scalelab.exercises.source import HINTS
-from scalelab.notebooks.untrusted import SubmittedCell, squeezed
+from scalelab.notebooks.untrusted import SubmittedCell, collapse_spaces
 
 LARGEST_ANSWER = 100_000
 MISSING = "missing"
@@ -109,11 +109,11 @@ class _AnswerFinder:
 
     def at_place(self, exercise: str) -> list[_CellAt]:
         """Return the code cells without a name that are at the answer's place and answer no other exercise."""
-        others = [wanted for name, wanted in self.wanted.items() if name != exercise]
+        other_answers = [wanted for name, wanted in self.wanted.items() if name != exercise]
         return [
             cell
             for cell in self.unnamed
-            if self.places.get(cell.number) == {exercise} and not any(cell.answers(wanted) for wanted in others)
+            if self.places.get(cell.number) == {exercise} and not any(cell.answers(wanted) for wanted in other_answers)
         ]
 
     def rivals(self, cell: _CellAt, exercise: str) -> list[str]:
@@ -145,7 +145,7 @@ def _with_names(expected: ExpectedAnswers, cells: Sequence[SubmittedCell]) -> li
     names = [next((name for name in cell.names if name in expected.cells), "") for cell in cells]
     anchors = {text: name for text, name in _anchors(expected).items() if name not in names}
     return [
-        _CellAt(number, name or anchors.get(squeezed(cell.source), ""), cell.type, cell.source)
+        _CellAt(number, name or anchors.get(collapse_spaces(cell.source), ""), cell.type, cell.source)
         for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1)
     ]
 
@@ -236,7 +236,7 @@ def _anchors(expected: ExpectedAnswers) -> dict[str, str]:
     names = {f"{exercise}-{role}" for exercise in expected.wanted for role in ("prompt", "check")}
     names_by_text: dict[str, list[str]] = {}
     for name, source in expected.cells.items():
-        if name in names and (text := squeezed(source)):
+        if name in names and (text := collapse_spaces(source)):
             names_by_text.setdefault(text, []).append(name)
     return {text: ids[0] for text, ids in names_by_text.items() if len(ids) == 1}
 

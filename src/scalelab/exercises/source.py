@@ -222,10 +222,10 @@ class _Reader:
             self.fault(where, f"a {cell.role} has no {key}", f"remove {key} from the cell's metadata")
 
     def _head(self, cells: list[_Cell]) -> tuple[str, tuple[str, ...]]:
-        """Return the introduction and the set-up cells, which stand before the first prompt."""
+        """Return the introduction and the set-up cells, which come before the first prompt."""
         for cell in cells:
             if cell.role not in {"intro", SETUP}:
-                self.fault(f"line {cell.line}", f"a {cell.role} stands before the first prompt", "move it below one")
+                self.fault(f"line {cell.line}", f"a {cell.role} is before the first prompt", "move it below one")
         intro = [cell.source for cell in cells if cell.role == "intro"]
         if not intro:
             self.fault("line 1", "has no introduction", "begin with Markdown that says what the set is for")
@@ -246,7 +246,7 @@ class _Reader:
             self.fault(where, f"the kind {prompt.metadata['kind']!r} is unknown", f"use one of {', '.join(KINDS)}")
         for before, after in pairwise(cells):
             if after.role not in ORDER:
-                self.fault(f"line {after.line}", f"a {after.role} cell stands inside an exercise", "move it to the top")
+                self.fault(f"line {after.line}", f"a {after.role} cell is inside an exercise", "move it to the top")
             elif before.role in ORDER and ORDER.index(after.role) < ORDER.index(before.role):
                 rule = f"a {after.role} comes after a {before.role}"
                 self.fault(f"line {after.line}", rule, f"keep the order {', '.join(ORDER)}")

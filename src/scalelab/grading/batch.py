@@ -22,7 +22,7 @@ from scalelab.errors import ScalelabError
 from scalelab.exercises.answers import Answer
 from scalelab.exercises.handed_in import answers, digest_of_answers, marks
 from scalelab.exercises.reference import BadReference, Reference, references_of
-from scalelab.grading.grade_store import Keeper, NotKept, file_name, keeping, write
+from scalelab.grading.grade_store import GradeStore, NotKept, file_name, open_store, write
 from scalelab.grading.grader_version import made_with
 from scalelab.grading.grades import Grade, grade_of, show_table
 from scalelab.grading.judging.assemble import assembled, checks_of
@@ -98,48 +98,52 @@ def grade(
         raise BadInput(f"The number of jobs is {jobs}; expected at least 1.")
     if timeout <= 0:
         raise BadInput(f"The timeout is {timeout:g} s; expected more than 0 s.")
-    kept_in = out / NOTEBOOKS if keep_notebooks else None
-    desk = _Desk(references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox), kept_in)
-    sets = {slug: marks(reference) for slug, reference in desk.references.items()}
+    notebooks_folder = out / NOTEBOOKS if keep_notebooks else None
+    context = _GradingContext(
+        references_of(course), _versions(course), made_with(timeout=timeout, sandbox=sandbox), notebooks_folder
+    )
+    sets = {slug: marks(reference) for slug, reference in context.references.items()}
     if unknown := sorted(set(canvas_ids or ()) - set(sets)):
         raise BadInput(f"This course has no set {', '.join(unknown)}; expected one of {', '.join(sorted(sets))}.")
     persons = None if roster is None else read_roster(roster)
-    found, refused = find(submissions, sets, leave_out=out)
+    accepted, refused = find(submissions, sets, leave_out=out)
     for refusal in refused:
         report(f"Not graded: {refusal}.")
-    with keeping(out) as keeper:
-        kept = {} if again else desk.graded_before(found, keeper)
-        left = [submission for submission in found if submission not in kept]
-        if kept:
-            report(f"{len(kept)} of {count(len(found), 'submission')} graded before, {len(left)} to go.")
+    with open_store(out) as store:
+        earlier = {} if again else context.graded_before(accepted, store)
+        remaining = [submission for submission in accepted if submission not in earlier]
+        if earlier:
+            report(f"{len(earlier)} of {count(len(accepted), 'submission')} graded before, {len(remaining)} to go.")
         start_judges = partial(_judges, jobs=jobs, timeout=timeout, sandbox=sandbox, dask=dask)
-        grades = list(kept.values())
+        grades = list(earlier.values())
         try:
-            for kept_grade in grades:
-                keeper.keep(kept_grade)
+            for earlier_grade in grades:
+                store.keep(earlier_grade)
             # A cluster's workers may be set up differently: they get no submission before the solutions have passed.
-            with closing(_results(desk, left, len(kept), start_judges, report, together=dask is None)) as results:
+            with closing(
+                _results(context, remaining, len(earlier), start_judges, report, together=dask is None)
+            ) as results:
                 for submission, result, line in results:
                     if isinstance(result, Grade):
-                        keeper.keep(result)
+                        store.keep(result)
                         grades.append(result)
                     else:
                         refused.append(Refused(submission.file, _reason(result)))
                     report(line)
-            table = keeper.write_csv()
+            table = store.write_csv()
         except BaseException:
             if grades:
                 with suppress(NotKept):
-                    keeper.write_csv()
-                report(f"{len(grades)} of {count(len(found), 'submission')} graded; the same command goes on.")
+                    store.write_csv()
+                report(f"{len(grades)} of {count(len(accepted), 'submission')} graded; the same command goes on.")
             raise
-        write_outputs(out, desk.references, roster=persons, canvas_ids=canvas_ids, report=report)
-    show_table(grades, desk.used_by(found), report)
-    _close(grades, refused, table, report)
-    return Summary(tuple(grades), tuple(refused), table, len(kept))
+        write_outputs(out, context.references, roster=persons, canvas_ids=canvas_ids, report=report)
+    show_table(grades, context.used_by(accepted), report)
+    _report_summary(grades, refused, table, report)
+    return Summary(tuple(grades), tuple(refused), table, len(earlier))
 
 
-class _ReadSubmission(NamedTuple):
+class _SubmissionContents(NamedTuple):
     """A submission, the content of its file, and its answers."""
 
     submission: Submission
@@ -152,77 +156,85 @@ class _ReadSubmission(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Desk:
+class _GradingContext:
     """The data for grading: the references and the student notebooks' versions by set, and the grader's version."""
 
     references: Mapping[str, Reference]
     versions: Mapping[str, str]
     made_with: Mapping[str, str]
-    kept_in: Path | None = None
+    notebooks_folder: Path | None = None
 
-    def reference(self, given: _Judgeable) -> Reference:
+    def reference(self, judgeable: _Judgeable) -> Reference:
         """Return the reference for a submission; a reference's own solutions are judged by that reference."""
-        return given if isinstance(given, Reference) else self.references[given.exercises]
+        return judgeable if isinstance(judgeable, Reference) else self.references[judgeable.exercises]
 
-    def used_by(self, found: Collection[Submission]) -> list[Reference]:
+    def used_by(self, submissions: Collection[Submission]) -> list[Reference]:
         """Return the references of these submissions, by set."""
-        return [self.references[slug] for slug in sorted({submission.exercises for submission in found})]
+        return [self.references[slug] for slug in sorted({submission.exercises for submission in submissions})]
 
-    def graded_before(self, found: Sequence[Submission], keeper: Keeper) -> dict[Submission, Grade]:
+    def graded_before(self, submissions: Sequence[Submission], store: GradeStore) -> dict[Submission, Grade]:
         """Return the kept grades of submissions that have not changed, if the same grader made them.
 
         A submission with a question that could not be judged is judged again.
         """
         grades = {}
-        for submission in found:
+        for submission in submissions:
             reference = self.references[submission.exercises]
-            kept = keeper.kept(submission.exercises, submission.student)
-            if kept is None or (kept.reference_digest, kept.made_with) != (reference.digest, self.made_with):
+            earlier = store.stored(submission.exercises, submission.student)
+            if earlier is None or (earlier.reference_digest, earlier.made_with) != (reference.digest, self.made_with):
                 continue
-            if any(question.state == NOT_JUDGED for question in kept.questions):
+            if any(question.state == NOT_JUDGED for question in earlier.questions):
                 continue
             with suppress(NoNotebook):
-                given = self.read(submission)
-                if digest_of_answers(given.answers) == kept.answers_digest:
-                    self.keep_notebook(given)
-                    notes = self._notes(given)
-                    grades[submission] = replace(kept, file=submission.file, submitted=submission.modified, notes=notes)
+                contents = self.read(submission)
+                if digest_of_answers(contents.answers) == earlier.answers_digest:
+                    self.keep_notebook(contents)
+                    notes = self._notes(contents)
+                    grades[submission] = replace(
+                        earlier, file=submission.file, submitted=submission.modified, notes=notes
+                    )
         return grades
 
-    def read(self, submission: Submission) -> _ReadSubmission:
+    def read(self, submission: Submission) -> _SubmissionContents:
         """Read a submission and find its answers. Raises NoNotebook if the file is no longer a notebook."""
         handed_in = read(submission.path)
-        return _ReadSubmission(submission, handed_in, answers(self.references[submission.exercises], handed_in.cells))
+        return _SubmissionContents(
+            submission, handed_in, answers(self.references[submission.exercises], handed_in.cells)
+        )
 
-    def grade(self, given: _ReadSubmission, results: Mapping[str, Result], seconds: float) -> Grade:
+    def grade(self, contents: _SubmissionContents, results: Mapping[str, Result], seconds: float) -> Grade:
         """Return the grade of a submission, and keep its notebook."""
-        self.keep_notebook(given)
+        self.keep_notebook(contents)
         return grade_of(
-            self.references[given.submission.exercises],
-            given.submission,
-            given.answers,
+            self.references[contents.submission.exercises],
+            contents.submission,
+            contents.answers,
             results,
             seconds=seconds,
-            cells=given.handed_in.cells,
-            notes=self._notes(given),
+            cells=contents.handed_in.cells,
+            notes=self._notes(contents),
             made_with=self.made_with,
         )
 
-    def keep_notebook(self, given: _ReadSubmission) -> None:
+    def keep_notebook(self, contents: _SubmissionContents) -> None:
         """Write the notebook that nbval judges, if notebooks are kept. Raises NotKept."""
-        if self.kept_in is not None:
-            path = self.kept_in / given.submission.exercises / f"{file_name(given.submission.student)}.ipynb"
-            reference = self.references[given.submission.exercises]
-            write(path, written(assembled(reference, checks_of(reference, given.sources), for_people=True)))
+        if self.notebooks_folder is not None:
+            path = (
+                self.notebooks_folder
+                / contents.submission.exercises
+                / f"{file_name(contents.submission.student)}.ipynb"
+            )
+            reference = self.references[contents.submission.exercises]
+            write(path, written(assembled(reference, checks_of(reference, contents.sources), for_people=True)))
 
-    def _notes(self, given: _ReadSubmission) -> tuple[str, ...]:
-        submission, handed_in, given_answers = given
+    def _notes(self, contents: _SubmissionContents) -> tuple[str, ...]:
+        submission, handed_in, submitted_answers = contents
         notes = list(handed_in.notes)
         if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
             notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
-        elif handed_in.checksum and handed_in.checksum != digest_of_answers(given_answers):
+        elif handed_in.checksum and handed_in.checksum != digest_of_answers(submitted_answers):
             notes.append("The answers are not those that `submit-check` wrote; those in the file counted.")
-        notes += [f"{name}: {answer.note}" for name, answer in given_answers.items() if answer.note]
+        notes += [f"{name}: {answer.note}" for name, answer in submitted_answers.items() if answer.note]
         notes += [f"An older file of the same student was not graded: {file}." for file in submission.older]
         return tuple(notes)
 
@@ -243,8 +255,8 @@ def _judges(
 
 
 def _results(
-    desk: _Desk,
-    left: Sequence[Submission],
+    context: _GradingContext,
+    submissions: Sequence[Submission],
     before: int,
     start_judges: Callable[[Collection[Reference]], AbstractContextManager[tuple[Judge, int]]],
     report: Callable[[str], None],
@@ -256,25 +268,25 @@ def _results(
     `together`: if possible, each set's first session judges the solutions before its submissions, whose outcomes are
     held back until then. Otherwise the solutions have sessions of their own, before all others.
     """
-    if not left:
+    if not submissions:
         return
-    used = desk.used_by(left)
+    used = context.used_by(submissions)
     with start_judges(used) as (judges, side_by_side):
-        chunks = _chunks(left, side_by_side)
-        unproved, held = len(used), deque[_Outcome]()
+        chunks = _chunks(submissions, side_by_side)
+        unproven, held = len(used), deque[_Outcome]()
         together &= len(used) <= side_by_side  # else many outcomes would wait for the last set's solutions
         alone = [[reference] for reference in used]
         rounds: list[Sequence[_Chunk]] = [_with_proofs(used, chunks)] if together else [alone, chunks]
         for round_chunks in rounds:
-            progress = _Progress(before + len(left), len(left), side_by_side)
-            with closing(_judged(round_chunks, desk, judges, side_by_side)) as outcomes:
+            progress = _Progress(before + len(submissions), len(submissions), side_by_side)
+            with closing(_judged(round_chunks, context, judges, side_by_side)) as outcomes:
                 for outcome in outcomes:
                     if isinstance(outcome, str):
                         report(outcome)
-                        unproved -= 1
+                        unproven -= 1
                     else:
                         held.append(outcome)
-                    while held and not unproved:
+                    while held and not unproven:
                         submission, result = held.popleft()
                         yield submission, result, progress.line(submission, result)
 
@@ -293,7 +305,7 @@ def _versions(course: Course) -> dict[str, str]:
     return {slug: digest for slug, digest in own.items() if isinstance(digest, str)}
 
 
-def _proved(reference: Reference, results: Mapping[str, Result], took: float) -> str:
+def _proof_line(reference: Reference, results: Mapping[str, Result], took: float) -> str:
     """Return a line that says that a set's solutions pass. Raises BadReference if one fails, as every answer would."""
     failed = [f"{name} ({result.state})" for name, result in results.items() if result.state != PASSED]
     if failed:
@@ -305,7 +317,7 @@ def _proved(reference: Reference, results: Mapping[str, Result], took: float) ->
 
 
 def _judged(
-    chunks: Sequence[_Chunk], desk: _Desk, judges: Judge, side_by_side: int
+    chunks: Sequence[_Chunk], context: _GradingContext, judges: Judge, side_by_side: int
 ) -> Generator[_Outcome | str, None, None]:
     """Yield each submission with its grade, or with the error that prevented judging, as soon as it is known.
 
@@ -317,7 +329,7 @@ def _judged(
 
     def work(chunk: _Chunk) -> None:
         try:
-            for outcome in _judged_together(chunk, desk, judges, stop):
+            for outcome in _judged_together(chunk, context, judges, stop):
                 done.put(outcome)
             done.put(None)
         except BaseException as error:
@@ -341,44 +353,44 @@ def _judged(
             pool.shutdown(cancel_futures=True)
 
 
-def _chunks(left: Sequence[Submission], side_by_side: int) -> list[Sequence[Submission]]:
+def _chunks(submissions: Sequence[Submission], side_by_side: int) -> list[Sequence[Submission]]:
     """Divide submissions into chunks for one session each; a chunk belongs to one set."""
     chunks: list[Sequence[Submission]] = []
-    for slug in dict.fromkeys(submission.exercises for submission in left):
-        of_set = [submission for submission in left if submission.exercises == slug]
+    for slug in dict.fromkeys(submission.exercises for submission in submissions):
+        of_set = [submission for submission in submissions if submission.exercises == slug]
         number = max(ceil(len(of_set) / MAX_CHUNK), min(side_by_side, len(of_set)))
         size = ceil(len(of_set) / number)
         chunks += [of_set[begin : begin + size] for begin in range(0, len(of_set), size)]
     return chunks
 
 
-def _judged_together(chunk: _Chunk, desk: _Desk, judges: Judge, stop: Event) -> Iterator[_Outcome | str]:
-    readable: list[_ReadSubmission | Reference] = []
+def _judged_together(chunk: _Chunk, context: _GradingContext, judges: Judge, stop: Event) -> Iterator[_Outcome | str]:
+    items: list[_SubmissionContents | Reference] = []
     for judgeable in chunk:
         try:
-            readable.append(judgeable if isinstance(judgeable, Reference) else desk.read(judgeable))
+            items.append(judgeable if isinstance(judgeable, Reference) else context.read(judgeable))
         except NoNotebook as error:
             assert not isinstance(judgeable, Reference)
             yield judgeable, error
-    left = dict(enumerate(readable))
-    before = time.perf_counter()
+    unfinished = dict(enumerate(items))
+    began = time.perf_counter()
     try:
-        for number, results in judges(desk.reference(chunk[0]), [given.sources for given in readable], stop):
+        for number, results in judges(context.reference(chunk[0]), [item.sources for item in items], stop):
             now = time.perf_counter()
-            given = readable[number]
-            if isinstance(given, Reference):
-                yield _proved(given, results, now - before)
+            item = items[number]
+            if isinstance(item, Reference):
+                yield _proof_line(item, results, now - began)
             else:
-                yield given.submission, desk.grade(given, results, now - before)
-            del left[number]
-            before = now
+                yield item.submission, context.grade(item, results, now - began)
+            del unfinished[number]
+            began = now
     except (ScalelabError, Stopped):
         raise
     except Exception as error:  # a submission that makes the judge fail must not cost the others their grades
         if len(chunk) > 1:
-            for given in left.values():
-                single = given if isinstance(given, Reference) else given.submission
-                yield from _judged_together([single], desk, judges, stop)
+            for item in unfinished.values():
+                single = item if isinstance(item, Reference) else item.submission
+                yield from _judged_together([single], context, judges, stop)
         elif isinstance(chunk[0], Reference):
             raise
         else:
@@ -393,8 +405,8 @@ def _reason(error: BaseException) -> str:
 class _Progress:
     """Counts the submissions of a batch, and estimates the time that is left."""
 
-    def __init__(self, number: int, left: int, side_by_side: int) -> None:
-        self.number, self.left, self.side_by_side = number, left, side_by_side
+    def __init__(self, number: int, remaining: int, side_by_side: int) -> None:
+        self.number, self.remaining, self.side_by_side = number, remaining, side_by_side
         self.done = 0
         self.began = time.perf_counter()
 
@@ -404,19 +416,21 @@ class _Progress:
         The estimate counts submissions in work as half done, and leaves out grades of an earlier run.
         """
         self.done += 1
-        self.left -= 1
+        self.remaining -= 1
         spent = time.perf_counter() - self.began
-        in_work = min(self.side_by_side, self.left) / 2
-        ahead = seconds(spent / (self.done + in_work) * (self.left - in_work))
-        ending = f"{self.left} left, about {ahead}" if self.left else seconds(spent)
+        in_work = min(self.side_by_side, self.remaining) / 2
+        estimate = seconds(spent / (self.done + in_work) * (self.remaining - in_work))
+        ending = f"{self.remaining} left, about {estimate}" if self.remaining else seconds(spent)
         points = "not judged"
         if isinstance(result, Grade):
             points = f"{result.total}{'' if result.final else '+?'}/{result.max}"
-        who = f"{printable(submission.student)} · {submission.exercises}"
-        return f"[{self.number - self.left}/{self.number}] {who} · {points} · {ending}"
+        label = f"{printable(submission.student)} · {submission.exercises}"
+        return f"[{self.number - self.remaining}/{self.number}] {label} · {points} · {ending}"
 
 
-def _close(grades: Sequence[Grade], refused: Sequence[Refused], table: Path, report: Callable[[str], None]) -> None:
+def _report_summary(
+    grades: Sequence[Grade], refused: Sequence[Refused], table: Path, report: Callable[[str], None]
+) -> None:
     """Report the submissions that a person must look at, and the outcome of the batch."""
     report("")
     lines = [
@@ -426,15 +440,15 @@ def _close(grades: Sequence[Grade], refused: Sequence[Refused], table: Path, rep
         for question in grade.questions
         if question.state == NOT_JUDGED
     ]
-    _report_lines(lines, f"The questions' states stand in {table.parent}.", report)
+    _report_lines(lines, f"The questions' states are in {table.parent}.", report)
     _report_lines([f"Not graded: {refusal}." for refusal in refused], "All are named above.", report)
     if noted := sum(bool(grade.notes) for grade in grades):
-        report(f"Notes on {count(noted, 'submission')} stand in their grades.")
+        report(f"Notes on {count(noted, 'submission')} are in their grades.")
     report(f"{count(len(grades), 'submission')} graded, {count(len(refused), 'file')} not; grades in {table}")
 
 
-def _report_lines(lines: Sequence[str], where: str, report: Callable[[str], None]) -> None:
+def _report_lines(lines: Sequence[str], location: str, report: Callable[[str], None]) -> None:
     for line in lines[:MAX_LINES]:
         report(line)
     if len(lines) > MAX_LINES:
-        report(f"… and {len(lines) - MAX_LINES} more. {where}")
+        report(f"… and {len(lines) - MAX_LINES} more. {location}")

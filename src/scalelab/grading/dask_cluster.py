@@ -34,12 +34,12 @@ POLL_S = 0.5
 RETRIES = 2
 SETTINGS = {"timeout", "sandbox"}
 """The entries of `made_with` that each task sends along, so workers need not agree on them."""
-AHEAD = 2
-"""Sessions sent to each thread of a worker: the next one is there already when one is done."""
+PREFETCH_PER_THREAD = 2
+"""Sessions sent to each thread of a worker: the next one is ready when one is done."""
 
 
 class ClusterFailed(ScalelabError):
-    """The cluster can judge no submission."""
+    """The cluster cannot judge submissions."""
 
 
 @contextmanager
@@ -69,9 +69,9 @@ def cluster(address: str, *, timeout: float, sandbox: bool) -> Iterator[tuple[Ju
             finally:
                 future.cancel()
             for number, results in judged:
-                yield number, {name: Result.from_data(one) for name, one in results.items()}
+                yield number, {name: Result.from_data(result) for name, result in results.items()}
 
-        yield judges, AHEAD * threads
+        yield judges, PREFETCH_PER_THREAD * threads
 
 
 def judge_here(task: str) -> str:
@@ -82,7 +82,7 @@ def judge_here(task: str) -> str:
     given = json.loads(task)
     if given["made_with"] != _identity():
         raise ClusterFailed(_differs("A worker", _identity(), given["made_with"]))
-    answer = json.loads(_hand(task))
+    answer = json.loads(_judge_in_process(task))
     if "results" in answer:
         return json.dumps(answer["results"])
     raise (ClusterFailed if answer["fatal"] else RuntimeError)(answer["error"])
@@ -99,9 +99,9 @@ def _threads(client: Any, address: str) -> int:
     try:
         identities = client.run(_identity)
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         raise BadInput(
-            f"The workers of {address} lack this grader ({words}); install the same scalelab there."
+            f"The workers of {address} lack this grader ({reason}); install the same scalelab there."
         ) from error
     for worker, identity in identities.items():
         if identity != _identity():
@@ -114,11 +114,13 @@ def _identity() -> dict[str, str]:
     return {name: value for name, value in made_with(timeout=0, sandbox=True).items() if name not in SETTINGS}
 
 
-def _differs(who: str, its: Mapping[str, str], ours: Mapping[str, str]) -> str:
+def _differs(machine: str, other: Mapping[str, str], expected: Mapping[str, str]) -> str:
     parts = [
-        f"{name} {its.get(name)} where this machine has {ours[name]}" for name in ours if its.get(name) != ours[name]
+        f"{name} {other.get(name)} (this machine has {expected[name]})"
+        for name in expected
+        if other.get(name) != expected[name]
     ]
-    return f"{who} has {', '.join(parts)}; install the same scalelab and Python on all."
+    return f"{machine} has {', '.join(parts)}; install the same scalelab and Python on all."
 
 
 def _wait(client: Any, future: Any, stop: threading.Event) -> None:
@@ -136,7 +138,7 @@ def _wait(client: Any, future: Any, stop: threading.Event) -> None:
             raise ClusterFailed(f"The cluster has had no worker for {LOST_S} s.")
 
 
-class _Hand:
+class _JudgeProcess:
     """A process that judges tasks one after another; it ends when this one does."""
 
     def __init__(self) -> None:
@@ -167,20 +169,20 @@ class _Hand:
         self._process.communicate()
 
 
-_idle: list[_Hand] = []
+_idle: list[_JudgeProcess] = []
 """Warm processes without a task: a worker judges one task per thread at once, each in a process of its own."""
 
 
-def _hand(task: str) -> str:
+def _judge_in_process(task: str) -> str:
     """Judge a task in an idle process or a new one; if it ends, try another. Raises RuntimeError if both end."""
     for _ in range(2):
         try:
-            hand = _idle.pop()
+            process = _idle.pop()
         except IndexError:
-            hand = _Hand()
-        answer = hand.judge(task)
+            process = _JudgeProcess()
+        answer = process.judge(task)
         if answer.endswith("\n"):
-            _idle.append(hand)
+            _idle.append(process)
             return answer
-        hand.close()
+        process.close()
     raise RuntimeError("the process that judges ended twice")

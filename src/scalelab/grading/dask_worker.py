@@ -35,13 +35,13 @@ class _Judges:
     def results(self, task: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
         """Return each submission's number and results, as plain data."""
         reference = _reference(task["reference"])
-        wanted = (reference.digest, task["sandbox"], task["timeout"])
-        if self._judge is None or self._for != wanted:
+        settings = (reference.digest, task["sandbox"], task["timeout"])
+        if self._judge is None or self._for != settings:
             self.close()
-            self._judge = self._held.enter_context(judging([reference], sandbox=wanted[1], cpu_s=wanted[2]))
-            self._for = wanted
+            self._judge = self._held.enter_context(judging([reference], sandbox=settings[1], cpu_s=settings[2]))
+            self._for = settings
         judged = self._judge.judge(reference, task["submissions"], self.stop)
-        return [(number, {name: one.as_data() for name, one in results.items()}) for number, results in judged]
+        return [(number, {name: result.as_data() for name, result in results.items()}) for number, results in judged]
 
     def close(self) -> None:
         self._for = None

@@ -41,12 +41,12 @@ class NotKept(ScalelabError):
 
 def write(path: Path, text: str) -> None:
     """Write a file atomically. Raises NotKept if it cannot be written."""
-    with _kept(path):
+    with _translate_os_errors(path):
         write_atomically(path, text)
 
 
 @contextmanager
-def _kept(path: Path) -> Iterator[None]:
+def _translate_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -63,15 +63,15 @@ def file_name(student: str) -> str:
     """
     if PLAIN.fullmatch(student) and not RESERVED.fullmatch(student) and not HASHED.fullmatch(student):
         return student
-    whole = unicodedata.normalize("NFC", student)
-    shown = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in whole)
-    short = shown.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").lstrip("_") or "student"
+    normalized = unicodedata.normalize("NFC", student)
+    safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in normalized)
+    short = safe.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").lstrip("_") or "student"
     return f"{short}-{hashlib.sha256(student.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 @contextmanager
-def keeping(out: Path) -> Iterator[Keeper]:
-    """Yield the keeper of the folder `out`, made if it is missing, and locked by this process meanwhile.
+def open_store(out: Path) -> Iterator[GradeStore]:
+    """Yield the store of grades in the folder `out`, made if it is missing, and locked by this process meanwhile.
 
     Raises BadInput if the folder cannot be made, written to or locked, or if another process grades into it.
     """
@@ -87,18 +87,18 @@ def keeping(out: Path) -> Iterator[Keeper]:
         raise BadInput(f"{out} cannot be made ({error.strerror}); name a folder for the grades.") from error
     if not os.access(out, os.W_OK):
         raise BadInput(f"{out} cannot be written to; name another folder for the grades.")
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(locked(out / LOCK, refuse))
+            stack.enter_context(locked(out / LOCK, refuse))
         except OSError as error:
             raise BadInput(f"{out / LOCK} cannot be locked ({error.strerror}); name another folder.") from error
         for path in out.rglob("*.new"):
             if LEFT_OVER.fullmatch(path.name):
                 path.unlink(missing_ok=True)
-        yield Keeper(out)
+        yield GradeStore(out)
 
 
-class Keeper:
+class GradeStore:
     """Writes into the folder of grades. Files of earlier runs are kept below `earlier/` before they are replaced."""
 
     def __init__(self, out: Path) -> None:
@@ -111,7 +111,7 @@ class Keeper:
         """Return the path of a submission's grade."""
         return self.out / exercises / f"{file_name(student)}.json"
 
-    def kept(self, exercises: str, student: str) -> Grade | None:
+    def stored(self, exercises: str, student: str) -> Grade | None:
         """Return the stored grade of a student, or None if there is none in the current form."""
         data = _json(self.path(exercises, student))
         if not isinstance(data, dict) or data.get("form") != FORM or data.get("student") != student:
@@ -128,7 +128,7 @@ class Keeper:
         path = self.path(grade.exercises, grade.student)
         # Outputs may contain lone surrogates, which UTF-8 cannot encode.
         text = json.dumps(as_json(grade), indent=1, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
-        if _timeless(_json(path)) != _timeless(json.loads(text)):
+        if _without_times(_json(path)) != _without_times(json.loads(text)):
             self._write(path, text)
         if time.monotonic() > self._table_is_due:
             self.write_csv()
@@ -147,21 +147,21 @@ class Keeper:
         return self.out / CSV
 
     def _write(self, path: Path, text: str) -> None:
-        with _kept(path):
+        with _translate_os_errors(path):
             if path.exists():
                 if path.read_bytes() == text.encode():
                     return
-                self._set_by(path)
+                self._keep_earlier(path)
             write_atomically(path, text)
 
-    def _set_by(self, path: Path) -> None:
+    def _keep_earlier(self, path: Path) -> None:
         """Keep a file below `earlier/RUN/`, unless this run has done so, or the last earlier copy is the same."""
         place = path.relative_to(self.out)
         earlier = self.out / EARLIER / str(self._run) / place
         if earlier.exists():
             return
         before = [self.out / EARLIER / str(run) / place for run in self._runs]
-        last = next((one for one in reversed(before) if one.exists()), None)
+        last = next((copy for copy in reversed(before) if copy.exists()), None)
         if last is not None and last.read_bytes() == path.read_bytes():
             return
         earlier.parent.mkdir(parents=True, exist_ok=True)
@@ -180,16 +180,18 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _timeless(data: Any) -> Any:
+def _without_times(data: Any) -> Any:
     """Return a grade's data without its `seconds`."""
     if isinstance(data, dict):
-        return {name: _timeless(value) for name, value in data.items() if name != TIMES}
-    return [_timeless(value) for value in data] if isinstance(data, list) else data
+        return {name: _without_times(value) for name, value in data.items() if name != TIMES}
+    return [_without_times(value) for value in data] if isinstance(data, list) else data
 
 
 def _row(data: Any) -> tuple[list[Any], dict[str, Any]] | None:
     """Return the values of `HEADER` and the points by question, or None if the data are not a grade."""
     try:
-        return [data[name] for name in HEADER], {one["exercise"]: one["points"] for one in data["questions"]}
+        return [data[name] for name in HEADER], {
+            question["exercise"]: question["points"] for question in data["questions"]
+        }
     except (KeyError, TypeError):
         return None

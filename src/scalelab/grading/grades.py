@@ -18,7 +18,7 @@ from scalelab.notebooks.untrusted import SubmittedCell, printable
 FORM = 3
 """The version of a grade's JSON; it increases when fields change."""
 
-MOST_LINES = 40
+MAX_LINES = 40
 PRINTED_CHARACTERS = 4_000
 """The most characters of an answer's printed output that are kept."""
 LONGEST_NAME = 32
@@ -146,7 +146,7 @@ def from_json(data: Any) -> Grade:
         student=str(data["student"]),
         exercises=str(data["exercises"]),
         file=str(data["file"]),
-        questions=tuple(_question_from(one) for one in data["questions"]),
+        questions=tuple(_question_from(question) for question in data["questions"]),
         answers_digest=str(data["answers_digest"]),
         reference_digest=str(data["reference_digest"]),
         submitted=float(data.get("submitted", 0)),
@@ -186,13 +186,13 @@ def _question(
         )
     visible_points = question.visible_points * result.visible.passed
     hidden_points = question.hidden_points * result.hidden.passed
-    own = from_other_cells(reference, cells, answer) if result.state not in {PASSED, NOT_JUDGED} else []
-    reason = "\n".join(filter(None, (result.reason, *own)))
+    name_hints = from_other_cells(reference, cells, answer) if result.state not in {PASSED, NOT_JUDGED} else []
+    reason = "\n".join(filter(None, (result.reason, *name_hints)))
     verdict = result.visible.verdict or Verdict(question.exercise, ())
     printed = "\n".join(filter(None, (*verdict.printed, result.printed.rstrip())))
     if result.printed.strip():  # the verdict in a notebook shows this output, too
         verdict = replace(verdict, printed=(*verdict.printed, first_lines(result.printed)))
-    shown = verdict if verdict.expectations and not result.visible.passed else ""
+    failed_verdict = verdict if verdict.expectations and not result.visible.passed else ""
     visible_ideas, hidden_ideas = _ideas(result.visible, question), _ideas(result.hidden, question)
     messages = dict(question.wrong)
     return QuestionGrade(
@@ -202,7 +202,7 @@ def _question(
         max=question.points,
         visible_points=visible_points,
         hidden_points=hidden_points,
-        feedback="\n".join(filter(None, (reason, str(shown)))),
+        feedback="\n".join(filter(None, (reason, str(failed_verdict)))),
         hidden_feedback=tuple(messages[name] for name in hidden_ideas if name in messages),
         ideas=tuple(dict.fromkeys([*visible_ideas, *hidden_ideas])),
         seconds=round(result.seconds, 3),
@@ -231,19 +231,21 @@ def show_table(
     `table` is the name of the file that has all of them.
     """
     for reference in references:
-        mine = sorted((grade for grade in grades if grade.exercises == reference.slug), key=lambda one: one.student)
-        if not mine:
+        of_set = sorted(
+            (grade for grade in grades if grade.exercises == reference.slug), key=lambda grade: grade.student
+        )
+        if not of_set:
             continue
         names = [question.exercise for question in reference.questions]
-        most = [str(question.points) for question in reference.questions]
-        lines = [["student", *names, "total"], ["of", *most, str(reference.points)]]
-        lines += [_line(grade, names) for grade in mine[:MOST_LINES]]
-        means = [_mean([q.points for grade in mine for q in grade.questions if q.exercise == name]) for name in names]
+        maxima = [str(question.points) for question in reference.questions]
+        lines = [["student", *names, "total"], ["of", *maxima, str(reference.points)]]
+        lines += [_line(grade, names) for grade in of_set[:MAX_LINES]]
+        means = [_mean([q.points for grade in of_set for q in grade.questions if q.exercise == name]) for name in names]
         total = f"{sum(mean for mean in means if mean is not None):.1f}"
         lines.append(["mean", *("?" if mean is None else f"{mean:.1f}" for mean in means), total])
-        *shown, mean_line = _aligned(lines)
-        more = [f"… and {len(mine) - MOST_LINES} more, all in {table}"] if len(mine) > MOST_LINES else []
-        for line in (f"\n{reference.slug}", *shown, *more, mean_line):
+        *lines_shown, mean_line = _aligned(lines)
+        more = [f"… and {len(of_set) - MAX_LINES} more, all in {table}"] if len(of_set) > MAX_LINES else []
+        for line in (f"\n{reference.slug}", *lines_shown, *more, mean_line):
             report(line)
 
 
@@ -256,7 +258,7 @@ def _line(grade: Grade, names: Sequence[str]) -> list[str]:
 
 
 def _mean(points: Sequence[int | None]) -> float | None:
-    known = [one for one in points if one is not None]
+    known = [value for value in points if value is not None]
     return sum(known) / len(known) if known else None
 
 

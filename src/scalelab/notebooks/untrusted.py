@@ -39,7 +39,7 @@ class SubmittedCell:
     @property
     def marks(self) -> tuple[str, ...]:
         """The strings that can identify the cell: its names and its text."""
-        return (*self.names, squeezed(self.source))
+        return (*self.names, collapse_spaces(self.source))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read(path: Path) -> HandedIn:
     return HandedIn(exercises, version, cells, tuple(notes), checksum)
 
 
-def squeezed(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     """Return text with white space reduced to single spaces; cells are recognised by their text in this form."""
     return " ".join(text.split())
 
@@ -174,7 +174,7 @@ def _cells(raw: list[Any]) -> Iterator[SubmittedCell]:
         if isinstance(kind, str):
             # In format 3, the key for the source of a code cell is `input`.
             source = cell["source"] if "source" in cell else cell.get("input")
-            yield SubmittedCell(names_of(cell), short(kind), whole(text_of(source)))
+            yield SubmittedCell(names_of(cell), short(kind), escape_surrogates(text_of(source)))
 
 
 def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
         cell.get("id"),
         metadata.get("id"),
     )
-    return tuple(dict.fromkeys(whole(name) for name in names if isinstance(name, str) and name))
+    return tuple(dict.fromkeys(escape_surrogates(name) for name in names if isinstance(name, str) and name))
 
 
 def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
@@ -201,7 +201,7 @@ def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:
         notes.append(f"The notebook names a kernel for {short(language)}; the answers ran in Python.")
 
 
-def whole(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Return `text` with lone surrogates escaped, which JSON and file names may hold and UTF-8 may not."""
     return text.encode("utf-8", "backslashreplace").decode()
 

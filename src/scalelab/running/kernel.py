@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-JUPYTER = Path(__file__).parent / "jupyter"
+JUPYTER = Path(__file__).parents[1] / "lab" / "jupyter"
 """Our Jupyter files: `kernels/python3` (its `python` is the Python that starts it) and `config` (settings of Lab)."""
 
 IN_WORKSPACES = JUPYTER / "workspace"
@@ -37,6 +37,6 @@ def private_transport() -> dict[str, str]:
 
 def transport_encryption() -> str:
     """Return jupyter_client's encryption policy: `auto` if this build of zmq can encrypt, else `disabled`."""
-    import zmq  # noqa: PLC0415 (`scalelab grade` has no use for it)
+    import zmq  # noqa: PLC0415 (`scalelab grade` does not need it)
 
     return "auto" if zmq.has("curve") else "disabled"

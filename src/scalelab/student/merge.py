@@ -16,7 +16,7 @@ from scalelab.exercises.answers import ExpectedAnswers, answers, wanted
 from scalelab.exercises.released import checksum
 from scalelab.notebooks.files import own_metadata
 from scalelab.notebooks.format import Cell, Notebook, source_of
-from scalelab.notebooks.untrusted import SubmittedCell, names_of, squeezed
+from scalelab.notebooks.untrusted import SubmittedCell, collapse_spaces, names_of
 
 ANSWER, CHECK, PROMPT = "answer", "check", "prompt"
 PROGRESS = "where-you-stand"
@@ -53,12 +53,12 @@ class Released:
 
     def text(self, name: str) -> str:
         """Return a cell's text with white space normalised; it is empty if no cell has this name."""
-        return squeezed(self.expected.cells.get(name, ""))
+        return collapse_spaces(self.expected.cells.get(name, ""))
 
     def is_unmodified(self, name: str, cell: Cell) -> bool:
         """Return whether a cell's text is as handed out: in this release or, if it lacks the cell, by its checksum."""
         if name in self.cells:
-            return squeezed(source_of(cell)) == self.text(name)
+            return collapse_spaces(source_of(cell)) == self.text(name)
         try:
             return bool(cell["metadata"]["nbgrader"]["checksum"] == checksum(cell))
         except (KeyError, TypeError):
@@ -133,14 +133,14 @@ class _Update:
     def _with_names(self, cells: Sequence[Cell]) -> Iterator[_StudentCell]:
         """Yield the cells with their names: from their metadata or, if an editor lost these, from their text."""
         named = [self._name(cell) for cell in cells]
-        taken = {name for name, _ in named}
+        assigned = {name for name, _ in named}
         by_text: dict[str, set[str]] = {}
         for release in (self.before, self.after):
             for name in release.cells:
                 by_text.setdefault(release.text(name), set()).add(self._current_name(name))
         for cell, (name, removed) in zip(cells, named, strict=True):
-            alike = by_text.get(squeezed(source_of(cell)), set()) - taken
-            if not name and len(alike) == 1 and squeezed(source_of(cell)):
+            alike = by_text.get(collapse_spaces(source_of(cell)), set()) - assigned
+            if not name and len(alike) == 1 and collapse_spaces(source_of(cell)):
                 (by_its_text,) = alike
                 yield _StudentCell(cell, by_its_text, by_its_text not in self.after.cells)
             else:
@@ -212,7 +212,7 @@ class _Update:
         old = self._former_name(name)
         outputs: dict[str, Any] = {}
         for student_cell in (known for known in self.cells if known.name == name and not known.removed):
-            if squeezed(student_cell.source) == self.after.text(name):
+            if collapse_spaces(student_cell.source) == self.after.text(name):
                 outputs = outputs or _outputs_of(student_cell.content)
             elif not self.before.is_unmodified(old, student_cell.content):
                 changes = f"{name}: your changes to a cell of the course's own"

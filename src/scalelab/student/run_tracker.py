@@ -1,6 +1,6 @@
 """In a workspace's kernel: save each check's verdict with its output, and which answers had run before it.
 
-They are an output without a visible form: JupyterLab shows nothing for it, and saves it with the check's cell.
+They are an output without a visible form: JupyterLab shows nothing, and saves it with the check's cell.
 """
 
 from __future__ import annotations

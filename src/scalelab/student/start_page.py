@@ -80,7 +80,7 @@ def bar(points: int, possible: int) -> str:
     return "■" * filled + "□" * (BAR - filled)
 
 
-def in_words(statuses: Sequence[ExerciseStatus]) -> str:
+def progress_markdown(statuses: Sequence[ExerciseStatus]) -> str:
     """Return the progress in one exercise set as Markdown."""
     points, possible = total(statuses)
     count = {state: sum(status.state == state for status in statuses) for state in (PASSED, TRIED, UNTOUCHED)}

@@ -12,7 +12,7 @@ from scalelab.errors import ScalelabError
 from scalelab.notebooks.files import stored_notebook
 from scalelab.student import run_tracker as remember
 from scalelab.student.merge import released
-from scalelab.student.start_page import in_words
+from scalelab.student.start_page import progress_markdown
 from scalelab.student.status import Live, statuses
 from scalelab.student.workspace import Workspace
 
@@ -34,8 +34,8 @@ def progress() -> None:
     out = None if root is None else stored_notebook(Workspace(root).handed_out / "exercises" / notebook.name)
     if out is None:
         raise NotInAWorkspace(
-            "progress() shows where the exercises of the notebook stand that it is called in; this is none of a "
-            "workspace. Open one from the start page, or run `scalelab progress` in a terminal."
+            "progress() shows your progress in an exercise notebook of a workspace; this notebook is not one. "
+            "Open one from the start page, or run `scalelab progress` in a terminal."
         )
     live = Live(dict(remember.checks), dict(remember.ran))
-    display(Markdown(in_words(statuses(stored_notebook(notebook), released(out), live))))  # type: ignore[no-untyped-call]
+    display(Markdown(progress_markdown(statuses(stored_notebook(notebook), released(out), live))))  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from scalelab.course import Course, chapters
 from scalelab.notebooks.files import stored_notebook, write_atomically
 from scalelab.notebooks.format import Notebook
 from scalelab.student.merge import PROGRESS, released
-from scalelab.student.start_page import Row, in_words, start_page
+from scalelab.student.start_page import Row, progress_markdown, start_page
 from scalelab.student.status import ExerciseStatus, statuses
 from scalelab.student.workspace import START, Workspace, title_of
 
@@ -60,7 +60,7 @@ def refresh(course: Course, workspace: Workspace) -> None:
 def with_progress(notebook: Notebook, out: Notebook | None) -> Notebook:
     """Return a student's notebook with an up-to-date progress cell after the introduction."""
     cells = [cell for cell in notebook["cells"] if cell.get("id") != PROGRESS]
-    text = in_words(statuses(notebook, released(out)))
+    text = progress_markdown(statuses(notebook, released(out)))
     output = {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text, "text/plain": text}}
     progress_cell = {
         "cell_type": "code",

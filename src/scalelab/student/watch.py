@@ -220,11 +220,11 @@ class Files:
     def _text_is_newer(self) -> bool:
         """Return whether the plain file counts, because it was saved last; keep a copy of the other file."""
         newer = self.text.stat().st_mtime >= self.path.stat().st_mtime
-        lasting, older = (self.text, self.path) if newer else (self.path, self.text)
+        latest, older = (self.text, self.path) if newer else (self.path, self.text)
         backup = unused_path(older.parent, f"{older.name}.bak")
         shutil.copy2(older, backup)
         self._say(
-            f"{older.name} and {lasting.name} held different answers. Those of {lasting.name} count, which was saved "
+            f"{older.name} and {latest.name} held different answers. Those of {latest.name} count, which was saved "
             f"last; {backup.name} keeps the others."
         )
         return newer

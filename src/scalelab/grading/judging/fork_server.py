@@ -35,7 +35,7 @@ from scalelab.answers import process as answer_process
 from scalelab.answers.channel import Channel
 from scalelab.errors import ScalelabError
 from scalelab.grading.sandbox import namespaces as sandbox
-from scalelab.grading.sandbox.cgroups import bytes_of, held, join, known, usable
+from scalelab.grading.sandbox.cgroups import bytes_of, join, mounted_hierarchies, total_pss, writable_hierarchies
 
 ADDRESS = "SCALELAB_ANSWERS"
 """The environment variable with the path of a fork server's socket."""
@@ -120,7 +120,7 @@ def fork_server(setups: Mapping[str, Sequence[str]], *, boxed: bool) -> Iterator
                 except subprocess.TimeoutExpired:
                     server.kill()
         until = time.monotonic() + CHILDREN_TIMEOUT_S  # sandboxes of a server that was killed end soon
-        while not known(folder.name).remove() and time.monotonic() < until:
+        while not mounted_hierarchies(folder.name).remove() and time.monotonic() < until:
             time.sleep(0.01)
 
 
@@ -197,7 +197,7 @@ class _Server:
         self.filter = sandbox.system_calls() if boxed else b""
         self.readable = sandbox.readable_paths()
         self.package = Path(scalelab.__file__).resolve().parent
-        self.cgroups = usable(folder.name) if boxed else known("")
+        self.cgroups = writable_hierarchies(folder.name) if boxed else mounted_hierarchies("")
         self.slot = 0
         self.tested = False
         self.spares: deque[tuple[socket.socket, int]] = deque()  # each sandbox's control and init
@@ -282,7 +282,7 @@ class _Server:
             with _reporting(report):  # the descriptor has changed
                 join(groups)
                 if self.boxed:
-                    sandbox.separate(box)
+                    sandbox.enter_namespaces(box)
                 if os.getpid() == 1 or not self.boxed or (init := os.fork()) == 0:
                     self._init(box, report)
                 _send(report, {"init": init})
@@ -294,8 +294,8 @@ class _Server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             if self.boxed:
-                sandbox.settle(box)
-                sandbox.give_up(box)
+                sandbox.pivot_root(box)
+                sandbox.drop_privileges(box)
                 sandbox.check_readable(box)
                 if not self.tested:
                     self._test(box, report)
@@ -358,7 +358,7 @@ def _wait(answer: int, connection: int, max_bytes: int | None) -> None:
     poll.register(connection, select.POLLRDHUP)
     poll.register(CONTROL, select.POLLIN)
     while not poll.poll(None if max_bytes is None else MEMORY_POLL_S * 1000):
-        if max_bytes is not None and held() > max_bytes:
+        if max_bytes is not None and total_pss() > max_bytes:
             break
     os.close(watch)
 

@@ -15,12 +15,12 @@ from scalelab.grading.outputs.plain_text import on_one_line
 from scalelab.grading.outputs.texts import SetTexts
 
 FORM = 1
-MOST_BARS = 13
-MOST_IDEAS = 20
-MOST_CASES = 200
-MOST_NOTES = 20
+MAX_BARS = 13
+MAX_IDEAS = 20
+MAX_CASES = 200
+MAX_NOTES = 20
 
-_Thing = TypeVar("_Thing", str, tuple[str, str], tuple[tuple[str, str], ...])
+_Item = TypeVar("_Item", str, tuple[str, str], tuple[tuple[str, str], ...])
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class ClassFigures:
 
 def class_figures(grades: Sequence[Grade], texts: SetTexts) -> ClassFigures:
     """Return the figures of one exercise set from its grades; expects at least one grade."""
-    names = list(dict.fromkeys(one.exercise for grade in grades for one in grade.questions))
+    names = list(dict.fromkeys(question.exercise for grade in grades for question in grade.questions))
     questions = tuple(_question(name, grades, texts) for name in names)
     totals = sorted(grade.total for grade in grades if grade.final)
     judged = [question for question in questions if question.judged]
@@ -112,14 +112,14 @@ def class_figures(grades: Sequence[Grade], texts: SetTexts) -> ClassFigures:
         totals=dict(sorted(Counter(totals).items())),
         mean=_rounded(fmean(totals)) if totals else None,
         median=median(totals) if totals else None,
-        states=_counted(one.state for grade in grades for one in grade.questions),
+        states=_counted(question.state for grade in grades for question in grade.questions),
         questions=questions,
-        everybody_solved=tuple(one.exercise for one in judged if one.solved == one.judged),
-        nobody_solved=tuple(one.exercise for one in judged if not one.solved),
+        everybody_solved=tuple(question.exercise for question in judged if question.solved == question.judged),
+        nobody_solved=tuple(question.exercise for question in judged if not question.solved),
         ideas=tuple(_ideas(grades, texts)),
         cases=tuple(_cases(grades)),
         notes=_counted(note for grade in grades for note in set(grade.notes)),
-        seconds=_middle_and_high([grade.seconds for grade in grades]),
+        seconds=_median_and_p95([grade.seconds for grade in grades]),
         made_with=tuple((dict(pairs), count) for pairs, count in made_with.items()),
     )
 
@@ -134,53 +134,57 @@ def class_page(figures: ClassFigures) -> str:
     titles = {question.exercise: question.title for question in figures.questions}
     return page(
         "class.html.j2",
-        one=figures,
+        figures=figures,
         titles=titles,
         bars=_bars(figures),
-        ideas=figures.ideas[:MOST_IDEAS],
-        cases=figures.cases[:MOST_CASES],
-        notes=list(figures.notes.items())[:MOST_NOTES],
+        ideas=figures.ideas[:MAX_IDEAS],
+        cases=figures.cases[:MAX_CASES],
+        notes=list(figures.notes.items())[:MAX_NOTES],
     )
 
 
 def _question(name: str, grades: Sequence[Grade], texts: SetTexts) -> QuestionFigures:
-    mine = [one for grade in grades for one in grade.questions if one.exercise == name]
-    points = [one.points for one in mine if one.points is not None]
+    answered = [question for grade in grades for question in grade.questions if question.exercise == name]
+    points = [question.points for question in answered if question.points is not None]
     return QuestionFigures(
         exercise=name,
         title=texts.questions[name].title if name in texts.questions else name,
-        max=max(one.max for one in mine),
+        max=max(question.max for question in answered),
         points=dict(sorted(Counter(points).items())),
-        open=len(mine) - len(points),
-        states=_counted(one.state for one in mine),
+        open=len(answered) - len(points),
+        states=_counted(question.state for question in answered),
         mean=_rounded(fmean(points)) if points else None,
-        seconds=_middle_and_high([one.seconds for one in mine if one.seconds]),
+        seconds=_median_and_p95([question.seconds for question in answered if question.seconds]),
     )
 
 
 def _ideas(grades: Iterable[Grade], texts: SetTexts) -> Iterable[Idea]:
     """Yield the wrong ideas, the most common first; a student counts once for each."""
-    counts = _counted((one.exercise, idea) for grade in grades for one in grade.questions for idea in set(one.ideas))
+    counts = _counted(
+        (question.exercise, idea) for grade in grades for question in grade.questions for idea in set(question.ideas)
+    )
     for (exercise, name), students in counts.items():
-        words = texts.questions[exercise].wrong if exercise in texts.questions else {}
-        yield Idea(exercise, name, words.get(name, name), students)
+        messages = texts.questions[exercise].wrong if exercise in texts.questions else {}
+        yield Idea(exercise, name, messages.get(name, name), students)
 
 
 def _cases(grades: Iterable[Grade]) -> Iterable[Case]:
-    open_cases = [(grade.student, one) for grade in grades for one in grade.questions if one.points is None]
-    for student, one in sorted(open_cases, key=lambda case: case[0]):
-        yield Case(student, one.exercise, one.state, _reason(one))
+    open_cases = [
+        (grade.student, question) for grade in grades for question in grade.questions if question.points is None
+    ]
+    for student, question in sorted(open_cases, key=lambda case: case[0]):
+        yield Case(student, question.exercise, question.state, _reason(question))
 
 
-def _reason(one: QuestionGrade) -> str:
+def _reason(question: QuestionGrade) -> str:
     """Return the reason why an answer could not be judged; of a long one the end, which matters most."""
-    text = on_one_line(one.reason, longest=10_000)
+    text = on_one_line(question.reason, longest=10_000)
     return text if len(text) <= 300 else f"…{text[-299:]}"
 
 
 def _bars(figures: ClassFigures) -> list[tuple[str, int]]:
     """Return the distribution of totals: each range of points as a label, and its number of students."""
-    width = math.ceil((figures.max + 1) / MOST_BARS)
+    width = math.ceil((figures.max + 1) / MAX_BARS)
     bars = []
     for first in range(0, figures.max + 1, width):
         last = min(first + width - 1, figures.max)
@@ -189,12 +193,12 @@ def _bars(figures: ClassFigures) -> list[tuple[str, int]]:
     return bars
 
 
-def _counted(things: Iterable[_Thing]) -> dict[_Thing, int]:
+def _counted(items: Iterable[_Item]) -> dict[_Item, int]:
     """Return the number of each item, the most common first; ties are sorted by the item."""
-    return dict(sorted(Counter(things).items(), key=lambda one: (-one[1], one[0])))
+    return dict(sorted(Counter(items).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _middle_and_high(seconds: Sequence[float]) -> tuple[float, float]:
+def _median_and_p95(seconds: Sequence[float]) -> tuple[float, float]:
     """Return the median and the 95th percentile (nearest rank); zeros if `seconds` is empty."""
     if not seconds:
         return 0.0, 0.0

@@ -1,7 +1,7 @@
 """Write a class's grades in the columns that other systems read: nbgrader, Canvas and Moodle; and one row per question.
 
-Other systems get only final totals. Students whose grade is not final (`Grade.final`) have no row, nor have those who
-handed nothing in: an empty cell, or a 0 that nobody meant, would overwrite the other system's value.
+Other systems get only final totals. Students whose grade is not final (`Grade.final`) and students without a
+submission have no row: an empty cell, or an unintended 0, would overwrite the other system's value.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def nbgrader_csv(grades: Iterable[Grade], roster: Roster | None = None) -> Expor
         person = (roster or {}).get(grade.student, Person(grade.student))
         stamp = f"{grade.submitted_at:%Y-%m-%d %H:%M:%S}" if grade.submitted_at else ""
         names = (person.last_name, person.first_name, person.email)
-        total, most = float(grade.total), float(grade.max)
-        rows.append((grade.exercises, "", stamp, grade.student, *names, total, 0.0, total, most))
+        total, maximum = float(grade.total), float(grade.max)
+        rows.append((grade.exercises, "", stamp, grade.student, *names, total, 0.0, total, maximum))
     return Export(csv_text(NBGRADER_HEADER, rows), left_out)
 
 
@@ -69,14 +69,14 @@ def canvas_csv(grades: Sequence[Grade], roster: Roster | None = None, assignment
     rows: list[tuple[object, ...]] = [(f"    {CANVAS_POINTS}", "", "", "", "", max(grade.max for grade in grades))]
     left_out: dict[str, str] = {}
     for grade, person in _persons(grades, roster, left_out):
-        shown = ", ".join(filter(None, (person.last_name, person.first_name))) or person.student
+        displayed_name = ", ".join(filter(None, (person.last_name, person.first_name))) or person.student
         login = person.sis_login_id if roster else person.student
         if roster and not (person.canvas_id or person.sis_user_id or login):
             left_out[grade.student] = "the roster has no canvas_id, sis_user_id or sis_login_id for them"
-        elif CANVAS_POINTS in shown:
+        elif CANVAS_POINTS in displayed_name:
             left_out[grade.student] = "Canvas would take this name for its row of possible points"
         else:
-            rows.append((shown, person.canvas_id, person.sis_user_id, login, person.section, grade.total))
+            rows.append((displayed_name, person.canvas_id, person.sis_user_id, login, person.section, grade.total))
     return Export(csv_text((*CANVAS_HEADER, column), rows), left_out)
 
 
@@ -90,18 +90,18 @@ def moodle_csv(grades: Sequence[Grade], roster: Roster | None = None) -> Export:
     """
     name = grades[0].exercises
     left_out: dict[str, str] = {}
-    found = list(_persons(grades, roster, left_out))
+    graded = list(_persons(grades, roster, left_out))
     key, heading = "student", "Username"
     if roster:
-        key = max(MOODLE_KEYS, key=lambda one: sum(bool(getattr(person, one)) for _, person in found))
+        key = max(MOODLE_KEYS, key=lambda column: sum(bool(getattr(person, column)) for _, person in graded))
         heading = MOODLE_KEYS[key]
     rows = []
-    for grade, person in found:
+    for grade, person in graded:
         if identity := getattr(person, key):
             names = (person.first_name, person.last_name)
             rows.append((identity, *names, grade.total, _feedback(grade)))
         else:
-            left_out[grade.student] = f"the roster has no {key} for them, by which Moodle is to find its users"
+            left_out[grade.student] = f"the roster has no {key} for them, by which Moodle finds its users"
     return Export(csv_text((heading, "First name", "Last name", name, f"{name} (feedback)"), rows), left_out)
 
 
@@ -109,11 +109,19 @@ def questions_csv(grades: Iterable[Grade]) -> Export:
     """Return all sets with a row per question. Open points are empty; `; ` separates the ideas."""
     rows = [
         (
-            *(grade.student, grade.exercises, one.exercise, one.state, one.points, one.max, one.visible_points),
-            *(one.hidden_points, one.seconds, "; ".join(one.ideas)),
+            *(
+                grade.student,
+                grade.exercises,
+                question.exercise,
+                question.state,
+                question.points,
+                question.max,
+                question.visible_points,
+            ),
+            *(question.hidden_points, question.seconds, "; ".join(question.ideas)),
         )
         for grade in grades
-        for one in grade.questions
+        for question in grade.questions
     ]
     return Export(csv_text(QUESTIONS_HEADER, rows), {})
 
@@ -136,5 +144,5 @@ def _persons(
 
 def _feedback(grade: Grade) -> str:
     """Return the total and each question's points on one line, which contains no text of the student's."""
-    parts = (f"{one.exercise} {one.points}/{one.max}" for one in grade.questions)
+    parts = (f"{question.exercise} {question.points}/{question.max}" for question in grade.questions)
     return f"{grade.total} of {grade.max} points: {', '.join(parts)}"

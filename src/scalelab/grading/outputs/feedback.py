@@ -15,7 +15,7 @@ from scalelab.grading.outputs.texts import QuestionTexts, SetTexts
 JUDGED = frozenset({PASSED, FAILED, TIMED_OUT, ENDED})
 """The states in which the checks ran, or began to."""
 
-WORDS = {
+HEADLINES = {
     PASSED: "Solved",
     FAILED: "Not yet",
     RAISED: "Ended with an error",
@@ -45,25 +45,27 @@ MEANING = {
 
 def feedback_page(grade: Grade, texts: SetTexts) -> str:
     """Return the page of one student for one exercise set, as HTML that makes no request and runs no script."""
-    questions = [_shown(question, texts) for question in grade.questions]
+    questions = [_template_values(question, texts) for question in grade.questions]
     return page("feedback.html.j2", grade=grade, title=texts.title, questions=questions)
 
 
-def _shown(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
+def _template_values(question: QuestionGrade, texts: SetTexts) -> dict[str, object]:
     """Return the template's values for a question, without the grader's own errors, which students do not see."""
-    words: QuestionTexts | None = texts.questions.get(question.exercise)
+    question_texts: QuestionTexts | None = texts.questions.get(question.exercise)
     partly = question.points is not None and 0 < question.points < question.max
-    again = question.state == RAISED and bool(question.expectations)  # the error came in the run for the hidden check
+    raised_later = question.state == RAISED and bool(
+        question.expectations
+    )  # the error came in the run for the hidden check
     return {
         "grade": question,
-        "title": words.title if words else question.exercise,
-        "texts": words,
+        "title": question_texts.title if question_texts else question.exercise,
+        "texts": question_texts,
         "kind": "open" if question.points is None else "solved" if question.state == PASSED else "missed",
-        "word": "In part" if partly and question.state == FAILED else WORDS.get(question.state, question.state),
-        "meaning": "" if again else MEANING.get(question.state, ""),
+        "word": "In part" if partly and question.state == FAILED else HEADLINES.get(question.state, question.state),
+        "meaning": "" if raised_later else MEANING.get(question.state, ""),
         "reason": []
         if question.state == NOT_JUDGED
         else [line for line in question.reason.splitlines() if line.strip()],
-        "judged": question.state in JUDGED or again,
+        "judged": question.state in JUDGED or raised_later,
         "remarks": Verdict(question.exercise, question.expectations, (), question.never_awaited).remarks,
     }

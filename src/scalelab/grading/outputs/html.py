@@ -55,7 +55,7 @@ def moment(then: datetime) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("scalelab.grading"),
+        loader=PackageLoader("scalelab.grading.outputs"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -46,10 +46,13 @@ def _outcome(case: ElementTree.Element, question: QuestionGrade, check: str, poi
     if kind == "failure" and (points or question.state == PASSED):
         return
     if check == CHECKS[1] and kind == "failure":
-        text, missed = "\n".join(question.hidden_feedback), question.hidden_feedback
+        text, unmet = "\n".join(question.hidden_feedback), question.hidden_feedback
     else:
-        text, missed = question.feedback, tuple(one.right for one in question.expectations if not one.held)
-    first = on_one_line(next(iter([*missed, text])), LONGEST_MESSAGE)
-    words = f"{question.state}: {first}" if first else f"{question.state}; the {check} is not passed"
-    outcome = ElementTree.SubElement(case, kind, type=question.state, message=words[:LONGEST_MESSAGE])
+        text, unmet = (
+            question.feedback,
+            tuple(expectation.right for expectation in question.expectations if not expectation.held),
+        )
+    first = on_one_line(next(iter([*unmet, text])), LONGEST_MESSAGE)
+    message = f"{question.state}: {first}" if first else f"{question.state}; the {check} is not passed"
+    outcome = ElementTree.SubElement(case, kind, type=question.state, message=message[:LONGEST_MESSAGE])
     outcome.text = legible(text)

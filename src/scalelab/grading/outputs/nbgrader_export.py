@@ -28,7 +28,7 @@ from nbgrader.preprocessors import ClearSolutions
 
 c = get_config()
 
-# A source notebook holds the starters, not the solutions: what a student gets is what stands there.
+# A source notebook holds the starters, not the solutions: students get it as it is.
 c.GenerateAssignment.preprocessors = [
     step for step in GenerateAssignment.preprocessors.default() if step is not ClearSolutions
 ]

@@ -18,7 +18,7 @@ LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 UNUSUAL = re.compile(r"[^\n\t -~]+")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
-MOST_MARKS = 4
+MAX_MARKS = 4
 """The most combining marks that a letter keeps: a taller stack of them would cover the lines above."""
 FORMULA = re.compile(rf"[\s\"'{REPLACEMENT}]*[=+\-@＝＋－＠]")  # noqa: RUF001 (a spreadsheet accepts the wide signs, too)
 
@@ -29,7 +29,7 @@ def legible(text: str) -> str:
     These include control characters and controls of the writing direction, which could make words look like others.
     """
     text = LINE_ENDS.sub("\n", ANSI.sub("", text))
-    return UNUSUAL.sub(lambda found: _shown(found.group()), text)
+    return UNUSUAL.sub(lambda match: _replace_unusual(match.group()), text)
 
 
 def on_one_line(text: str, longest: int = 500) -> str:
@@ -38,17 +38,17 @@ def on_one_line(text: str, longest: int = 500) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def _shown(text: str) -> str:
+def _replace_unusual(text: str) -> str:
     letters, marks = [], 0
     for letter in text:
         kind = unicodedata.category(letter)
         marks = marks + 1 if kind.startswith("M") else 0
-        if marks <= MOST_MARKS:
-            letters.append(REPLACEMENT if _steers(letter, kind) else letter)
+        if marks <= MAX_MARKS:
+            letters.append(REPLACEMENT if _is_control(letter, kind) else letter)
     return "".join(letters)
 
 
-def _steers(letter: str, kind: str) -> bool:
+def _is_control(letter: str, kind: str) -> bool:
     code = ord(letter)
     no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     return no_character or kind in {"Cc", "Cs"} or (kind == "Cf" and letter not in JOINERS)

@@ -37,7 +37,7 @@ def texts_of(reference: Reference) -> SetTexts:
     """Return the texts of a reference's cells; an exercise's title is its prompt's first heading, or else its id."""
     cells = {str(cell.get("id")): text_of(cell.get("source")) for cell in reference.notebook["cells"]}
     title = reference.notebook.get("metadata", {}).get("title", reference.slug)
-    return SetTexts(str(title), {one.exercise: _question(one, cells) for one in reference.questions})
+    return SetTexts(str(title), {question.exercise: _question(question, cells) for question in reference.questions})
 
 
 def _question(question: Question, cells: Mapping[str, str]) -> QuestionTexts:

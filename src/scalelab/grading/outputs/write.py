@@ -32,14 +32,14 @@ NAMED = 10
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredGrade:
     """A grade in the folder; `name` is its file name without the ending, shared by the files made from it."""
 
     name: str
     grade: Grade
 
 
-def kept_grades(out: Path) -> Iterator[Kept]:
+def stored_grades(out: Path) -> Iterator[StoredGrade]:
     """Yield the grades in `out`, by exercise set and file name; other files are ignored."""
     for path in sorted(out.glob("*/*.json")):
         try:
@@ -47,7 +47,7 @@ def kept_grades(out: Path) -> Iterator[Kept]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if grade.exercises == path.parent.name and grade.questions:
-            yield Kept(path.stem, grade)
+            yield StoredGrade(path.stem, grade)
 
 
 def write_outputs(
@@ -65,29 +65,32 @@ def write_outputs(
     who is missing from which of them, and why. `canvas_ids` are Canvas's assignment ids by set. A file that would not
     change is not written again.
     """
-    sets: dict[str, list[Kept]] = defaultdict(list)
-    for kept in kept_grades(out):
-        sets[kept.grade.exercises].append(kept)
+    sets: dict[str, list[StoredGrade]] = defaultdict(list)
+    for stored in stored_grades(out):
+        sets[stored.grade.exercises].append(stored)
     if not sets:
         return
     writer = _Writer(out, report)
-    for slug, mine in sets.items():
+    for slug, of_set in sets.items():
         texts = texts_of(references[slug]) if slug in references else SetTexts(slug, {})
-        grades = [kept.grade for kept in mine]
+        grades = [stored.grade for stored in of_set]
         writer.files(
-            "page", {f"feedback/{slug}/{one.name}.html": partial(feedback_page, one.grade, texts) for one in mine}
+            "page",
+            {f"feedback/{slug}/{stored.name}.html": partial(feedback_page, stored.grade, texts) for stored in of_set},
         )
-        writer.files("JUnit file", {f"junit/{slug}/{one.name}.xml": partial(junit_xml, one.grade) for one in mine})
+        writer.files(
+            "JUnit file", {f"junit/{slug}/{stored.name}.xml": partial(junit_xml, stored.grade) for stored in of_set}
+        )
         writer.files("class report", _class_files(slug, grades, texts))
         writer.export(f"canvas/{slug}.csv", partial(canvas_csv, grades, roster, (canvas_ids or {}).get(slug)))
         writer.export(f"moodle/{slug}.csv", partial(moodle_csv, grades, roster))
         submitted = {grade.student for grade in grades}
         absent = [student for student in roster or () if student not in submitted]
         writer.left_out |= {(slug, student): "in the roster, and handed nothing in" for student in absent}
-    everyone = [kept.grade for mine in sets.values() for kept in mine]
+    everyone = [stored.grade for of_set in sets.values() for stored in of_set]
     writer.export("nbgrader.csv", partial(nbgrader_csv, everyone, roster))
     writer.export("questions.csv", partial(questions_csv, everyone))
-    writer.tell_who_is_left_out()
+    writer.report_left_out()
 
 
 def _class_files(slug: str, grades: Sequence[Grade], texts: SetTexts) -> dict[str, Callable[[], str]]:
@@ -106,11 +109,11 @@ class _Writer:
         self.report = report
         self.left_out: dict[tuple[str, str], str] = {}
 
-    def files(self, what: str, texts: Mapping[str, Callable[[], str]]) -> None:
+    def files(self, kind: str, texts: Mapping[str, Callable[[], str]]) -> None:
         """Write each file with the text that its function makes; report how many failed, and the first error."""
         failed = [error for name, text in texts.items() if (error := self._write(name, text))]
         if failed:
-            self.report(f"Not written: {len(failed)} of {count(len(texts), what)}. The first: {failed[0]}")
+            self.report(f"Not written: {len(failed)} of {count(len(texts), kind)}. The first: {failed[0]}")
 
     def export(self, name: str, make: Callable[[], Export]) -> None:
         """Write an export, and note the students who are left out of it."""
@@ -124,7 +127,7 @@ class _Writer:
         for export in made:
             self.left_out |= {(name, student): reason for student, reason in export.left_out.items()}
 
-    def tell_who_is_left_out(self) -> None:
+    def report_left_out(self) -> None:
         """Write to `left_out.csv` who is missing from which file, and why; report one line per reason."""
         rows = [(name, student, reason) for (name, student), reason in self.left_out.items()]
         self.files("export", {LEFT_OUT: lambda: csv_text(("where", "student", "reason"), rows)})

@@ -1,8 +1,8 @@
 """One control group per sandbox, if this process may make groups: it limits a sandbox's memory and processes in total.
 
 Without groups (an ordinary user outside a delegated part of the tree, most containers) only the limits of each process
-apply. The sandbox's init then adds up the processes' memory a few times a second (`held`), and ends the sandbox soon
-after it exceeds its limit.
+apply. The sandbox's init then adds up the processes' memory a few times a second (`total_pss`), and ends the sandbox
+soon after it exceeds its limit.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Cgroups:
 
     def make(self, slot: int, limits: Limits) -> tuple[Path, ...]:
         """Make a sandbox's groups, or reuse existing ones, set their limits, and return their folders."""
-        most = {"memory": bytes_of(limits), "pids": limits.processes}
+        maxima = {"memory": bytes_of(limits), "pids": limits.processes}
         made = []
         for parent, files in self.parents:
             folder = parent / f"{self.name}-{slot}"
             folder.mkdir(exist_ok=True)
             for controller, names in files.items():
                 for name in filter(lambda name: (folder / name).exists(), names):
-                    (folder / name).write_text(str(most[controller]), encoding="ascii")
+                    (folder / name).write_text(str(maxima[controller]), encoding="ascii")
             with suppress(OSError):  # without swap, there is nothing to forbid
                 (folder / "memory.swap.max").write_text("0", encoding="ascii")
             made.append(folder)
@@ -69,7 +69,7 @@ def join(folders: tuple[Path, ...]) -> None:
         (folder / "cgroup.procs").write_text("0", encoding="ascii")
 
 
-def held() -> int:
+def total_pss() -> int:
     """Return the memory in bytes of all processes that this one sees; a shared page is divided among its users."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = 0
@@ -90,12 +90,15 @@ def _share(process: Path, page: int) -> int:
     return 0
 
 
-def usable(name: str) -> Cgroups:
+def writable_hierarchies(name: str) -> Cgroups:
     """Return the places in which groups of this name can be made; a forked process tries each."""
-    return Cgroups(name, tuple(one for one in known(name).parents if _writable(one[0], name)))
+    parents = mounted_hierarchies(name).parents
+    return Cgroups(name, tuple((folder, files) for folder, files in parents if _writable(folder, name)))
 
 
-def known(name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo") -> Cgroups:
+def mounted_hierarchies(
+    name: str, *, groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mountinfo"
+) -> Cgroups:
     """Return the places in which groups of this name would be made, untried."""
     wanted: dict[str, Path] = {}
     parents: list[tuple[Path, Files]] = []

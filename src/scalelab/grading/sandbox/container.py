@@ -30,12 +30,13 @@ IMAGE = "scalelab-grade"
 SOURCES = ("requirements.lock", "pyproject.toml", "README.md", "LICENSE", "src/scalelab")
 """The files of the course that a build of the image sees."""
 PROCESSES = 4096
-ASK_S, TRY_S, STOP_S = 10.0, 600.0, 60.0
+ENGINES = ("docker", "podman")
+ASK_S, ENGINE_S, TRY_S, STOP_S = 10.0, 10.0, 600.0, 60.0
 AS_ROOT = ("SYS_ADMIN", "NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "KILL")
 """The capabilities with which root makes sandboxes; found by trial: if any one is missing, nothing is graded."""
 MAKES_SANDBOXES = {"mount", "umount", "umount2", "pivot_root", "mount_setattr", "unshare", "sethostname"}
 TRY = "import sys; from scalelab.grading.judging.fork_server import sandbox_missing; sys.exit(sandbox_missing() or 0)"
-TAKEN = tuple(map(PurePosixPath, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/dev")))
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/dev")
 
 
 class NoContainer(ScalelabError):
@@ -53,7 +54,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Said:
+class EngineResult:
     """The exit status and the output of the engine's program."""
 
     status: int
@@ -77,19 +78,19 @@ def grade_in_container(
     """
     engine = _engine(path)
     out.mkdir(parents=True, exist_ok=True)
-    readable = [one.resolve() for one in (course.root, submissions, *([roster] if roster else []))]
-    mounts = [*(_mount(one) for one in readable), _mount(out.resolve(), writable=True)]
-    inside = [str(_inside(one)) for one in (*readable, out.resolve())]
+    readable = [source.resolve() for source in (course.root, submissions, *([roster] if roster else []))]
+    mounts = [*(_mount(source) for source in readable), _mount(out.resolve(), writable=True)]
+    inside = [str(_inside(source)) for source in (*readable, out.resolve())]
     command = ["--course", inside[0], "grade", inside[1], "--out", inside[-1], *options]
     command += ["--roster", inside[2]] if roster else []
     with tempfile.TemporaryDirectory(prefix="scalelab-") as folder:
         image = _image(engine, course, Path(folder, "image"), say)
-        words, way = _way(engine, image, _filter(Path(folder, "seccomp.json")))
-        say(f"This system has no sandbox for answers: grading in a container of {engine.name}'s, {words}.")
+        description, container_options = _container_options(engine, image, _filter(Path(folder, "seccomp.json")))
+        say(f"This system has no sandbox for answers: grading in a container of {engine.name}'s, {description}.")
         try:
-            return _run(engine, [*way, *mounts, image, *command])
+            return _run(engine, [*container_options, *mounts, image, *command])
         finally:
-            _give_to_caller(engine, way, image, mounts[-1], inside[-1])
+            _give_to_caller(engine, container_options, image, mounts[-1], inside[-1])
 
 
 def _engine(path: str) -> Engine:
@@ -99,19 +100,19 @@ def _engine(path: str) -> Engine:
     done = _ask(path, "info", "--format", about)
     memory, _, rest = done.stdout.strip().partition(" ")
     if done.status or not memory.isdecimal():
-        raise NoContainer(f"{path} does not say what it is: {_last(done.stderr or done.stdout)} Nothing was graded.")
+        raise NoContainer(f"{path} does not describe itself: {_last(done.stderr or done.stdout)} Nothing was graded.")
     return Engine(path, "podman" if podman else "docker", rest == "true" or "name=rootless" in rest, int(memory))
 
 
 def _image(engine: Engine, course: Course, context: Path, say: Callable[[str], None]) -> str:
     """Return the name of the image for this state of the course; build it if it is missing. Raises NoContainer."""
     for name in SOURCES:
-        source, there = course.root / name, context / name
-        there.parent.mkdir(parents=True, exist_ok=True)
+        source, copy = course.root / name, context / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, there, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copyfile(source, there)
+            shutil.copyfile(source, copy)
     base = os.environ.get(BASE, "")
     digest = hashlib.sha256(base.encode())
     for path in sorted(path for path in context.rglob("*") if path.is_file()):
@@ -121,7 +122,7 @@ def _image(engine: Engine, course: Course, context: Path, say: Callable[[str], N
     if _ask(engine.path, "image", "inspect", image).status == 0:
         return image
     say(f"Building the image {image} with {engine.name}: once for this state of the course, a few minutes.")
-    file = str(context / "src/scalelab/grading/Containerfile")
+    file = str(context / "src/scalelab/grading/sandbox/Containerfile")
     arguments = [f"--build-arg=BASE={base}"] if base else []
     done = _ask(engine.path, "build", *arguments, "--tag", image, "--file", file, str(context), limit=None)
     if done.status:
@@ -142,7 +143,7 @@ def _filter(path: Path) -> str:
     return str(path)
 
 
-def _way(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]:
+def _container_options(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]:
     """Return how a container can make sandboxes, in words and arguments: without capabilities, or else as root.
 
     Raises NoContainer if neither works.
@@ -157,24 +158,24 @@ def _way(engine: Engine, image: str, filter: str) -> tuple[str, tuple[str, ...]]
     bare = "--security-opt=unmask=ALL" if engine.name == "podman" else "--security-opt=systempaths=unconfined"
     uid, gid = _caller()
     user: tuple[str, ...] = (f"--user={uid}:{gid}",)
-    words = "as an ordinary user without capabilities"
+    description = "as an ordinary user without capabilities"
     if engine.rootless and engine.name == "podman":
         user = ("--userns=keep-id",)
     elif engine.rootless or uid == 0:
         # The caller's files belong to the container's root, who can make no namespace without SETFCAP.
-        user, words = ("--user=0:0", "--cap-add=SETFCAP"), "with no capability but SETFCAP"
-    ways = [(words, (*shared, bare, *user))]
+        user, description = ("--user=0:0", "--cap-add=SETFCAP"), "with no capability but SETFCAP"
+    attempts = [(description, (*shared, bare, *user))]
     if not engine.rootless:
-        root = ("--user=0:0", *(f"--cap-add={one}" for one in AS_ROOT))
-        ways.append((f"as its root with the capabilities {', '.join(AS_ROOT)}", (*shared, *root)))
-    said = []
-    for words, way in ways:
-        done = _ask(engine.path, "run", *_named(), *way, "--entrypoint=python", image, "-c", TRY, limit=TRY_S)
+        root = ("--user=0:0", *(f"--cap-add={capability}" for capability in AS_ROOT))
+        attempts.append((f"as its root with the capabilities {', '.join(AS_ROOT)}", (*shared, *root)))
+    failures = []
+    for description, arguments in attempts:
+        done = _ask(engine.path, "run", *_named(), *arguments, "--entrypoint=python", image, "-c", TRY, limit=TRY_S)
         if done.status == 0:
-            return words, way
-        said.append(f"{words}: {_last(done.stderr)}")
+            return description, arguments
+        failures.append(f"{description}: {_last(done.stderr)}")
     head = f"Answers cannot be sandboxed here, nor in a container of {engine.name}'s. Nothing was graded."
-    raise NoContainer("\n".join([head, *said]))
+    raise NoContainer("\n".join([head, *failures]))
 
 
 def _run(engine: Engine, arguments: Sequence[str]) -> int:
@@ -188,9 +189,9 @@ def _run(engine: Engine, arguments: Sequence[str]) -> int:
     try:
         return int(process.wait())
     except KeyboardInterrupt:
-        until, told = time.monotonic() + STOP_S, False
+        until, interrupted = time.monotonic() + STOP_S, False
         while process.poll() is None and time.monotonic() < until:
-            told = told or _ask(engine.path, "kill", "--signal=INT", name).status == 0
+            interrupted = interrupted or _ask(engine.path, "kill", "--signal=INT", name).status == 0
             with suppress(subprocess.TimeoutExpired):
                 process.wait(1)
         raise
@@ -201,11 +202,11 @@ def _run(engine: Engine, arguments: Sequence[str]) -> int:
             _ask(engine.path, "rm", "--force", name)
 
 
-def _give_to_caller(engine: Engine, way: Sequence[str], image: str, mount: str, folder: str) -> None:
+def _give_to_caller(engine: Engine, container_options: Sequence[str], image: str, mount: str, folder: str) -> None:
     """Make the caller the owner of the folder of grades, if the container's root wrote it."""
     uid, gid = _caller()
-    if uid and "--cap-add=CHOWN" in way:
-        arguments = (*way, mount, "--entrypoint=chown", image, "-R", f"{uid}:{gid}", folder)
+    if uid and "--cap-add=CHOWN" in container_options:
+        arguments = (*container_options, mount, "--entrypoint=chown", image, "-R", f"{uid}:{gid}", folder)
         _ask(engine.path, "run", *_named(), *arguments, limit=TRY_S)
 
 
@@ -221,7 +222,8 @@ def _caller() -> tuple[int, int]:
 def _mount(path: Path, *, writable: bool = False) -> str:
     fields = ["type=bind", f"source={path}", f"target={_inside(path)}", *([] if writable else ["readonly"])]
     # Engines parse the option as a line of CSV.
-    return "--mount=" + ",".join('"' + one.replace('"', '""') + '"' if set(one) & set(',"') else one for one in fields)
+    quoted = ['"' + field.replace('"', '""') + '"' if set(field) & set(',"') else field for field in fields]
+    return "--mount=" + ",".join(quoted)
 
 
 def _inside(path: Path) -> PurePosixPath:
@@ -229,31 +231,25 @@ def _inside(path: Path) -> PurePosixPath:
 
     A drive becomes a folder. Raises NoContainer if the container has its own system there.
     """
-    there = PurePosixPath("/", path.drive.rstrip(":").lower(), *path.parts[1:])
-    if there in (PurePosixPath("/"), PurePosixPath("/tmp")) or any(there.is_relative_to(one) for one in TAKEN):
+    target = PurePosixPath("/", path.drive.rstrip(":").lower(), *path.parts[1:])
+    if str(target) in ("/", "/tmp") or any(target.is_relative_to(folder) for folder in SYSTEM_FOLDERS):
         raise NoContainer(f"{path} is where a container has its own system. Nothing was graded. Use another folder.")
-    return there
+    return target
 
 
-def _ask(path: str, *arguments: str, limit: float | None = ASK_S) -> Said:
+def _ask(path: str, *arguments: str, limit: float | None = ASK_S) -> EngineResult:
     """Run the engine's program; the status is 1 if it cannot be run, or takes longer than `limit` (seconds)."""
     command = [path, *arguments]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Said(1, "", str(error))
-    return Said(done.returncode, *(one.decode("utf-8", "replace") for one in (done.stdout, done.stderr)))
+        return EngineResult(1, "", str(error))
+    return EngineResult(done.returncode, *(stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr)))
 
 
-def _last(words: str, lines: int = 1) -> str:
-    said = [line.rstrip() for line in words.splitlines() if line.strip()]
-    return "\n".join(said[-lines:]) or "it said nothing."
-
-
-ENGINES = ("docker", "podman")
-
-
-ENGINE_S = 10.0
+def _last(text: str, lines: int = 1) -> str:
+    printed = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(printed[-lines:]) or "it said nothing."
 
 
 def find_engine() -> tuple[str, str]:

@@ -4,9 +4,9 @@ bubblewrap cannot replace this: it executes a program, but an answer's process i
 As root, bubblewrap also keeps all capabilities by default.
 
 A sandbox has two processes. The *init*, process 1 of a new pid namespace, leaves the host's other namespaces
-(`separate`), takes a new root (`settle`), gives up every privilege (`give_up`), and forks the *answer's process*, which
-limits itself (`confine`) before it runs a line of the answer. Afterwards, the init can clear the sandbox (`clear`) for
-another answer's process. When the init ends, Linux kills the whole namespace.
+(`enter_namespaces`), takes a new root (`pivot_root`), drops every privilege (`drop_privileges`), and forks the
+*answer's process*, which limits itself (`confine`) before it runs a line of the answer. Afterwards, the init can clear
+the sandbox (`clear`) for another answer's process. When the init ends, Linux kills the whole namespace.
 
 As root, each sandbox has an unprivileged uid of its own. As an ordinary user, a user namespace gives what is needed.
 """
@@ -167,21 +167,21 @@ def uid_of(slot: int) -> int:
 
 def check_readable(sandbox: Sandbox) -> None:
     """Raise PermissionError if the answer cannot read its Python or this package."""
-    shown = (sandbox.package / name for name in sandbox.modules)
-    for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), *shown):
+    module_paths = (sandbox.package / name for name in sandbox.modules)
+    for path in (*sandbox.readable, Path(sys.executable), Path(os.__file__), *module_paths):
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, "cannot be read by every user, as a sandbox needs it", path)
 
 
 def advice() -> str:
     """Return sentences on the settings of this system that forbid namespaces, or ""."""
-    found = [words for path, value, words in _SETTINGS if _setting(path) == value]
+    sentences = [sentence for path, value, sentence in _SETTINGS if _setting(path) == value]
     if any(Path(path).exists() for path in _CONTAINERS):
-        found.append(
+        sentences.append(
             "A container refuses them unless it is started with --security-opt seccomp=unconfined "
             "--security-opt apparmor=unconfined --security-opt systempaths=unconfined and, as root, --cap-add SYS_ADMIN"
         )
-    return "".join(f" {words}." for words in found)
+    return "".join(f" {sentence}." for sentence in sentences)
 
 
 def _setting(path: str) -> str:
@@ -248,7 +248,7 @@ def new_pid_namespace() -> Iterator[None]:
         os.close(own)
 
 
-def separate(sandbox: Sandbox) -> None:
+def enter_namespaces(sandbox: Sandbox) -> None:
     """Leave the host's namespaces, and build the new root.
 
     If this process is process 1 of a new pid namespace, it is the sandbox's init; else its next child is.
@@ -272,7 +272,7 @@ def separate(sandbox: Sandbox) -> None:
     _build(sandbox)
 
 
-def settle(sandbox: Sandbox) -> None:
+def pivot_root(sandbox: Sandbox) -> None:
     """Take the new root, as the first process of the new pid namespace."""
     root = sandbox.root
     _mount("proc", root / "proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
@@ -315,7 +315,7 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(resource_type, (soft, soft + 1 if resource_type == resource.RLIMIT_CPU else soft))
 
 
-def give_up(sandbox: Sandbox) -> None:
+def drop_privileges(sandbox: Sandbox) -> None:
     """Drop all privileges irrevocably."""
     for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii")) + 1):
         _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
@@ -343,8 +343,8 @@ def contents() -> frozenset[Path]:
     return frozenset(path for folder in (HOME, SHARED_MEMORY) for path in folder.iterdir())
 
 
-def clear(kept: frozenset[Path]) -> None:
-    """As the sandbox's process 1, kill all other processes, and remove the files that they left, except for `kept`.
+def clear(spared: frozenset[Path]) -> None:
+    """As the sandbox's process 1, kill all other processes, and remove the files that they left, except for `spared`.
 
     Raises OSError or RecursionError if a file cannot be removed.
     """
@@ -355,7 +355,7 @@ def clear(kept: frozenset[Path]) -> None:
             os.wait()
     for folder in (HOME, SHARED_MEMORY):
         folder.chmod(0o700)
-        _remove(set(folder.iterdir()) - kept)
+        _remove(set(folder.iterdir()) - spared)
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -378,9 +378,9 @@ def _build(sandbox: Sandbox) -> None:
     _inside(root, HOME).mkdir()
     for path in (_inside(root, HOME), _inside(root, SHARED_MEMORY)):
         _mount("tmpfs", path, "tmpfs", no_escape, f"size={limits.tmp_mb}m,nr_inodes=16384,mode=700,{own}")
-    shown = (*map(Path, _SYSTEM), *(Path("/etc", name) for name in _SHOWN_OF_ETC), *sandbox.readable)
+    visible = (*map(Path, _SYSTEM), *(Path("/etc", name) for name in _SHOWN_OF_ETC), *sandbox.readable)
     # Folders first: paths inside them are then visible already.
-    for path in sorted(shown, key=lambda path: len(path.parts)):
+    for path in sorted(visible, key=lambda path: len(path.parts)):
         _show(root, path)
     _write_etc(root / "etc", sandbox.uid)
     for name in _DEVICES:
@@ -397,30 +397,30 @@ def _inside(root: Path, path: Path) -> Path:
 
 def _show(root: Path, path: Path) -> None:
     """Make the host's `path` readable at the same place below `root`, unless it is visible there already."""
-    there = _inside(root, path)
-    if not path.exists() or there.exists() or there.is_symlink():
+    target = _inside(root, path)
+    if not path.exists() or target.exists() or target.is_symlink():
         return
-    there.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
-        there.symlink_to(path.readlink())
+        target.symlink_to(path.readlink())
         return
     if path.is_dir():
-        there.mkdir()
+        target.mkdir()
     else:
-        there.touch()
-    _bind(path, there)
-    _set_read_only(there)
+        target.touch()
+    _bind(path, target)
+    _set_read_only(target)
 
 
 def _hide_all_but(root: Path, package: Path, modules: tuple[str, ...]) -> None:
     """Hide a package except for these modules: the others could contain solutions."""
-    there = _inside(root, package)
-    if not there.exists():
-        there.mkdir(parents=True)
-    _mount("tmpfs", there, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,mode=755")
+    target = _inside(root, package)
+    if not target.exists():
+        target.mkdir(parents=True)
+    _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,mode=755")
     for name in modules:
         _show(root, package / name)
-    _mount("none", there, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    _mount("none", target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
 
 
 def _write_etc(etc: Path, uid: int) -> None:

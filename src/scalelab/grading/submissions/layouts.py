@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scalelab.errors import ScalelabError
 from scalelab.exercises.handed_in import recognise
-from scalelab.notebooks.untrusted import NoNotebook, printable, read, whole
+from scalelab.notebooks.untrusted import NoNotebook, escape_surrogates, printable, read
 
 CHECKPOINTS = ".ipynb_checkpoints"
 
@@ -59,7 +59,7 @@ def find(
         raise BadInput(f"{folder} does not exist; expected a folder of submissions (.ipynb), or one of them.")
     refused: list[Refused] = []
     paths = _files(folder, leave_out, refused) if folder.is_dir() else iter([folder])
-    found: list[Submission] = []
+    submissions: list[Submission] = []
     for path in paths:
         file = _file(folder, path)
         try:
@@ -70,10 +70,12 @@ def find(
         except OSError as error:
             refused.append(Refused(file, f"cannot be read ({error.strerror})"))
         else:
-            found.append(Submission(path, file, whole(_student(folder, path, sets)), exercises, modified))
-    if not found and not refused:
+            submissions.append(
+                Submission(path, file, escape_surrogates(_student(folder, path, sets)), exercises, modified)
+            )
+    if not submissions and not refused:
         raise BadInput(f"{folder} holds no file; expected notebooks (.ipynb), in it or in folders per student.")
-    return _newest(found, refused), refused
+    return _newest(submissions, refused), refused
 
 
 def _files(folder: Path, leave_out: Path | None, refused: list[Refused]) -> Iterator[Path]:
@@ -82,13 +84,13 @@ def _files(folder: Path, leave_out: Path | None, refused: list[Refused]) -> Iter
     A folder that cannot be listed is added to `refused`.
     """
     own = None if leave_out is None else leave_out.resolve()
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
+    pending = [folder]
+    while pending:
+        current = pending.pop()
         try:
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:
-            refused.append(Refused(_file(folder, here), f"is a folder that cannot be listed ({error.strerror})"))
+            refused.append(Refused(_file(folder, current), f"is a folder that cannot be listed ({error.strerror})"))
             continue
         folders = []
         for entry in entries:
@@ -99,11 +101,11 @@ def _files(folder: Path, leave_out: Path | None, refused: list[Refused]) -> Iter
                 yield path
             elif own is None or path.resolve() != own:
                 folders.append(path)
-        waiting += reversed(folders)
+        pending += reversed(folders)
 
 
 def _file(folder: Path, path: Path) -> str:
-    return whole(path.name if path == folder else path.relative_to(folder).as_posix())
+    return escape_surrogates(path.name if path == folder else path.relative_to(folder).as_posix())
 
 
 def _student(folder: Path, path: Path, sets: Collection[str]) -> str:
@@ -113,17 +115,17 @@ def _student(folder: Path, path: Path, sets: Collection[str]) -> str:
     return parents[0] if parents else path.stem
 
 
-def _newest(found: list[Submission], refused: list[Refused]) -> list[Submission]:
+def _newest(submissions: list[Submission], refused: list[Refused]) -> list[Submission]:
     """Return the newest submission per student and set, and add the others to `refused`."""
-    kept: dict[tuple[str, str], Submission] = {}
-    for newer in sorted(found, key=lambda one: (one.modified, one.file)):
+    newest: dict[tuple[str, str], Submission] = {}
+    for newer in sorted(submissions, key=lambda submission: (submission.modified, submission.file)):
         key = (newer.student, newer.exercises)
-        older = kept.get(key)
+        older = newest.get(key)
         if older is None:
-            kept[key] = newer
+            newest[key] = newer
             continue
         age = "is older than" if older.modified < newer.modified else "has the same time as, and a name before,"
         reason = f"{age} {printable(newer.file)}, of the same student for the same set; not graded"
         refused.append(Refused(older.file, reason))
-        kept[key] = replace(newer, older=(*older.older, older.file))
-    return sorted(kept.values(), key=lambda one: (one.exercises, one.student))
+        newest[key] = replace(newer, older=(*older.older, older.file))
+    return sorted(newest.values(), key=lambda submission: (submission.exercises, submission.student))

@@ -78,8 +78,8 @@ def _persons(path: Path, reader: csv.DictReader[str]) -> dict[str, Person]:
             value = getattr(person, name)
             first = seen.setdefault((name, value), reader.line_num)
             if value and first != reader.line_num:
-                shown = on_one_line(value)
-                raise BadInput(f"{path}, lines {first} and {reader.line_num}: both have the {name} {shown}.")
+                printable_value = on_one_line(value)
+                raise BadInput(f"{path}, lines {first} and {reader.line_num}: both have the {name} {printable_value}.")
         persons[person.student] = person
     return persons
 
