@@ -18,7 +18,7 @@ import scalelab.grading
 from scalelab.checks import Expectation, Verdict
 from scalelab.exercises.answers import Answer
 from scalelab.exercises.reference import Question, Reference
-from scalelab.grading.grade_store import Keeper
+from scalelab.grading.grade_store import GradeStore
 from scalelab.grading.grades import QuestionGrade, as_json, from_json, grade_of, show_table
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.submissions.layouts import Submission
@@ -193,7 +193,7 @@ def test_json_of_a_class_is_what_the_schema_says(slug: str, validator: Draft2020
 def test_a_kept_file_is_what_the_schema_says(
     tmp_path: Path, asyncio_set: Reference, validator: Draft202012Validator
 ) -> None:
-    keeper = Keeper(tmp_path)
+    keeper = GradeStore(tmp_path)
     grades = class_of(asyncio_set, 20)
     for grade in [*grades, replace(hostile(grades[0]), student="hostile")]:
         kept = json.loads(keeper.keep(grade).read_text(encoding="utf-8"))
