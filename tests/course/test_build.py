@@ -162,7 +162,7 @@ def test_a_failing_cell_is_named_and_the_other_chapters_are_kept(
         build(small_course, progress)
     message = str(failed.value)
     assert message.startswith(
-        "1 of 2 chapters failed.\n\nchapters/01_first.md, line 26, code cell 2 of 2:\n    assert 1 > 2"
+        "1 of 2 chapters failed.\n\nchapters/01_first.md, line 27, code cell 2 of 2:\n    assert 1 > 2"
     )
     assert "\nAssertionError: one is no more than two\n" in message
     assert "More in _build/logs/01_first.failure.log" in message
@@ -218,7 +218,7 @@ def test_a_cell_that_does_not_end_well_is_named(
     edit(small_course.chapters / "02_second.md", 'print("python"', f'{cell}\nprint("python"')
     with pytest.raises(ChapterFailed, match=re.escape(said)) as failed:
         execute(small_course, progress)
-    assert "chapters/02_second.md, line 18, code cell 1 of 2:" in str(failed.value)
+    assert "chapters/02_second.md, line 19, code cell 1 of 2:" in str(failed.value)
 
 
 def test_warnings_are_errors_and_do_not_pass_the_second_time(

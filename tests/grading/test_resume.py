@@ -535,7 +535,7 @@ def test_submissions_are_judged_in_sessions_that_keep_every_job_at_work(
 
 
 def test_the_estimate_counts_only_what_this_run_judges() -> None:
-    progress = batch._Progress(number=120, left=83, side_by_side=2)
+    progress = batch._Progress(number=120, remaining=83, side_by_side=2)
     submission = batch.Submission(Path("a.ipynb"), "a.ipynb", "a\nb", "01_tiny", 0.0)
     progress.began = time.perf_counter() - 20
     line = progress.line(submission, RuntimeError())
