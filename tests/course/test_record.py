@@ -64,9 +64,9 @@ def course(tmp_path: Path, folder: Path) -> Course:
 def test_what_can_be_run_here_is_recorded_and_the_rest_is_kept_and_named(
     course: Course, folder: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
-    monkeypatch.setenv(recordings.RECORD, str(folder))
+    monkeypatch.setenv(recordings.FOLDER_VARIABLE, str(folder))
     recordings.recorded("02-there", lambda: [1, 2])
-    monkeypatch.delenv(recordings.RECORD)
+    monkeypatch.delenv(recordings.FOLDER_VARIABLE)
     before = (folder / "02-there.json").read_bytes()
     told = io.StringIO()
     done = record(course, wanted, Progress(told))
