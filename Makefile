@@ -12,7 +12,7 @@ NBGRADER := .venv-nbgrader
 NBGRADER_STAMP := $(NBGRADER)/.installed
 BENCH ?=
 
-.PHONY: course lab book release test clean services nbgrader bench-grading lock
+.PHONY: course lab book release check test clean services nbgrader bench-grading lock
 
 course: $(STAMP)
 	@$(BIN)/scalelab course
@@ -28,8 +28,13 @@ URL ?=
 release: $(STAMP)
 	@$(BIN)/scalelab release $(if $(URL),--url $(URL))
 
+# Style, types and the tests that need nothing but Python.
+check: $(DEVELOPERS)
+	@$(BIN)/scalelab test --quick
+
+TESTS ?=
 test: $(DEVELOPERS)
-	@$(BIN)/scalelab test
+	@$(BIN)/scalelab test $(TESTS)
 
 clean:
 	@rm -rf _build .venv $(NBGRADER)

@@ -27,6 +27,51 @@ settings.load_profile("unhurried")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+NEEDS = {
+    "answers/test_attacks_on_the_protocol.py": ("sandbox",),
+    "answers/test_same_words.py": ("sandbox", "kernel"),
+    "chapters": ("book", "kernel"),
+    "checks/test_help.py": ("kernel",),
+    "checks/test_verdict.py": ("kernel",),
+    "course/test_build.py": ("kernel",),
+    "course/test_check.py": ("kernel",),
+    "course/test_exercise_sets.py": ("kernel",),
+    "course/test_isolated.py": ("kernel",),
+    "course/test_record.py": ("kernel",),
+    "course/test_release.py": ("kernel",),
+    "course/test_serve.py": ("lab",),
+    "course/test_sync.py": ("kernel",),
+    "course/test_watch.py": ("kernel",),
+    "explorables/test_cache.py": ("browser",),
+    "explorables/test_event_loop.py": ("browser",),
+    "explorables/test_explorables_browser.py": ("browser",),
+    "explorables/test_explorables_site.py": ("browser",),
+    "explorables/test_lock.py": ("browser",),
+    "explorables/test_queue.py": ("browser",),
+    "explorables/test_scaling_laws.py": ("browser",),
+    "grading/test_attacks.py": ("sandbox",),
+    "grading/test_class.py": ("sandbox",),
+    "grading/test_classes.py": ("sandbox",),
+    "grading/test_class_report.py": ("browser",),
+    "grading/test_cluster.py": ("sandbox",),
+    "grading/test_feedback.py": ("browser",),
+    "grading/test_fork_server.py": ("sandbox",),
+    "grading/test_grade.py": ("sandbox",),
+    "grading/test_hand_in.py": ("kernel",),
+    "grading/test_honest.py": ("sandbox",),
+    "grading/test_judging.py": ("sandbox",),
+    "grading/test_nbgrader.py": ("peer", "sandbox"),
+    "grading/test_resume.py": ("sandbox",),
+    "grading/test_sandbox.py": ("sandbox",),
+    "instruments/test_latency_server.py": ("server",),
+    "instruments/test_load.py": ("server",),
+    "instruments/test_queueing.py": ("server",),
+    "instruments/test_servers.py": ("server",),
+    "lab": ("browser", "lab"),
+    "site": ("book", "browser"),
+    "test_cli.py": ("kernel",),
+}
+"""The markers of the tests in a folder or a file: what they need besides Python. `make check` runs those without."""
 TOLD = "told"
 LONGEST = (
     # The workers take these in turn.
@@ -43,8 +88,18 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: workers that take a file at a time (`--dist=loadfile`) then end together."""
+    """Mark tests by what they need, and begin with the longest files.
+
+    Workers that take a file at a time (`--dist=loadfile`) then end together.
+    """
+    tests = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(tests)
+        for key in (path.as_posix(), path.parts[0]):
+            for marker in NEEDS.get(key, ()):
+                item.add_marker(marker)
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 

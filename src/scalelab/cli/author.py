@@ -13,6 +13,8 @@ from scalelab.cli.options import FAILED, FILE, chosen_course, course_option, ope
 from scalelab.console import Progress
 
 CHAPTER_TESTS = "tests/chapters"
+QUICK = "not (book or browser or kernel or lab or peer or sandbox or server)"
+"""The tests without a marker of what they need; tests/conftest.py sets the markers."""
 KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
 
 url_option = click.option(
@@ -79,11 +81,12 @@ def release(url: str, out: Path) -> None:
 @click.command(
     # Without -h, which pytest's arguments may contain: `-kthreads`.
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-    options_metavar="[--course DIR]",
+    options_metavar="[--course DIR] [--quick]",
 )
+@click.option("--quick", is_flag=True, help="Only style, types, and tests that need nothing but Python.")
 @click.argument("arguments", nargs=-1, metavar="[PYTEST ARGUMENTS]", type=click.UNPROCESSED)
 @course_option
-def test(arguments: tuple[str, ...]) -> int:
+def test(quick: bool, arguments: tuple[str, ...]) -> int:
     """Run the tests of the course. Other arguments go to pytest: `scalelab test -k grading`."""
     course = chosen_course()
     from scalelab.author.execute import recall
@@ -94,6 +97,8 @@ def test(arguments: tuple[str, ...]) -> int:
         return subprocess.run(command, cwd=course.root, env=environment, check=False).returncode
 
     environment = dict(os.environ)
+    if quick:
+        return pytest("-m", QUICK, "--numprocesses=2", *arguments)
     if arguments:
         return pytest(*arguments)
     kept = [chapter.slug for chapter in chapters(course) if recall(course, chapter) is not None]
