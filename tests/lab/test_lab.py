@@ -84,10 +84,15 @@ def command(*arguments: str) -> str:
 
 
 def cells_of(notebook: Path) -> list[dict[str, Any]]:
-    """Return a notebook's cells; Lab may be about to write it, and then it is empty."""
-    while not (text := notebook.read_text(encoding="utf-8")):
-        time.sleep(0.05)
-    return json.loads(text)["cells"]
+    """Return a notebook's cells; Lab may be about to write it, and then a part or all of it is missing."""
+    for left in reversed(range(200)):
+        try:
+            return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        except json.JSONDecodeError:
+            if not left:
+                raise
+            time.sleep(0.05)
+    raise AssertionError
 
 
 class Student:
@@ -140,7 +145,7 @@ def leave(page: Page, lab: Served) -> None:
 
 def read_run_and_predict(page: Page, chapter: Path) -> None:
     """Run a chapter's cells up to the first that asks for a number, and commit one."""
-    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(chapter)
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     asking = next(place for place, cell in enumerate(code) if "predict(" in "".join(cell["source"]))
     student = Student(page, chapter)
@@ -182,7 +187,7 @@ def answer_wrongly_then_rightly(page: Page, notebook: Path, exercise: Exercise) 
 
 
 def test_a_students_way_from_the_start_page_to_a_grade(
-    page: Page, own_course: Course, tmp_path: Path, tell: Callable[[str], None]
+    page: Page, own_course: Course, tmp_path: Path, tell: Callable[[str], None], serve: Callable[..., Served]
 ) -> None:
     workspace = tmp_path / "my work"
     notebook = workspace / "exercises" / f"{SET}.ipynb"
@@ -191,7 +196,7 @@ def test_a_students_way_from_the_start_page_to_a_grade(
     exercise = next(one for one in read_set(own_course.solutions / f"{SET}.md").exercises if one.id == EXERCISE)
     at = ("--course", str(own_course.root))
     began = time.monotonic()
-    lab = start("start", str(workspace), *at)
+    lab = serve("start", str(workspace), *at)
     ready = time.monotonic() - began
     shows(page, lab, "0 of 37 exercises passed")
     shown = time.monotonic() - began
@@ -213,7 +218,7 @@ def test_a_students_way_from_the_start_page_to_a_grade(
     heading = "## 3. In the order you asked"
     assert before.count(heading) == 1
     handed_out.write_text(before.replace(heading, f"{heading}, always"), encoding="utf-8")
-    lab = start("start", str(workspace), *at)
+    lab = serve("start", str(workspace), *at)
     assert f"exercises/{SET}.ipynb: updated, with your answers.\n  {EXERCISE}: reworded; read it again.\n" in lab.said
     shows(page, lab, "1 of 37 exercises passed")
     leave(page, lab)
