@@ -82,3 +82,27 @@ def use(n):
 _side._call_each = lambda function, calls, most: [1]
 """
     assert "RuntimeError: 3 calls have not given 3 results" in said(source, EACH)
+
+
+@pytest.mark.parametrize("where", [local, remote], ids=["notebook", "grader"])
+def test_an_annotation_is_a_value_as_in_a_notebook(where: Any) -> None:
+    source = "def use(number: 1 + 1 = 2):\n    return 1 + use.__annotations__['number']"
+    assert judged(where, SETUP, source, ["use"], CHECK).passed
+
+
+def test_a_library_that_a_thread_imports_is_no_part_of_the_answer() -> None:
+    """Importing it takes more steps than a run may have, and its functions keep the turn."""
+    source = """
+import sys, threading
+
+def use():
+    assert "statistics" not in sys.modules
+    assert "xml.etree.ElementTree" not in sys.modules
+    import statistics, xml.etree.ElementTree
+    numbers = list(range(40_000))
+    statistics.pvariance(numbers)
+    return 3
+"""
+    check = IN_TURNS.replace("run.result == 3,", "run.result == 3 and run.steps < 100,")
+    outcome = judged(remote, SETUP, source, ["use"], check)
+    assert outcome.passed, outcome

@@ -267,6 +267,23 @@ class TestReportsAreComparedWithWhatIsSeen:
     def test_sessions_that_close_one_after_another(self) -> None:
         assert self.run(PROGRAMS["a session each"]) == "sessions 3 unclosed 0 leaked False"
 
+    @pytest.mark.parametrize("sessions", ["one", "several"])
+    def test_sessions_that_all_stay_open_to_the_end(self, sessions: str) -> None:
+        source = f"""
+        async def answer(server, shop):
+            sessions = []
+            for number in range(6):
+                if not sessions or {sessions == "several"}:
+                    sessions.append(aiohttp.ClientSession())
+                async with sessions[-1].get(server.url(f"/item/{{number}}")):
+                    pass
+                await asyncio.sleep(14 if number % 2 else 16)  # aiohttp closes what was idle for 15 s
+            for session in sessions:
+                await session.close()
+            return 1
+        """
+        assert self.run(source) == f"sessions {2 if sessions == 'several' else 1} unclosed 0 leaked False"
+
     def test_a_connection_left_open(self) -> None:
         assert self.run(PROGRAMS["a session left open"]) == "sessions 1 unclosed 1 leaked False"
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from scalelab.answers.channel import Channel, Disconnected, TooMuch
 from scalelab.answers.codec import Codec, unsendable
-from scalelab.answers.process_threads import GivenLock, fewest_steps, in_ended_run, install
+from scalelab.answers.process_threads import GivenLock, fewest_steps, in_ended_run, install, note_libraries
 from scalelab.checks._words import ANSWER_FILE
 from scalelab.checks._world import Ended
 
@@ -242,7 +242,7 @@ class AnswerProcess:
 
         def run() -> dict[str, Any]:
             given = {*namespace, "__builtins__"}
-            exec(compile(program, file, "exec"), namespace)
+            exec(compile(program, file, "exec", dont_inherit=True), namespace)
             return {name: value for name, value in namespace.items() if name not in given}
 
         self.reply(number, run)
@@ -301,13 +301,13 @@ def run_cell(source: str, namespace: dict[str, Any]) -> None:
     """Run a cell as IPython does: with magics, and with `await` at the top level."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)
+        tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415 (few answers have magics)
 
         source = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
-        tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST)
-    code = compile(tree, ANSWER_FILE, "exec", flags)
+        tree = compile(source, ANSWER_FILE, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+    code = compile(tree, ANSWER_FILE, "exec", flags, dont_inherit=True)
     if code.co_flags & inspect.CO_COROUTINE:
         asyncio.run(eval(code, namespace))
     else:
@@ -446,7 +446,8 @@ def run_setup(cells: Iterable[str]) -> ModuleType:
     for number, cell in enumerate(cells):
         file = f"<setup {number}>"
         linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
-        exec(compile(cell, file, "exec"), vars(module))
+        exec(compile(cell, file, "exec", dont_inherit=True), vars(module))
+    note_libraries()
     return module
 
 

@@ -12,13 +12,17 @@ import ast
 import concurrent.futures.thread
 import contextlib
 import dis
+import functools
+import gc
 import heapq
 import inspect
 import itertools
 import os
 import sys
 import threading
-from types import CodeType, FrameType
+from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scalelab.answers.channel import Disconnected, ProtocolError
@@ -30,10 +34,9 @@ from scalelab.checks._world import Ended
 if TYPE_CHECKING:
     from scalelab.answers.process import AnswerProcess
 
-LIBRARY = (
-    *(sys.prefix, sys.base_prefix, "<frozen"),
-    os.path.dirname(__file__),
-    os.path.dirname(_inside.__file__),
+LIBRARY = tuple(
+    os.path.join(os.path.realpath(folder), "")
+    for folder in (sys.prefix, sys.base_prefix, os.path.dirname(__file__), os.path.dirname(_inside.__file__))
 )
 """Folders of modules that the answer has not written."""
 RETURNS = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
@@ -43,8 +46,36 @@ NEVER_FALLS_THROUGH = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERR
 _real_lock, _real_rlock, _real_start = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _current = threading.local()
 _turns: list[Turns] = []  # one item, once `install` was called
+_libraries: dict[int, CodeType] = {}  # code of libraries, by its id
 _never_closed = contextlib.ExitStack()  # the replacements in this process
 _lock_numbers = itertools.count(1)
+
+
+def note_libraries() -> None:
+    """Note the code of all functions that this process has loaded from files. The threads' turns never pass in it."""
+    functions = [value for value in gc.get_objects() if isinstance(value, FunctionType)]
+    for code in _with_inner(function.__code__ for function in functions):
+        if code.co_filename[:1] != "<" or code.co_filename.startswith("<frozen"):
+            _libraries[id(code)] = code
+
+
+def _with_inner(codes: Iterable[CodeType]) -> list[CodeType]:
+    found = list(codes)
+    for code in found:
+        found += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return found
+
+
+@functools.cache
+def _code_of_library(file: str) -> frozenset[CodeType]:
+    """Return the code in a library's file; nothing for any other file."""
+    if not os.path.realpath(file).startswith(LIBRARY):
+        return frozenset()
+    try:
+        code = SourceFileLoader("library", file).get_code("library")
+    except (OSError, ImportError, SyntaxError, ValueError, EOFError):
+        return frozenset()
+    return frozenset(_with_inner([code] if code else []))
 
 
 def install(process: AnswerProcess) -> Turns:
@@ -124,11 +155,14 @@ class Turns:
                 member.turn.release()
 
     def is_answer(self, frame: FrameType) -> bool:
-        """Whether a frame runs code of the answer or of the set-up."""
-        names = frame.f_globals
-        if names is self.process.namespace or not frame.f_code.co_filename.startswith(LIBRARY):
-            return True
-        return vars(sys.modules.get(names.get("__name__", ""), object)) is not names
+        """Whether a frame runs code of the answer or of the set-up, wherever it was put; libraries have files."""
+        code = frame.f_code
+        if id(code) not in _libraries:
+            imported_later = _code_of_library(code.co_filename)
+            if not imported_later or code not in imported_later:
+                return True
+            _libraries[id(code)] = code
+        return False
 
     def member(self) -> Member | None:
         """Return the calling thread's member; None outside of runs."""
@@ -403,7 +437,7 @@ def fewest_steps(source: str) -> dict[str, int]:
     """
     try:
         tree = ast.parse(source)
-        codes = [compile(tree, ANSWER_FILE, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)]
+        codes = [compile(tree, ANSWER_FILE, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
     left_out = set()
@@ -414,8 +448,7 @@ def fewest_steps(source: str) -> dict[str, int]:
             case ast.FunctionDef(name=name, decorator_list=[_, *_]):
                 left_out.add(name)
     fewest: dict[str, int] = {}
-    for code in codes:
-        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    for code in _with_inner(codes):
         if code.co_flags & inspect.CO_NEWLOCALS and code.co_name not in left_out:
             fewest[code.co_name] = min(_fewest(code), fewest.get(code.co_name, _interleave.STEPS))
     return fewest

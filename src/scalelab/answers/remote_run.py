@@ -314,7 +314,7 @@ class RemoteAttempt(_run.Attempt):
 
     def _compared(self, books: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the facts of the run, and where tasks wait: the books, with the answer's report compared with them."""
-        world, report = self.world, Report()
+        world, service, report = self.world, self._service, Report()
         with contextlib.suppress(Ended):
             report = world.request_report()
         self._written.write(report.printed)
@@ -325,7 +325,7 @@ class RemoteAttempt(_run.Attempt):
         if not leaked and not unclosed and self._error is None and world.something_waits:
             leaked = ("something that still waits",)
         stock = books | {
-            "sessions": max(report.sessions, len(self._service.client_closed)),
+            "sessions": max(report.sessions, len(service.client_closed), 2 * service.opened_beside_idle),
             "unclosed": unclosed,
             "leaked": leaked,
             "blocking": (*world.blocking, *report.blocking),

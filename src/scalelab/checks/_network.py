@@ -142,17 +142,29 @@ class Service:
         self.most_in_flight = 0
         self.connections = 0
         self.client_closed: set[float] = set()  # when clients closed connections that could have been used again
+        self.opened_beside_idle = False  # whether a client opened one although it had one that could be used again
         self._world = world
         self._most_requests = most_requests
         self._in_flight: set[int] = set()
+        self._idle: dict[int, float] = {}  # connections that could be used again, and since when; oldest first
         self._ends: list[tuple[float, int]] = []  # of the requests in flight, as a heap
 
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Return the client's end of a new connection."""
+        now = loop.time()
+        while self._idle and now - next(iter(self._idle.values())) >= KEEP_ALIVE_S:
+            del self._idle[next(iter(self._idle))]
+        self.opened_beside_idle |= next(iter(self._idle.values()), now) < now
         wire = _Wire(self, loop, protocol, self.connections)
         self.connections += 1
         protocol.connection_made(wire)
         return wire
+
+    def set_idle(self, connection: int, since: float | None) -> None:
+        """Note that a connection could be used again from `since`, or that it could not any more."""
+        self._idle.pop(connection, None)
+        if since is not None:
+            self._idle[connection] = since
 
     def arrived(self, method: str, path: str, connection: int) -> tuple[int, Page] | None:
         """Enter a request. Return its number and the page that answers it, or end the run: it is one too many."""
@@ -279,6 +291,7 @@ class _Wire(Connection):
         self._ask(method, path)
 
     def _ask(self, method: str, path: str) -> None:
+        self._service.set_idle(self._number, None)
         arrived = self._service.arrived(method, path, self._number)
         if arrived is None:
             return
@@ -302,9 +315,12 @@ class _Wire(Connection):
             f"HTTP/1.1 {page.status} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
+        if self._reusable_from < math.inf:
+            self._service.set_idle(self._number, self._loop.time())
         self._protocol.data_received(head.encode("latin-1") + (b"" if method == "HEAD" else body))
 
     def _release(self, error: Exception | None) -> None:
+        self._service.set_idle(self._number, None)
         if self._answer is not None:
             self._answer.cancel()
         if self._asked is not None:

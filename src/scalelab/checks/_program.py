@@ -26,7 +26,7 @@ def assemble(program: str, **names: Any) -> dict[str, Any]:
     try:
         if _side.current is not None:
             return _side.current.assemble(program, file, namespace)
-        exec(compile(program, file, "exec"), namespace)
+        exec(compile(program, file, "exec", dont_inherit=True), namespace)
     except SyntaxError as error:
         line = f" line {error.lineno}: `{(error.text or '').strip()}`" if error.lineno else ""
         raise Unmet(right, f"Python cannot read{line} ({error.msg}). Which line must stand right above it?") from None

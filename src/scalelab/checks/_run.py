@@ -94,8 +94,8 @@ class Run:
     `connections` and a deadlock are seen here. `sessions`, `unclosed`, `leaked`, `blocking`, `never_awaited` and
     `printed` are reported by that process, which an answer can falsify; three are compared with what is seen:
     `sessions` is at least the number of moments at which clients closed connections that could have been used again,
-    `unclosed` is at least 1 if a connection is open at the end, and `leaked` is not empty if a timer, request or call
-    is under way when all sessions are closed.
+    and at least 2 if one was opened while another could have been used; `unclosed` is at least 1 if a connection is
+    open at the end; and `leaked` is not empty if a timer, request or call is under way when all sessions are closed.
     """
 
     result: Any

@@ -120,19 +120,18 @@ def call_each(function: Callable[..., Any], *columns: Iterable[Any], max_lines: 
     Raises NeverEnds after `max_lines` lines of Python, so that an endless loop ends in a notebook as well.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
-    results = beside(_call_each)(function, calls, max_lines)
-    if not isinstance(results, list) or len(results) != len(calls):  # it comes from the answer's process
-        raise RuntimeError(f"{len(calls)} calls have not given {len(calls)} results")
-    return results
+    return _one_for_each(calls, beside(_call_each)(function, calls, max_lines))
 
 
-def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> int:
-    """Return the number of lines of Python that these calls of the answer run.
+def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[list[Any], int]:
+    """Return [function(*args) for args in zip(*columns)], and the number of lines of Python that these calls run.
 
-    The first argument of each call is a key; each look-up or comparison of a key counts as a line, too.
+    The first argument of each call is a key; each look-up or comparison of a key counts as a line, too. An answer can
+    find out that its lines are counted: a check that compares their number must also compare what the calls did.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
-    return beside(_count_lines)(function, calls)  # type: ignore[no-any-return]
+    results, lines = beside(_count_lines)(function, calls)
+    return _one_for_each(calls, results), int(lines)
 
 
 def instances(definition: Any, count: int) -> list[Any]:
@@ -146,6 +145,12 @@ def instances(definition: Any, count: int) -> list[Any]:
 def defined_names(cls: Any) -> set[str]:
     """Return the names that a class of the answer defines itself."""
     return set(beside(_defined_names)(cls))
+
+
+def _one_for_each(calls: list[list[Any]], results: Any) -> list[Any]:
+    if not isinstance(results, list) or len(results) != len(calls):  # it comes from the answer's process
+        raise RuntimeError(f"{len(calls)} calls have not given {len(calls)} results")
+    return results
 
 
 def _call_each(function: Callable[..., Any], calls: Iterable[Iterable[Any]], max_lines: float) -> list[Any]:
@@ -181,7 +186,7 @@ def _instances(definition: Any, count: int) -> list[Any]:
         if not namespaces and (cell := "".join(lines)):
             for _ in range(count):
                 namespaces.append(dict(function.__globals__))
-                exec(compile(cell, file, "exec"), namespaces[-1])
+                exec(compile(cell, file, "exec", dont_inherit=True), namespaces[-1])
     if not namespaces:
         raise ScalelabError("The answer's cell cannot be run again. Run it without a magic such as %%time.")
     return [namespace[definition.__name__] for namespace in namespaces]
@@ -207,8 +212,8 @@ class _Key:
 _settrace = sys.settrace
 
 
-def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> int:
-    return _traced(function, [(_Key(args[0]), *args[1:]) for args in calls])[1]
+def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> tuple[list[Any], int]:
+    return _traced(function, [(_Key(args[0]), *args[1:]) for args in calls])
 
 
 def _traced(
