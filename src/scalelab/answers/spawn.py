@@ -21,8 +21,8 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
 
     The process ends when the connection is closed.
     """
-    ours, theirs = socket.socketpair()
-    handle = {} if sys.platform == "win32" else {"pass_fds": (theirs.fileno(),)}
+    own_end, other_end = socket.socketpair()
+    handle = {} if sys.platform == "win32" else {"pass_fds": (other_end.fileno(),)}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "scalelab.answers.spawn"],
         stdin=subprocess.PIPE,
@@ -32,13 +32,13 @@ def spawn(setup: Sequence[str]) -> tuple[socket.socket, int]:
     )
     threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie
     assert process.stdin is not None
-    shared: Any = theirs.fileno()
+    shared: Any = other_end.fileno()
     if sys.platform == "win32":
-        shared = base64.b64encode(theirs.share(process.pid)).decode()
+        shared = base64.b64encode(other_end.share(process.pid)).decode()
     with process.stdin:
         process.stdin.write(json.dumps({"socket": shared, "setup": list(setup)}).encode())
-    theirs.close()
-    return ours, process.pid
+    other_end.close()
+    return own_end, process.pid
 
 
 def main() -> None:

@@ -54,20 +54,20 @@ def older_answer(exercise: str, check: FrameType) -> str:
     check: the frame that has opened the verdict; names that its callers in the same namespace read count as well.
     """
     namespace, names_read = check.f_globals, _names_read(check)
-    again = "This check would have seen an older answer: {}, and then run this check again."
+    advice = "This check would have seen an older answer: {}, and then run this check again."
     run = runs.get(exercise)
     if run is None:
         name = _older_function(names_read, namespace)
         failed = f"Your last run of the cell that defines `{name}` failed."
-        return f"{failed} {again.format('mend that cell, run it')}" if name else ""
+        return f"{failed} {advice.format('mend that cell, run it')}" if name else ""
     if run.error:
-        return f"Your last run of this cell failed: {run.error}\n{again.format('mend the cell, run it')}"
+        return f"Your last run of this cell failed: {run.error}\n{advice.format('mend the cell, run it')}"
     now = bound_names(run.source)
     lost = [name for name in names_read if definers.get(name) == exercise and name not in now]
     if not lost:
         return ""
     names = ", ".join(f"`{name}`" for name in sorted(lost))
-    mend = again.format("compare the names with the task, run the cell")
+    mend = advice.format("compare the names with the task, run the cell")
     return f"Your last run of this cell did not define {names}. {mend}"
 
 
@@ -78,7 +78,7 @@ def from_other_cells(exercise: str) -> list[str]:
         return []
     cells = {name: definers[name] for name in free_names(run.source) if definers.get(name, exercise) != exercise}
     own = {name for name, cell in cells.items() if OWN_ID.fullmatch(cell)}
-    given = bound_names("\n".join(one.source for cell, one in runs.items() if cell.startswith("setup-")))
+    given = bound_names("\n".join(run.source for cell, run in runs.items() if cell.startswith("setup-")))
     course = {name for name, cell in cells.items() if not cell.startswith("setup-") and not cell.endswith("-check")}
     return sentences(own, course - own, given)
 
@@ -89,8 +89,8 @@ def sentences(own: Iterable[str], course: Iterable[str], given: Iterable[str] = 
     `given` are the names that every answer has.
     """
     given, own = set(given), set(own)
-    told = sorted((own | set(course)) - given)[:MOST_TOLD]
-    return [(IN_A_CELL_OF_YOUR_OWN if name in own else IN_ANOTHER_CELL).format(name) for name in told]
+    names = sorted((own | set(course)) - given)[:MOST_TOLD]
+    return [(IN_A_CELL_OF_YOUR_OWN if name in own else IN_ANOTHER_CELL).format(name) for name in names]
 
 
 def free_names(source: str) -> set[str]:
@@ -150,7 +150,7 @@ def _older_function(names: Iterable[str], namespace: dict[str, Any]) -> str:
     for name in names:
         value = inspect.unwrap(namespace[name]) if callable(namespace.get(name)) else None
         methods = vars(value).values() if inspect.isclass(value) else [value]
-        code = next((one.__code__ for one in methods if inspect.isfunction(one)), None)
+        code = next((method.__code__ for method in methods if inspect.isfunction(method)), None)
         if code is None:
             continue
         text = "".join(linecache.getlines(code.co_filename)).strip()

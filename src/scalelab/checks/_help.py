@@ -1,4 +1,4 @@
-"""Hints one at a time, and a solution for whoever has passed or asks plainly: read from the notebooks that are here.
+"""Hints one at a time, and a solution for those who have passed or ask plainly: read from the notebooks that are here.
 
 Hints stand folded in the student's notebook, solutions in the course's `solutions/`. What was taken is noted beside the
 notebook, for the student and the instructor; no grade depends on it. Where answers are graded there is neither, and
@@ -113,7 +113,7 @@ def in_words(taken: Taken) -> str:
 
 
 def next_hint(exercise: str) -> str:
-    """Return what to call for a hint where there is one, as a line; "" where there is none."""
+    """Return a line with the call that shows a hint; "" if there is none."""
     return f'For a hint: checks.hint("{exercise}")' if _student_notebook(exercise) else ""
 
 
@@ -135,7 +135,7 @@ def _hints(sources: Mapping[str, str], exercise: str) -> list[str]:
 
 
 def _solution(exercise: str, notebook: Path | None) -> str | None:
-    """Return the reference's answer, where one is here, or above the student's notebook."""
+    """Return the reference's answer, if it is in this folder or in one above it or above the student's notebook."""
     starts = [_here(), *([notebook.absolute().parent] if notebook else [])]
     paths = (path for start in starts for path in _further_up("solutions", start))
     found = next((path for path in paths if _mentions(path, f"{exercise}-hidden")), None)
@@ -229,7 +229,7 @@ def _taken(notebook: Path | None, exercise: str) -> Taken:
 
 
 def _note(notebook: Path | None, exercise: str, taken: Taken) -> None:
-    """Note it in this process, and beside the notebook where that can be written."""
+    """Note it in this process, and beside the notebook if that folder can be written."""
     _noted[exercise] = taken
     if notebook is None:
         return

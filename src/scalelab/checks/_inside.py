@@ -79,9 +79,9 @@ def warned(never_awaited: list[str]) -> Iterator[None]:
     """Hide warnings; collect the names of coroutines that were never awaited."""
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        found = NEVER_AWAITED.match(str(message))
-        if found:
-            never_awaited.append(found.group(1))
+        match = NEVER_AWAITED.match(str(message))
+        if match:
+            never_awaited.append(match.group(1))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

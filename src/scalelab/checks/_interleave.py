@@ -106,19 +106,19 @@ def interleave(
         world.run()
     finally:
         _one_at_a_time.release()
-    found = world.report()
+    run = world.report()
     seen = observed.get()
-    if seen is not None and found.printed not in {run.printed for run in seen} and len(seen) < MAX_SHOWN:
-        seen.append(found)
-    error = found.error
+    if seen is not None and run.printed not in {run.printed for run in seen} and len(seen) < MAX_SHOWN:
+        seen.append(run)
+    error = run.error
     if error is None or isinstance(error, may_raise):
-        return found
+        return run
     advice = _words.advice(error, world.namespace, world.check)
     if advice is None and otherwise is not None:
-        advice = otherwise if isinstance(otherwise, str) else otherwise(found)
+        advice = otherwise if isinstance(otherwise, str) else otherwise(run)
     right = "it runs to its end" if isinstance(error, (ThreadDeadlock, NeverEnds, Stuck)) else "it raises no error"
-    told = str(error) if isinstance(error, ThreadDeadlock) else _words.told(error, world.namespace, world.check)
-    raise Unmet(right, advice or "", detail=told) from None
+    detail = str(error) if isinstance(error, ThreadDeadlock) else _words.error_text(error, world.namespace, world.check)
+    raise Unmet(right, advice or "", detail=detail) from None
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
@@ -214,15 +214,15 @@ class Turns:
 
     def report(self) -> Interleaving:
         """Return the record of the run."""
-        others = self._members[1:]
-        stock = self._stock or {"seconds": self.now, "left": sum(not member.over for member in others)}
+        started = self._members[1:]
+        stock = self._stock or {"seconds": self.now, "left": sum(not member.over for member in started)}
         return Interleaving(
             result=self._result,
             error=self._error,
-            threads=len(others),
+            threads=len(started),
             most_alive=self._most_alive,
             stuck=self._unended,
-            died=tuple(member.error for member in others if member.error is not None),
+            died=tuple(member.error for member in started if member.error is not None),
             locks=self.locks,
             acquired=self.acquired,
             waited=self.waited,
@@ -276,8 +276,8 @@ class Turns:
             raise
         except BaseException as error:
             self._error = self._error or error
-        others = self._members[1:]
-        self._stock = {"seconds": self.now, "left": sum(not member.over for member in others)}
+        started = self._members[1:]
+        self._stock = {"seconds": self.now, "left": sum(not member.over for member in started)}
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None and not self._stock:
@@ -318,8 +318,8 @@ class Turns:
             pass
         except BaseException as error:
             member.error = error
-            told = _words.told(error, self.namespace, self.check).replace("\n", ". ")
-            self._written.write(f"Thread {member.number} was ended by an error. {told}\n")
+            detail = _words.error_text(error, self.namespace, self.check).replace("\n", ". ")
+            self._written.write(f"Thread {member.number} was ended by an error. {detail}\n")
         finally:
             self._end_thread(member)
 

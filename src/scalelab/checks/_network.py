@@ -30,7 +30,7 @@ class PageError(ScalelabError):
 
 @dataclass(frozen=True)
 class Page:
-    """What the server answers at one path.
+    """The server's answer at one path.
 
     `latency` (seconds; None takes the server's own) passes from the request's arrival to the answer. The body is
     `text`, or `json` as JSON; without either it is `{"path": …, "value": …}` with a whole number that depends on seed
@@ -124,12 +124,12 @@ class Server:
         return replace(page, latency=latency, json=body)
 
     def latency(self, path_or_url: str) -> float:
-        """Return the seconds that this page takes; infinite where it hangs."""
+        """Return the seconds that this page takes; infinite if it hangs."""
         page = self.page(path_or_url)
         return math.inf if page.hangs or page.latency is None else page.latency
 
-    def _draw(self, what: str, path: str) -> float:
-        digest = hashlib.sha256(f"{self._seed} {what} {path}".encode()).digest()
+    def _draw(self, purpose: str, path: str) -> float:
+        digest = hashlib.sha256(f"{self._seed} {purpose} {path}".encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
 
 
@@ -244,7 +244,7 @@ class Connection(asyncio.Transport):
         return 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """What is written has arrived: there is no buffer to limit."""
+        """Do nothing: all that is written has arrived, and there is no buffer to limit."""
 
     def can_write_eof(self) -> bool:
         return False

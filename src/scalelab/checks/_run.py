@@ -82,7 +82,7 @@ class NotAwaitable(ScalelabError):
 
 @dataclass(frozen=True)
 class Run:
-    """What an answer did; all times in virtual seconds.
+    """The record of an answer's run; all times in virtual seconds.
 
     `result` is what it returned; `error` what it raised instead, or a Deadlock, NeverEnds or Stuck; `seconds` the time
     until then. `requests` are in the order of their arrival. `unclosed` counts the sessions still open at the end,
@@ -112,15 +112,15 @@ class Run:
     printed: str
 
     def __repr__(self) -> str:
-        told = {"error": self.error} if self.error is not None else {"result": self.result}
-        told |= {
+        fields = {"error": self.error} if self.error is not None else {"result": self.result}
+        fields |= {
             "seconds": self.seconds,
             "requests": len(self.requests),
             "cancelled": len(self.cancelled),
         }
         names = ("most_in_flight", "connections", "sessions", "unclosed", "leaked", "blocking", "never_awaited")
-        told |= {name: getattr(self, name) for name in (*names, "printed")}
-        return f"Run({', '.join(f'{name}={_words.short(value)}' for name, value in told.items() if value)})"
+        fields |= {name: getattr(self, name) for name in (*names, "printed")}
+        return f"Run({', '.join(f'{name}={_words.short(value)}' for name, value in fields.items() if value)})"
 
     @property
     def arrivals(self) -> list[str]:
@@ -159,7 +159,7 @@ def run(
     otherwise: str | Callable[[Run], str] | None = None,
     may_raise: type[BaseException] | tuple[type[BaseException], ...] = (),
 ) -> Run:
-    """Call `answer`, await what it returns on an event loop in virtual time, and say what it did.
+    """Call `answer`, await its result on an event loop in virtual time, and record the run.
 
     The loop has a thread of its own, so this works where another loop is running. `time.sleep` and the clocks of `time`
     follow the virtual clock in the answer's threads, and aiohttp reaches `server` under any host name. The run ends at
@@ -181,19 +181,19 @@ def run(
         attempt.go()
     finally:
         one_at_a_time.release()
-    found: Run = attempt.report()
+    run: Run = attempt.report()
     runs = observed.get()
     if runs is not None:
-        runs.append(found)
-    if found.error is None:
-        failure = _unfit(found, returns, attempt.kind)
-    elif isinstance(found.error, may_raise):
+        runs.append(run)
+    if run.error is None:
+        failure = _unfit(run, returns, attempt.kind)
+    elif isinstance(run.error, may_raise):
         failure = None
     else:
-        failure = _no_result(found, attempt, otherwise)
+        failure = _no_result(run, attempt, otherwise)
     if failure is not None:
         raise failure from None
-    return found
+    return run
 
 
 class Attempt:
@@ -347,10 +347,10 @@ class Attempt:
     async def _call(self) -> None:
         self._own = asyncio.current_task()
         try:
-            found = self.answer()
-            if not self.kind(found):
-                raise NotAwaitable(_words.short(found))
-            result = await found
+            awaitable = self.answer()
+            if not self.kind(awaitable):
+                raise NotAwaitable(_words.short(awaitable))
+            result = await awaitable
             if self.world.interruption is not None:  # swallowed on the way
                 raise Ended(self.world.interruption)
         except BaseException as error:
@@ -370,12 +370,12 @@ class Attempt:
         """Record the state of a loop in which the answer has returned."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        left = [task for task in loop.tasks if not task.done() and task is not self._own]
-        given_up = [task for task in left if task.cancelling()]
-        self._stock = self._take_stock(left)
+        unfinished = [task for task in loop.tasks if not task.done() and task is not self._own]
+        given_up = [task for task in unfinished if task.cancelling()]
+        self._stock = self._take_stock(unfinished)
         await settle(loop)
-        left = [task for task in loop.tasks if task is not self._own and is_left(task, task in given_up)]
-        self._stock |= {"leaked": names(left), "unclosed": unclosed(self._sessions)}
+        unfinished = [task for task in loop.tasks if task is not self._own and is_left(task, task in given_up)]
+        self._stock |= {"leaked": names(unfinished), "unclosed": unclosed(self._sessions)}
 
     def _look_back(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Record the state of a loop that had to be ended."""
@@ -387,11 +387,11 @@ class Attempt:
         if places and self._error is not None:
             self._error.add_note(places)
 
-    def _take_stock(self, left: Iterable[asyncio.Task[Any]]) -> dict[str, Any]:
+    def _take_stock(self, unfinished: Iterable[asyncio.Task[Any]]) -> dict[str, Any]:
         return self._books() | {
             "sessions": len(self._sessions),
             "unclosed": unclosed(self._sessions),
-            "leaked": names(left),
+            "leaked": names(unfinished),
             "blocking": tuple(self.world.blocking),
             "never_awaited": tuple(self._warned),
         }
@@ -460,7 +460,7 @@ def _no_result(run: Run, attempt: Attempt, otherwise: str | Callable[[Run], str]
         return AnswerFailed(right, advice, run)
     if advice is None and otherwise is not None:
         advice = otherwise if isinstance(otherwise, str) else otherwise(run)
-    return AnswerFailed(right, advice or "", run, detail=_words.told(error, attempt.namespace, attempt.check))
+    return AnswerFailed(right, advice or "", run, detail=_words.error_text(error, attempt.namespace, attempt.check))
 
 
 def _unfit(run: Run, returns: type | tuple[type, ...], kind_of: Callable[[Any], str]) -> AnswerFailed | None:
@@ -469,8 +469,8 @@ def _unfit(run: Run, returns: type | tuple[type, ...], kind_of: Callable[[Any], 
     kinds = " or ".join("None" if kind is type(None) else _a(kind) for kind in wanted)
     right = "it returns its result" if returns is object else f"it returns {kinds}"
     if result is ... or (result is None and not isinstance(None, wanted)):
-        what = "`...`" if result is ... else "None"
-        text = f"It returned {what}: it is not written yet, or a `return` is missing."
+        value = "`...`" if result is ... else "None"
+        text = f"It returned {value}: it is not written yet, or a `return` is missing."
         return AnswerFailed(right, text, run)
     left_over = unfinished(result, kind_of)
     if left_over is not None:
@@ -502,9 +502,9 @@ def unfinished(result: Any, kind_of: Callable[[Any], str]) -> str | None:
     for value in values:
         if inspect.iscoroutine(value):
             value.close()
-    found = "coroutine object" if "coroutine" in kinds else "task" if "task" in kinds else None
-    if found is None:
+    kind = "coroutine object" if "coroutine" in kinds else "task" if "task" in kinds else None
+    if kind is None:
         return None
     if values[0] is result:
-        return f"What you return is a {found}, not its result: nobody has awaited it."
-    return f"What you return are {found}s, not their results: nobody has awaited them."
+        return f"What you return is a {kind}, not its result: nobody has awaited it."
+    return f"What you return are {kind}s, not their results: nobody has awaited them."

@@ -97,7 +97,7 @@ def source(definition: Callable[..., Any]) -> str:
 
 
 def by_reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function of the answer, and leave the result in the answer's process, where it can be changed.
+    """Call a function of the answer, and leave the result in the answer's process, in which it can be changed.
 
     by_reference(find, "boots").append("mine")
     """

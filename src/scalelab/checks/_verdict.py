@@ -1,4 +1,4 @@
-"""A check's verdict: which expectations hold, as data, and the same in words for whoever has to mend the answer."""
+"""A check's verdict: which expectations hold, as data, and the same in words for the person who mends the answer."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return bool(self.expectations) and all(one.held for one in self.expectations)
+        return bool(self.expectations) and all(expectation.held for expectation in self.expectations)
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.expectations), *self.remarks])
 
     @property
     def remarks(self) -> list[str]:
-        """What is worth knowing besides, if the check failed: coroutines never awaited, and what the answer printed."""
+        """Further facts if the check failed: coroutines never awaited, and the answer's output."""
         if self.passed:
             return []
         names = ", ".join(f"`{name}`" for name in self.never_awaited)
@@ -109,7 +109,7 @@ class Verdict:
 
     def as_data(self) -> dict[str, Any]:
         """Return the verdict as JSON has it, with `passed`."""
-        expectations = [asdict(one) for one in self.expectations]
+        expectations = [asdict(expectation) for expectation in self.expectations]
         lists = {"printed": list(self.printed), "never_awaited": list(self.never_awaited)}
         return (
             {"exercise": self.exercise, "passed": self.passed, "expectations": expectations}
@@ -121,13 +121,13 @@ class Verdict:
     def from_data(cls, data: Any) -> Verdict:
         """Return the verdict that `as_data` made this of. Raises ValueError."""
         kinds = {"exercise": str, "passed": bool, "expectations": list, "printed": list, "never_awaited": list}
-        found = fields_of(data, kinds | {"ended": str})
-        printed, never_awaited = found["printed"], found["never_awaited"]
+        fields = fields_of(data, kinds | {"ended": str})
+        printed, never_awaited = fields["printed"], fields["never_awaited"]
         if not all(isinstance(text, str) for text in (*printed, *never_awaited)):
             raise ValueError("expected texts in printed and never_awaited")
-        expectations = tuple(map(Expectation.from_data, found["expectations"]))
-        verdict = cls(found["exercise"], expectations, tuple(printed), tuple(never_awaited), found["ended"])
-        if verdict.passed != found["passed"]:
+        expectations = tuple(map(Expectation.from_data, fields["expectations"]))
+        verdict = cls(fields["exercise"], expectations, tuple(printed), tuple(never_awaited), fields["ended"])
+        if verdict.passed != fields["passed"]:
             raise ValueError("expected passed to agree with the expectations")
         return verdict
 
@@ -139,11 +139,11 @@ def recognised(expectations: Iterable[Expectation], wrong: Iterable[tuple[str, s
     whose message is in its words.
     """
     names: list[str] = []
-    for one in expectations:
-        if not one.held:
-            words = _on_one_line(one.words)
-            known = [name for name, message in wrong if _on_one_line(message) in words]
-            names += [one.idea] if one.idea else known
+    for expectation in expectations:
+        if not expectation.held:
+            text = _on_one_line(expectation.words)
+            known = [name for name, message in wrong if _on_one_line(message) in text]
+            names += [expectation.idea] if expectation.idea else known
     return list(dict.fromkeys(names))
 
 
@@ -186,13 +186,13 @@ class Expect:
         if condition:
             self.add(Expectation(right, held=True))
             return True
-        words = otherwise if isinstance(otherwise, str) else otherwise()
+        text = otherwise if isinstance(otherwise, str) else otherwise()
         seen = ""
         try:
             if saw is not MISSING:
                 seen = _words.short(saw() if callable(saw) else saw) or "''"
         finally:
-            self.add(Expectation(right, False, str(words), seen, _words.idea_of(words) or idea))
+            self.add(Expectation(right, False, str(text), seen, _words.idea_of(text) or idea))
         return False
 
     def add(self, expectation: Expectation) -> None:
@@ -200,12 +200,12 @@ class Expect:
         self.expectations.append(expectation)
         self.write(str(expectation))
 
-    def fail(self, right: str, words: str, *, idea: str = "", detail: str = "") -> None:
+    def fail(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
         """Add an expectation that does not hold."""
-        self.add(Expectation(right, False, words, "", idea, detail))
+        self.add(Expectation(right, False, text, "", idea, detail))
 
     def write(self, text: str) -> None:
-        """Write a line to where the verdict is read; not by print, which the answer's cell may have bound anew."""
+        """Write a line of the verdict; not by print, which the answer's cell may have bound anew."""
         self._stream.write(text + "\n")
 
     def close(self, printed: str = "") -> None:
@@ -230,7 +230,7 @@ class Expect:
 
 
 class _Printed(io.StringIO):
-    """Keeps the beginning of what is printed while a check runs; `stream` is where its verdict is written."""
+    """Keeps the beginning of what is printed while a check runs; its verdict is written to `stream`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,10 +270,10 @@ def verdict(name: str) -> Iterator[Expect]:
         raise
     except BaseException as error:  # also a cancellation, and a crash that the set-up has made up
         # Otherwise it follows from what has been told, or from the end of the answer's process.
-        if all(one.held for one in expect.expectations) and _ending() is None:
+        if all(expectation.held for expectation in expect.expectations) and _ending() is None:
             seen = (error, check.f_globals, check.f_code.co_filename)
             advice, given = _words.advice(*seen), _words.unusable(*seen)
-            expect.fail("the check can use the answer", advice or given, detail=_words.told(*seen))
+            expect.fail("the check can use the answer", advice or given, detail=_words.error_text(*seen))
     finally:
         observed.reset(token)
     if ending := _ending():  # the check's own code may have caught it like any other error
@@ -307,8 +307,8 @@ def solution(exercise: str, *, show_me: bool = False) -> None:
 def _latest() -> dict[str, bool]:
     """Return whether each exercise passed when it was checked last in this process, the latest first."""
     latest: dict[str, bool] = {}
-    for one in reversed(verdicts):
-        latest.setdefault(one.exercise, one.passed)
+    for earlier in reversed(verdicts):
+        latest.setdefault(earlier.exercise, earlier.passed)
     return latest
 
 

@@ -30,15 +30,15 @@ class Idea(str):
 
     name: str
 
-    def __new__(cls, name: str, words: str) -> Idea:
-        idea = super().__new__(cls, words)
+    def __new__(cls, name: str, text: str) -> Idea:
+        idea = super().__new__(cls, text)
         idea.name = name
         return idea
 
 
-def idea_of(words: str) -> str:
+def idea_of(text: str) -> str:
     """Return the name of an `Idea`; "" for other words."""
-    return words.name if isinstance(words, Idea) else ""
+    return text.name if isinstance(text, Idea) else ""
 
 
 class _Repr(reprlib.Repr):
@@ -96,18 +96,18 @@ def of_coroutine(task: asyncio.Task[Any]) -> str:
 
 
 def waiting(tasks: Iterable[asyncio.Task[Any]], namespace: dict[str, Any], skip: str = "") -> str:
-    """Return the first few lines of the student's code in which tasks wait; arguments as for `told`."""
+    """Return the first few lines of the student's code in which tasks wait; arguments as for `error_text`."""
     places = set()
     for task in tasks:
         coroutine: Any = task.get_coro()
-        found = None
+        innermost = None
         while coroutine is not None:
             frame = getattr(coroutine, "cr_frame", None)
             if frame is not None and frame.f_globals is namespace and frame.f_code.co_filename != skip:
-                found = frame
+                innermost = frame
             coroutine = getattr(coroutine, "cr_await", None)
-        if found is not None:
-            places.add((found.f_lineno, f"`{found.f_code.co_name}` waits in {place(found)}"))
+        if innermost is not None:
+            places.add((innermost.f_lineno, f"`{innermost.f_code.co_name}` waits in {place(innermost)}"))
     return "\n".join(text for _, text in sorted(places)[:LEAVES])
 
 
@@ -120,7 +120,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str:
+def error_text(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str:
     """Return type, message and the student's line of an error, and of the first errors in a group.
 
     The student's code is what runs in `namespace`, except for the file `skip`, the check's own cell.
@@ -128,14 +128,14 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
     name = type(error).__name__
     message = " ".join(str(error).split())
     lines = [f"{name}: {short(message)}" if message else name]
-    found = _line_of(error, namespace, skip)
-    if found:
-        lines.append(f"It was raised in {found}")
+    line = _line_of(error, namespace, skip)
+    if line:
+        lines.append(f"It was raised in {line}")
     lines += getattr(error, "__notes__", [])
     if isinstance(error, BaseExceptionGroup):
         inside = list(leaves(error))
         for inner in inside[:LEAVES]:
-            lines.append("In the group: " + told(inner, namespace, skip).replace(".\n", "\n").replace("\n", ". "))
+            lines.append("In the group: " + error_text(inner, namespace, skip).replace(".\n", "\n").replace("\n", ". "))
         if len(inside) > LEAVES:
             lines.append(f"… and {len(inside) - LEAVES} more.")
     return "\n".join(lines)
@@ -143,56 +143,56 @@ def told(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str
 
 def explained(error: BaseException) -> str:
     """Return words on the error of an answer's cell: type, message, the student's line, and advice if there is any."""
-    lines = [told(error, {}), advice(error, {})]
+    lines = [error_text(error, {}), advice(error, {})]
     if isinstance(error, SyntaxError) and error.lineno:
         lines.insert(1, f"Python cannot read {place_in_answer(error.lineno)}")
     return "\n".join(filter(None, lines))
 
 
 def advice(error: BaseException, namespace: dict[str, Any], skip: str = "") -> str | None:
-    """Return advice on an error that has a usual cause, or None; arguments as for `told`."""
+    """Return advice on an error that has a usual cause, or None; arguments as for `error_text`."""
     return next(filter(None, (_advice(inner, namespace, skip) for inner in leaves(error))), None)
 
 
 def _advice(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
-    text, words = str(error), None
+    text, hint = str(error), None
     in_answer = _line_of(error, namespace, skip) is not None
     match error:
         case NotImplementedError():
-            words = NOT_WRITTEN
+            hint = NOT_WRITTEN
         case NameError() if not in_answer:
-            words = (
+            hint = (
                 f"There is no {_name_in(text)} yet. Run the answer's cell; if you did, compare the name with the task."
             )
         case NameError():
-            words = f"Look where {_name_in(text)} gets its value, and whether that line runs before this one."
+            hint = f"Look where {_name_in(text)} gets its value, and whether that line runs before this one."
         case TypeError() if not in_answer and "argument" in text:
-            words = "The check calls your function as the task says: compare the names and the number of its arguments."
+            hint = "The check calls your function as the task says: compare the names and the number of its arguments."
         case RuntimeError() if "asyncio.run()" in text:
-            words = "A loop is running already, and your function runs in it: `await` instead of `asyncio.run`."
+            hint = "A loop is running already, and your function runs in it: `await` instead of `asyncio.run`."
         case TypeError() | AttributeError() if "coroutine" in text:
-            words = (
+            hint = (
                 "To call a coroutine function gives a coroutine object and runs nothing; the value comes with `await`."
             )
         case asyncio.InvalidStateError():
-            words = "You ask a task for its result before it is done. When is it certain to be?"
+            hint = "You ask a task for its result before it is done. When is it certain to be?"
         case ImportError() if (module := re.search(r"(?:from|module named) '(\w+)", text)) is not None and (
             module[1] in sys.stdlib_module_names
         ):
-            words = f"{PYTHON}, which runs your answer here, does not have this; a later version may."
+            hint = f"{PYTHON}, which runs your answer here, does not have this; a later version may."
         case SyntaxError():
             later = _later_version(error.text or "", error.msg)
-            words = f"{PYTHON} runs your answer here, and does not know this; it came with Python {later}."
+            hint = f"{PYTHON} runs your answer here, and does not know this; it came with Python {later}."
             if not later:
-                words = "Look for a missing colon, bracket or quote: here, or in the line above."
+                hint = "Look for a missing colon, bracket or quote: here, or in the line above."
         case RuntimeError() if "raised StopIteration" in text or type(error).__name__ == "StopIteration":
-            words = (
+            hint = (
                 "`next` found no value: there was none left. Give it a default, as in `next(values, None)`, and say "
                 "what your function does then."
             )
         case StopIteration():
             return _advice(RuntimeError("it raised StopIteration"), namespace, skip)
-    return words
+    return hint
 
 
 LATER_SYNTAX = (
@@ -220,7 +220,7 @@ def unusable(error: BaseException, namespace: dict[str, Any], skip: str) -> str:
     """
     if not isinstance(error, (TypeError, AttributeError, ValueError)) or _line_of(error, namespace, skip) is not None:
         return ""
-    trace = [one for one in _traceback(error) if one.tb_frame.f_code.co_filename == skip]
+    trace = [part for part in _traceback(error) if part.tb_frame.f_code.co_filename == skip]
     if not trace:
         return ""
     frame = trace[-1].tb_frame
@@ -260,8 +260,8 @@ def _article(noun: str) -> str:
 
 
 def _name_in(text: str) -> str:
-    found = re.search(r"'(\w+)'", text)
-    return f"`{found.group(1)}`" if found else "such a name"
+    match = re.search(r"'(\w+)'", text)
+    return f"`{match.group(1)}`" if match else "such a name"
 
 
 def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str | None:
@@ -269,10 +269,10 @@ def _line_of(error: BaseException, namespace: dict[str, Any], skip: str) -> str 
         return place_in_answer(line)
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, (StopIteration, StopAsyncIteration)):
         error = error.__cause__  # Python has replaced it in a generator
-    found, cell = None, None
+    line_of_cell, cell = None, None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_globals is namespace and frame.f_code.co_filename != skip:
             cell = cell or frame.f_code.co_filename  # which the check has called; others are the set-up's
             if frame.f_code.co_filename == cell:
-                found = place(frame, line)
-    return found
+                line_of_cell = place(frame, line)
+    return line_of_cell

@@ -66,7 +66,7 @@ class Blocking:
 
 
 class Network(Protocol):
-    """What the loop asks for when a client opens a connection."""
+    """Opens connections for the clients of a loop."""
 
     def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Return the client's end of a new connection. Raises ConnectionRefusedError."""
@@ -75,8 +75,8 @@ class Network(Protocol):
 
 def raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Raise an error in a thread, at its next step of Python; None takes back one that has not been raised yet."""
-    what = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+    exception = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 
 
 def let_in() -> None:
@@ -176,25 +176,25 @@ class World:
         """
         self._in_a_row, self.idle = 0, True
         try:
-            while not (found := events(0)):
+            while not (ready := events(0)):
                 if self.interruption is not None:
                     raise Ended(self.interruption)
                 if self.busy:
                     self._yielded.wait(POLL)
                 elif self._elsewhere:
-                    found = events(POLL)
+                    ready = events(POLL)
                 elif self._due and (timer is None or self._due[0][0] <= timer):
                     if not self.reach(self._due[0][0]):
                         return []
                     self.step()
                 elif timer is None and self._strangers():
-                    found = events(POLL)
+                    ready = events(POLL)
                 else:
                     self.reach(timer)
                     return []
-                if found:
+                if ready:
                     break
-            return found
+            return ready
         finally:
             self.idle = False
 
@@ -291,15 +291,15 @@ class World:
 
     def wait_for(self, call: str, futures: Iterable[Future[Any]], timeout: float | None = None) -> None:
         """Wait, at most `timeout` virtual seconds, for what threads of this world will do."""
-        left = [future for future in futures if not future.done()]
-        if not left:
+        unfinished = [future for future in futures if not future.done()]
+        if not unfinished:
             return
         end = None if timeout is None else instant(self.now + timeout)
         if self.on_loop():
-            self._block(call, end, lambda: all(future.done() for future in left))
+            self._block(call, end, lambda: all(future.done() for future in unfinished))
             return
         thread = self._threads[threading.get_ident()]
-        for future in left:
+        for future in unfinished:
             self._wake_after(future, thread, thread.ticket + 1)
             self._park(end)
 
@@ -451,7 +451,7 @@ class _Future(Future[Any]):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Where a loop with nothing to do waits; here the clock jumps."""
+    """Waits for a loop that has nothing to do; here the clock jumps."""
 
     def __init__(self, world: World) -> None:
         super().__init__()

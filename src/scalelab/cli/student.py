@@ -171,14 +171,14 @@ def doctor(as_data: bool) -> int:
 
     The exit status is 1 if a component is missing that the course needs.
     """
-    from scalelab.doctor import as_json, examine, sandbox_finding, show, well
+    from scalelab.doctor import all_found, as_json, examine, sandbox_finding, show
 
     findings = [*examine(), sandbox_finding()]
     if as_data:
         print(as_json(findings))
     else:
         show(findings)
-    return 0 if well(findings) else FAILED
+    return 0 if all_found(findings) else FAILED
 
 
 COMMANDS = (start, course, progress, watch, reset, submit_check, doctor)

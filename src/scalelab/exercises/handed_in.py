@@ -54,8 +54,8 @@ def digest_of_answers(given: Mapping[str, Answer]) -> str:
 def from_other_cells(reference: Reference, cells: Sequence[SubmittedCell], answer: Answer) -> list[str]:
     """Return a sentence for each name that an answer uses, but only another cell of the notebook defines."""
     course_cells = {str(cell["id"]) for cell in reference.notebook["cells"]}
-    others = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]
-    searched = list(itertools.islice((cell for cell in others if len(cell.source) <= LARGEST_READ), MOST_READ))
+    other_cells = [cell for cell in cells if cell.type == "code" and cell.source != answer.source]
+    searched = list(itertools.islice((cell for cell in other_cells if len(cell.source) <= LARGEST_READ), MOST_READ))
     own = _bound("\n".join(cell.source for cell in searched if not course_cells.intersection(cell.names)))
     course = _bound("\n".join(cell.source for cell in searched if course_cells.intersection(cell.names)))
     given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
@@ -66,7 +66,7 @@ def from_other_cells(reference: Reference, cells: Sequence[SubmittedCell], answe
 def _bound(source: str) -> set[str]:
     """Return the names that cells define or import at their top level."""
     imported = [name.split() for name in ",".join(IMPORTS.findall(source)).split(",")]
-    return set(course_answers.defined(source)) | {words[-1].partition(".")[0] for words in imported if words}
+    return set(course_answers.defined(source)) | {names[-1].partition(".")[0] for names in imported if names}
 
 
 def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:
@@ -81,8 +81,10 @@ def recognise(handed_in: HandedIn, sets: Mapping[str, Collection[str]]) -> str:
     fits = Counter({slug: len(marks & set(own)) for slug, own in sets.items()}).most_common(2)
     known = ", ".join(sorted(sets))
     if not fits or fits[0][1] == 0:
-        what = f"is for the unknown exercise set {short(claimed)!r}" if claimed else "holds no exercise of this course"
-        raise NoNotebook(f"{what}; expected one of {known}")
+        problem = (
+            f"is for the unknown exercise set {short(claimed)!r}" if claimed else "holds no exercise of this course"
+        )
+        raise NoNotebook(f"{problem}; expected one of {known}")
     if len(fits) == 2 and fits[0][1] == fits[1][1]:
         raise NoNotebook(f"fits {fits[0][0]} and {fits[1][0]} alike; its metadata do not say which")
     return fits[0][0]

@@ -116,10 +116,10 @@ class CourseServer(ServerApp):
 
 
 async def _cancel_tasks() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class CourseKernel(ServerKernelManager):
@@ -220,13 +220,13 @@ def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
     Returns the folder in which JupyterLab keeps the user's settings.
     """
     settings = course.root / ".jupyter" if workspace is None else workspace.own / "jupyter"
-    ours = [JUPYTER] if workspace is None else [IN_WORKSPACES, JUPYTER]
+    folders = [JUPYTER] if workspace is None else [IN_WORKSPACES, JUPYTER]
     os.environ.update(jupyter_environment())
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        dict.fromkeys([*map(str, ours), *os.environ["JUPYTER_PATH"].split(os.pathsep)])
+        dict.fromkeys([*map(str, folders), *os.environ["JUPYTER_PATH"].split(os.pathsep)])
     )
     os.environ["JUPYTER_CONFIG_DIR"] = str(settings)
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(str(folder / "config") for folder in ours)
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(str(folder / "config") for folder in folders)
     os.environ[COURSE] = str(course.root)
     if workspace is not None:
         # For the commands that a student types into a terminal of this JupyterLab.
@@ -238,9 +238,9 @@ def _use_our_settings(course: Course, workspace: Workspace | None) -> Path:
 
 def _listen(port: int | None) -> socket.socket:
     """Return a socket that listens on `port` (default: the first free one from `FIRST_PORT`). Raises PortTaken."""
-    for one in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
+    for number in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         with suppress(OSError):
-            listening = socket.create_server((ADDRESS, one), backlog=128)
+            listening = socket.create_server((ADDRESS, number), backlog=128)
             listening.setblocking(False)
             return listening
     if port is None:

@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
         print(f"Expected: python -m scalelab.servers packages {'|'.join(SYSTEMS)}", file=sys.stderr)
         return 2
     for kind in KINDS.values():
-        found = find(kind, own=True)
-        if found is not None and found.program is not None:
-            print(f"Here: {found.program}", file=sys.stderr)
+        installation = find(kind, own=True)
+        if installation is not None and installation.program is not None:
+            print(f"Here: {installation.program}", file=sys.stderr)
         elif package := getattr(kind, arguments[1]):
             print(package)
     return 0

@@ -21,7 +21,7 @@ PULL_S = 600.0
 
 
 @dataclass(frozen=True)
-class Found:
+class Installation:
     """A server that was found: `where` in words, and the kind as it must be run.
 
     url: the URL that the user named, if any. launch: the start of its command line. program: its executable, if it is
@@ -41,7 +41,7 @@ class Found:
         return "" if self.program is None else self.kind.version(self.program)
 
 
-def find(kind: ServerKind, *, own: bool = False) -> Found | None:
+def find(kind: ServerKind, *, own: bool = False) -> Installation | None:
     """Return the first server of this kind that this machine has, or None.
 
     The search order is: a server that the user named, a program of an unpacked distribution that the user named, a
@@ -49,9 +49,9 @@ def find(kind: ServerKind, *, own: bool = False) -> Found | None:
     ignore named servers and containers, because the caller changes the server's settings, kills it or restarts it.
     Raises ServiceError if a variable names something that cannot be used.
     """
-    found = None if own else _named(kind)
-    found = found or _unpacked(kind) or _program(kind) or _wheel(kind) or _module(kind)
-    return found or (None if own else _container(kind))
+    installation = None if own else _named(kind)
+    installation = installation or _unpacked(kind) or _program(kind) or _wheel(kind) or _module(kind)
+    return installation or (None if own else _container(kind))
 
 
 def how_to_get(kind: ServerKind) -> str:
@@ -73,16 +73,16 @@ def lacks(kind: ServerKind, *, own: bool = False) -> str:
     return "" if find(kind, own=own) else f"{kind.title} ({how_to_get(kind)})"
 
 
-def _named(kind: ServerKind) -> Found | None:
+def _named(kind: ServerKind) -> Installation | None:
     url = os.environ.get(kind.url_variable)
     if not url:
         return None
     if url.partition("://")[0] not in kind.schemes:
         raise ServiceError(f"Expected {kind.url_variable} as {kind.example}; got {url!r}. Correct or unset it.")
-    return Found(kind, f"named by {kind.url_variable}", url=url)
+    return Installation(kind, f"named by {kind.url_variable}", url=url)
 
 
-def _unpacked(kind: ServerKind) -> Found | None:
+def _unpacked(kind: ServerKind) -> Installation | None:
     home = os.environ.get(kind.home_variable)
     if not home or not kind.programs:
         return None
@@ -93,51 +93,51 @@ def _unpacked(kind: ServerKind) -> Found | None:
             f"Expected {kind.home_variable} to name a folder with {' or '.join(kind.programs)} in it or in its bin; "
             f"{home} has none. Correct or unset it."
         )
-    return Found(kind, f"in {kind.home_variable}", launch=(str(program),), program=program)
+    return Installation(kind, f"in {kind.home_variable}", launch=(str(program),), program=program)
 
 
-def _program(kind: ServerKind) -> Found | None:
+def _program(kind: ServerKind) -> Installation | None:
     places = [folder for pattern in kind.places for folder in sorted(glob(pattern), key=_by_version, reverse=True)]
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     program = _first(kind.programs, [Path(folder) for folder in (*path, *USUAL_PLACES, *places) if folder])
-    return None if program is None else Found(kind, "on this machine", launch=(str(program),), program=program)
+    return None if program is None else Installation(kind, "on this machine", launch=(str(program),), program=program)
 
 
 def _first(programs: tuple[str, ...], places: list[Path]) -> Path | None:
     path = os.pathsep.join(map(str, places))
-    found = (shutil.which(program, path=path) for program in programs)
-    return next((Path(program) for program in found if program), None)
+    paths = (shutil.which(program, path=path) for program in programs)
+    return next((Path(program) for program in paths if program), None)
 
 
 def _by_version(folder: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", folder)]
 
 
-def _wheel(kind: ServerKind) -> Found | None:
+def _wheel(kind: ServerKind) -> Installation | None:
     if kind.wheel is None:
         return None
     spec = find_spec(kind.wheel.package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(folder).glob(kind.wheel.pattern)):
             if os.access(file, os.X_OK):
-                return Found(kind, f"from the wheel {kind.wheel.package}", launch=(str(file),), program=file)
+                return Installation(kind, f"from the wheel {kind.wheel.package}", launch=(str(file),), program=file)
     return None
 
 
-def _module(kind: ServerKind) -> Found | None:
+def _module(kind: ServerKind) -> Installation | None:
     if not kind.module or find_spec(kind.module.partition(".")[0]) is None:
         return None
-    return Found(kind, f"the Python module {kind.module}", launch=(sys.executable, "-m", kind.module))
+    return Installation(kind, f"the Python module {kind.module}", launch=(sys.executable, "-m", kind.module))
 
 
-def _container(kind: ServerKind) -> Found | None:
+def _container(kind: ServerKind) -> Installation | None:
     if not kind.image or os.environ.get(CONTAINERS) != "1":
         return None
     engine = _first(ENGINES, [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)])
     if engine is None:
         raise ServiceError(f"{CONTAINERS} is 1, but neither Docker nor Podman is on PATH. Install one, or unset it.")
     where = f"in a container of {kind.image}, by {engine.stem}"
-    return Found(_contained(kind, str(engine)), where, launch=(str(engine),), container=True)
+    return Installation(_contained(kind, str(engine)), where, launch=(str(engine),), container=True)
 
 
 def _contained(kind: ServerKind, engine: str) -> ServerKind:

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scalelab.servers import supervisor
-from scalelab.servers.find import Found, find, how_to_get
+from scalelab.servers.find import Installation, find, how_to_get
 from scalelab.servers.spec import (
     LOOPBACK,
     NOTHING,
@@ -202,18 +202,18 @@ def running(kind: ServerKind, settings: Mapping[str, str] = NOTHING, *, own: boo
     settings: as the server's configuration file names them; they imply own=True. own: ignore servers that the user
     named, and containers. Raises MissingServer if there is none, and ServiceError if it does not start or answer.
     """
-    found = _find(kind, own=own or bool(settings))
-    if found.url:
-        server = Server(found.url, "", found.where, f"the server {found.where}", kind.port, None)
+    installation = _find(kind, own=own or bool(settings))
+    if installation.url:
+        server = Server(installation.url, "", installation.where, f"the server {installation.where}", kind.port, None)
         if not replies(server.port, b"", b"", host=server.host):
             raise ServiceError(
-                f"Nothing answers at {server.host}:{server.port}, which is {found.where}. "
+                f"Nothing answers at {server.host}:{server.port}, which is {installation.where}. "
                 "Start that server, or unset the variable to let the course start one of its own."
             )
         yield server
         return
-    with _started(found, settings, 1) as (process,):
-        yield _server(found, process)
+    with _started(installation, settings, 1) as (process,):
+        yield _server(installation, process)
 
 
 @contextmanager
@@ -224,36 +224,38 @@ def cluster(kind: ServerKind, nodes: int, settings: Mapping[str, str] = NOTHING)
     """
     if nodes < 1:
         raise ServiceError(f"Expected at least 1 node; got {nodes}.")
-    found = _find(kind, own=True)
-    with _started(found, settings, nodes) as processes:
+    installation = _find(kind, own=True)
+    with _started(installation, settings, nodes) as processes:
         if kind.join:
             kind.join([process.run for process in processes])
-        yield tuple(_server(found, process) for process in processes)
+        yield tuple(_server(installation, process) for process in processes)
 
 
-def _find(kind: ServerKind, *, own: bool) -> Found:
-    found = find(kind, own=own)
-    if found is None:
+def _find(kind: ServerKind, *, own: bool) -> Installation:
+    installation = find(kind, own=own)
+    if installation is None:
         raise MissingServer(f"This machine lacks {kind.title} ({how_to_get(kind)}).")
-    return found
+    return installation
 
 
-def _server(found: Found, process: Process) -> Server:
-    name = found.program.name if found.program else found.kind.name
-    version = found.version
-    words = f"{name} {version or '(version unknown)'}, {found.where}"
-    url = found.kind.url.format(host=LOOPBACK, port=process.run.port)
-    return Server(url, version, found.where, words, process.run.port, None if found.container else process)
+def _server(installation: Installation, process: Process) -> Server:
+    name = installation.program.name if installation.program else installation.kind.name
+    version = installation.version
+    description = f"{name} {version or '(version unknown)'}, {installation.where}"
+    url = installation.kind.url.format(host=LOOPBACK, port=process.run.port)
+    return Server(
+        url, version, installation.where, description, process.run.port, None if installation.container else process
+    )
 
 
 @contextmanager
-def _started(found: Found, settings: Mapping[str, str], nodes: int) -> Iterator[list[Process]]:
+def _started(installation: Installation, settings: Mapping[str, str], nodes: int) -> Iterator[list[Process]]:
     """Start all nodes, on other ports if one ends at once, and close them when the block ends."""
     for tries_left in reversed(range(PORT_TRIES)):
         with ExitStack() as stack:
             processes = []
-            for run in _runs(found, settings, nodes):
-                process = Process(found.kind, run)
+            for run in _runs(installation, settings, nodes):
+                process = Process(installation.kind, run)
                 stack.callback(process.close)
                 processes.append(process)
             try:
@@ -269,15 +271,15 @@ def _started(found: Found, settings: Mapping[str, str], nodes: int) -> Iterator[
             return
 
 
-def _runs(found: Found, settings: Mapping[str, str], nodes: int) -> Iterator[Run]:
+def _runs(installation: Installation, settings: Mapping[str, str], nodes: int) -> Iterator[Run]:
     """Yield the run of each node, with ports that are free now and a new folder."""
-    names = (found.kind.name, *found.kind.ports)
+    names = (installation.kind.name, *installation.kind.ports)
     free = iter(_free_ports(nodes * len(names)))
     ports = tuple({name: next(free) for name in names} for _ in range(nodes))
-    user = server_user(found.kind)
+    user = server_user(installation.kind)
     for number in range(nodes):
-        folder = Path(tempfile.mkdtemp(prefix=f"scalelab-{found.kind.name}-"))
-        yield Run(found.launch, folder, ports[number], dict(settings), user, number, ports)
+        folder = Path(tempfile.mkdtemp(prefix=f"scalelab-{installation.kind.name}-"))
+        yield Run(installation.launch, folder, ports[number], dict(settings), user, number, ports)
 
 
 def _free_ports(n: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the course knows of each kind of server: how to get it, prepare it, start it, and tell that it is ready."""
+"""The facts about each kind of server: how to get it, prepare it, start it, and tell that it is ready."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def first_version(text: str) -> str:
 class ServerKind:
     """A kind of server. A file of `scalelab.servers.kinds` holds one as KIND; everything else is derived from it.
 
-    What it is:
+    Description:
     name: as in `missing` and in the names of its environment variables; title: with its article, for people; purpose:
     what the course uses it for; schemes: the schemes of its URLs and their usual ports, its own first; url: the URL of
     a server that the course starts, with `{host}` and `{port}`.

@@ -1,4 +1,4 @@
-"""Readable anchors for the sections of a page: a new heading, or another text after a colon, does not change them.
+"""Readable anchors for the sections of a page: a new heading, or another text after its colon, keeps them the same.
 
 `Experiment 2: what a wait costs` has the anchor `#experiment-2`, its subsections `#experiment-2-run` and so on.
 """

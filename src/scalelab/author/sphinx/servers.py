@@ -26,11 +26,11 @@ def setup(app: Sphinx) -> None:
 
 
 def _cells(kind: ServerKind) -> list[nodes.Node]:
-    words = kind.title.partition(" ")[2].removesuffix(" server")
+    text = kind.title.partition(" ")[2].removesuffix(" server")
     wheel = kind.wheel and (kind.wheel.distribution or kind.wheel.package)
     names = (kind.debian, kind.homebrew, wheel or kind.module, kind.image, kind.url_variable, kind.home_variable)
     return [
-        nodes.Text(words),
+        nodes.Text(text),
         nodes.Text(kind.purpose),
         *(nodes.literal("", name) if name else nodes.Text("–") for name in names),
     ]

@@ -1,4 +1,4 @@
-"""Three laws of scaling on one chart, beside measured points: what the laws say.
+"""Three laws of scaling on one chart, beside measured points: the values of the laws.
 
 Knobs are whole numbers: the serial share and contention in thousandths, coherency in millionths. Measured points and
 the reader's prediction are given by the chapter, in the unit in which one worker does `rate`.
@@ -21,7 +21,7 @@ Point: TypeAlias = list[float]  # workers, low, median, high
 
 
 class Given(TypedDict):
-    """What a chapter gives: points as [workers, low, median, high], `rate` and `unit` of one worker, a prediction."""
+    """A chapter's data: points as [workers, low, median, high], `rate` and `unit` of one worker, a prediction."""
 
     points: list[Point]
     rate: float
@@ -36,9 +36,9 @@ def given(
     unit: str = "×",
     prediction: Prediction | str = "",
 ) -> Given:
-    """Check what a chapter gives and put it into the form that the figure takes.
+    """Check a chapter's data and put it into the form that the figure takes.
 
-    points: pairs of workers and what they did, a number or an Interval, in `unit`; rate: what one worker does, in
+    points: pairs of workers and their throughput, a number or an Interval, in `unit`; rate: one worker's throughput, in
     `unit` ("×" and 1: speed-ups); prediction: the reader's, made by `predict`, or its key. Raises KnobError.
     """
     return {

@@ -137,15 +137,15 @@ class Box:
 
         Raises NotStarted if the sandbox has ended.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
+        own_end, other_end = socket.socketpair()
+        with other_end:
             try:
-                socket.send_fds(self._control, [self._slug.encode()], [theirs.fileno()])
+                socket.send_fds(self._control, [self._slug.encode()], [other_end.fileno()])
                 if self._control.recv(1):
-                    return ours
+                    return own_end
             except OSError:
                 pass
-        ours.close()
+        own_end.close()
         raise NotStarted("The sandbox has ended.")
 
     def close(self) -> None:
@@ -257,22 +257,22 @@ class _Server:
         uid = sandbox.uid_of(self.slot)
         box = sandbox.Sandbox(self.root, self.readable, self.package, MODULES, LIMITS, self.filter, uid)
         groups = self.cgroups.make(self.slot, LIMITS)
-        ours, theirs = socket.socketpair()
+        own_end, other_end = socket.socketpair()
         reader, writer = os.pipe()
         with sandbox.new_pid_namespace() if self.boxed and sandbox.privileged() else nullcontext():
             init = os.fork()
             if init == 0:
-                self._separate(box, groups, theirs.fileno(), writer)
-        theirs.close()
+                self._separate(box, groups, other_end.fileno(), writer)
+        other_end.close()
         os.close(writer)
         reply: dict[str, Any] = {"init": init}
         with os.fdopen(reader, "rb") as lines:
             while "error" not in reply and "ready" not in reply:
                 reply |= json.loads(lines.readline() or b'{"error": "it ended at once"}')
         if "error" in reply:
-            ours.close()
+            own_end.close()
             raise RuntimeError(reply["error"])
-        return ours, int(reply["init"])
+        return own_end, int(reply["init"])
 
     def _separate(self, box: sandbox.Sandbox, groups: tuple[Path, ...], control: int, report: int) -> NoReturn:
         """In a fork: leave the host's namespaces. Then run the sandbox's init, or fork it, report its id, and end."""
@@ -302,7 +302,7 @@ class _Server:
             _send(report, {"ready": True})
             os.close(report)
             max_bytes = None if self.cgroups.memory or not self.boxed else bytes_of(LIMITS)
-            kept = sandbox.contents() if self.boxed else frozenset()
+            before = sandbox.contents() if self.boxed else frozenset()
             control = socket.socket(fileno=CONTROL)
             while True:
                 slug, connections, _, _ = socket.recv_fds(control, 200, 1)
@@ -315,7 +315,7 @@ class _Server:
                 control.sendall(b"+")
                 _wait(answer, connections[0], max_bytes)
                 if self.boxed:
-                    sandbox.clear(kept)
+                    sandbox.clear(before)
                 else:
                     with suppress(ProcessLookupError):
                         os.killpg(answer, signal.SIGKILL)

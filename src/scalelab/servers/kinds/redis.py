@@ -92,7 +92,7 @@ def redis_server(
     """Run a Redis or Valkey server that keeps nothing on disk; yield it with its `url`.
 
     maxmemory: such as "2mb". policy: how it evicts keys when it is full; used only with maxmemory. settings: further
-    lines of redis.conf, such as {"appendonly": "yes"}: what it saves survives a restart. own: ignore servers that the
+    lines of redis.conf, such as {"appendonly": "yes"}; saved data survives a restart. own: ignore servers that the
     user named, and containers, because this experiment kills, pauses or restarts its server; maxmemory and settings
     imply it. Raises MissingServer if there is none, and ServiceError if an argument is invalid or the server does not
     start or answer.
