@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalelab.answers.channel import MAX_FRAME_BYTES, Channel, Disconnected, ProtocolError
+from scalelab.answers.channel import MANY_BYTES, MAX_FRAME_BYTES, Channel, Disconnected, ProtocolError
 
 
 class Idle(Exception):
@@ -259,3 +259,20 @@ def test_it_tells_whether_a_message_has_come(sockets: tuple[socket.socket, socke
     assert channel.is_readable()
     assert channel.receive() == ["idle"]
     assert not channel.is_readable()
+
+
+def test_a_part_of_a_message_is_none_unless_its_sender_may_have_to_wait(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = sockets
+    channel = Channel(ours, idle=CountIdle(10**9))
+    text = frame('["idle"]')
+    for place in range(len(text)):
+        assert not channel.is_readable()
+        theirs.sendall(text[place : place + 1])
+    assert channel.is_readable()
+    assert channel.receive() == ["idle"]
+    theirs.sendall((2 * MANY_BYTES).to_bytes(4, "big") + b"x" * (MANY_BYTES - 5))
+    assert not channel.is_readable()
+    theirs.sendall(b"x")
+    assert channel.is_readable()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import json
 import math
 import re
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -412,6 +415,29 @@ def test_keys_that_would_take_quadratic_time_are_refused() -> None:
     assert sent(squares) == squares
     with pytest.raises(ProtocolError, match="too many digits"):
         make_codec().decode(["D", "0." + "1" * 4_305])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda number: tuple(-1 - (number >> place & 1) for place in range(16)),
+        lambda number: Decimal(number * (2**61 - 1)),
+        lambda number: number * (2**61 - 1),
+        lambda number: Fraction(number * (2**61 - 1)),
+        lambda number: frozenset([Decimal(number * (2**61 - 1))]),
+    ],
+)
+def test_a_long_list_whose_set_would_take_quadratic_time_is_refused(value: Callable[[int], Any]) -> None:
+    values = [value(number) for number in range(2_000)]
+    with pytest.raises(ProtocolError, match=r"too many (values|keys) with the same hash"):
+        sent(values)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(), st.text(max_size=3)) | st.decimals() | st.fractions(), max_size=40))
+def test_a_long_list_of_ordinary_values_is_read(values: list[Any]) -> None:
+    long = values * 50 + list(itertools.product(range(-20, 20), range(-20, 20))) + list(range(2_000))
+    assert list(map(repr, sent(long))) == list(map(repr, long))
 
 
 def test_a_value_that_is_too_deep_or_holds_itself_is_refused_on_both_sides() -> None:

@@ -4,6 +4,7 @@ No annotations of the future here: those are texts, which declare nothing.
 """
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,7 @@ def of_many(*row: int, **rest: str) -> None: ...
 def of_class(row: Row, draw: random.Random | None = None) -> None: ...
 def of_function(row: Callable[[], int]) -> None: ...
 def of_any(row: Any) -> None: ...
+def of_both(first: int, second: int) -> None: ...
 def of_nothing(row) -> None: ...  # type: ignore[no-untyped-def]
 
 
@@ -91,6 +93,16 @@ def test_a_method_declares_its_arguments() -> None:
     check_types(Store().price, ["boots"], {})
     with pytest.raises(TypeError, match=r"price\(\) expects str"):
         check_types(Store().price, [5], {})
+
+
+def test_an_object_that_can_be_called_and_a_part_of_a_function_declare_theirs() -> None:
+    class Calls:
+        def __call__(self, item: int) -> None: ...
+
+    for function in (Calls(), functools.partial(of_both, 1)):
+        check_types(function, [5], {})
+        with pytest.raises(TypeError, match=r"expects int for '(item|second)', and got str"):
+            check_types(function, ["5"], {})
 
 
 def test_an_honest_answer_notices_nothing() -> None:

@@ -237,6 +237,26 @@ def test_an_answer_whose_message_has_come_by_now_is_not_asleep(monkeypatch: pyte
         watches()
 
 
+def test_a_message_that_comes_while_the_time_is_measured_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    Processes(monkeypatch, "S")
+    watches = Monitor(7, cpu_s=10.0)
+    spoken = [False]
+    watches.has_spoken = lambda: spoken[0]
+    measured = watches._measured
+
+    def slow() -> Any:
+        spoken[0] = True
+        return measured()
+
+    def poll() -> None:
+        spoken[0] = False
+        watches()
+
+    monkeypatch.setattr(watches, "_measured", slow)
+    with pytest.raises(OutOfTime):
+        [poll() for _ in range(1_000)]
+
+
 def test_only_a_wait_without_end_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that waits is judged a second time."""
     Processes(monkeypatch, "S")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import json
 import os
@@ -249,6 +250,18 @@ class TestTrusted:
         verdict = notebook.recorded()["verdict"]
         assert verdict["ended"] == TIMED_OUT
         assert "use too much processor time" in verdict["expectations"][-1]["words"]
+
+    def test_nothing_that_an_ended_answer_has_sent_is_kept(self, notebook: TrustedNotebook) -> None:
+        """A session judges many answers."""
+        source = """
+from scalelab.answers import process_threads
+data = b'["return",1,[' + b"{}," * 1_000_000 + b"{}]]"
+process_threads._turns[0].process.channel._socket.sendall(len(data).to_bytes(4, "big") + data)
+"""
+        with pytest.raises(AnswerEnded):
+            notebook.judge(source, "")
+        gc.collect()
+        assert max(len(value) for value in gc.get_objects() if type(value) is list) < 1_000_000
 
     @pytest.mark.usefixtures("next_is_judged")
     def test_an_answer_that_fills_the_memory_of_its_check(self, notebook: TrustedNotebook) -> None:

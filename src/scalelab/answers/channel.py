@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 MAX_FRAME_BYTES = 4 * 2**20
+MANY_BYTES = 2**15  # a sender with so many unread ones may have to wait
 
 _encode_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _decode_json = json.JSONDecoder().raw_decode
@@ -114,8 +115,16 @@ class Channel:
         self._socket.close()
 
     def is_readable(self) -> bool:
-        """Whether the channel waits for a frame, and bytes of it have come."""
-        return not self._flushing and bool(select.select([self._socket], [], [], 0)[0])
+        """Whether a frame is due and has come whole, or so much of it that its sender may have to wait."""
+        if self._flushing or not select.select([self._socket], [], [], 0)[0]:
+            return False
+        try:
+            unread = self._socket.recv(MANY_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return False
+        known = bytes(self._received[:4] + unread[:4])
+        length = int.from_bytes(known[:4], "big")
+        return len(unread) == MANY_BYTES or (len(known) >= 4 and len(self._received) + len(unread) >= 4 + length)
 
     def _limit_wait(self) -> None:
         if self._idle is not None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -239,11 +240,13 @@ class Codec:
         self._values_decoded += len(data)
         if self._values_decoded > MAX_VALUES:
             raise TooMuch(f"too many values: more than {MAX_VALUES:,} in all")
-        if len(data) > MAX_UNREAD:
-            large = [value for value in data if type(value) is int and abs(value) >= sys.hash_info.modulus]
-            if len(set(map(str, large))) - len(set(map(hash, large))) > MAX_EQUAL_HASHES:
-                raise ProtocolError("too many numbers with the same hash")
-        return data[:] if self._plain.issuperset(map(type, data)) else [self.decode(item, depth) for item in data]
+        plain = self._plain.issuperset(map(type, data))
+        values = data[:] if plain else [self.decode(item, depth) for item in data]
+        if len(values) > MAX_UNREAD:
+            hashes = {repr(value): hashed for value in values if (hashed := _chosen_hash(value)) is not None}
+            if max(Counter(hashes.values()).values(), default=0) > MAX_EQUAL_HASHES:
+                raise ProtocolError("too many values with the same hash")
+        return values
 
     def _decode_keys(self, depth: int, data: Any) -> list[Any]:
         keys = self._decode_all(data, depth)
@@ -425,6 +428,16 @@ def _typed(value: Any, *kinds: Any) -> Any:
 
 def _all_typed(values: Iterable[Any], *kinds: Any) -> list[Any]:
     return [_typed(value, *kinds) for value in values]
+
+
+def _chosen_hash(value: Any) -> int | None:
+    """Return the hash of a value whose hash can be chosen with the value; None for others, such as text."""
+    if type(value) is int:
+        return hash(value) if abs(value) >= sys.hash_info.modulus else None
+    if isinstance(value, (tuple, frozenset, range, complex, Decimal, Fraction)) or dataclasses.is_dataclass(value):
+        with contextlib.suppress(TypeError):  # it cannot be hashed
+            return hash(value)
+    return None
 
 
 def _base64(data: bytes | bytearray) -> str:

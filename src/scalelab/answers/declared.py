@@ -6,6 +6,7 @@ repeats it. With `def value(row: int)`, an answer that passes a text gets a Type
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -19,9 +20,12 @@ def check_types(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
     """Raise TypeError if an argument is not of the type that its parameter declares.
 
     An annotation that is not a class, such as Any or a text, declares nothing: nothing is evaluated here. Of the items
-    of a container, only a list's are looked at.
+    of a container, only a list's are looked at. For an object, its class's `__call__` declares the types.
     """
-    if not getattr(function, "__annotations__", None):
+    declares = function.func if isinstance(function, functools.partial) else function
+    if not inspect.isroutine(declares) and not inspect.isclass(declares):
+        declares = type(declares).__call__
+    if not getattr(declares, "__annotations__", None):
         return
     signature = inspect.signature(function)
     for name, value in signature.bind(*args, **kwargs).arguments.items():

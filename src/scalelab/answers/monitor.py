@@ -83,10 +83,11 @@ class Monitor:
         due: whether a message is due; an answer that has sent it sleeps until its reply comes.
         """
         self._looked_at = monotonic()
+        due = due and not self.has_spoken()  # before measuring, which takes a while
         before, self._used_s, runs, states = self._used_s, *self._measured()
         if self._used_s > self.cpu_s:
             raise OutOfTime(f"Your answer computed for {self.cpu_s:g} s of processor time and did not finish.")
-        if due and not runs and not self.has_spoken():
+        if due and not runs:
             asleep_s = max(POLL_S - (self._used_s - before), 0.0) * (1.0 if states <= ASLEEP else UNKNOWN)
             self._asleep_s += asleep_s
             self._asleep_in_all_s += asleep_s

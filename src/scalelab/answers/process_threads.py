@@ -43,6 +43,9 @@ RETURNS = ("RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR")
 """Bytecodes by which a call returns."""
 NEVER_FALLS_THROUGH = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RAISE_VARARGS", "RERAISE")
 
+STACK_BYTES = 2 * 2**20
+"""Of each thread: an answer's memory is limited, and stacks count."""
+
 _real_lock, _real_rlock, _real_start = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _current = threading.local()
 _turns: list[Turns] = []  # one item, once `install` was called
@@ -90,6 +93,7 @@ def install(process: AnswerProcess) -> Turns:
     def refuse(*_: Any) -> None:
         """Do nothing: turns depend on tracing, and an answer does not need it."""
 
+    threading.stack_size(STACK_BYTES)
     sys.settrace = sys.setprofile = threading.settrace = threading.setprofile = refuse  # type: ignore[assignment]
     return turns
 
@@ -197,9 +201,15 @@ class Turns:
         if self.member_of(thread) is not None:
             raise RuntimeError("threads can only be started once")
         target = getattr(thread, "_target", None) if type(thread).run is threading.Thread.run else thread.run
-        number = self.ask("start", getattr(target, "__name__", ""))
-        self._members[number] = self._started[id(thread)] = Member(number, thread)
-        _real_start(self._run_thread, (self._members[number],))
+        member = Member(-1, thread)
+        _real_start(self._run_thread, (member,))  # first: the system may allow no more threads
+        try:
+            member.number = self.ask("start", getattr(target, "__name__", ""))
+        except BaseException:
+            member.over = True
+            member.turn.release()
+            raise
+        self._members[member.number] = self._started[id(thread)] = member
         thread._started.set()  # type: ignore[attr-defined]
 
     def join(self, thread: threading.Thread, timeout: float | None) -> None:

@@ -302,8 +302,13 @@ class Turns:
         member = Member(len(self._members), thread, self._seed)
         self._members.append(member)
         self._by_thread[id(thread)] = member
+        try:
+            _real_start(self._run_thread, (member,))
+        except RuntimeError:  # the system allows no more threads
+            self._members.remove(member)
+            del self._by_thread[id(thread)]
+            raise
         self._most_alive = max(self._most_alive, sum(not other.over for other in self._members[1:]))
-        _real_start(self._run_thread, (member,))
         thread._started.set()  # type: ignore[attr-defined]
 
     def _run_thread(self, member: Member) -> None:

@@ -259,7 +259,9 @@ class _Wire(Connection):
         super().__init__(loop, protocol)
         self._service = service
         self._number = number
-        self._received = b""
+        self._received = bytearray()
+        self._head = ""  # of a request whose body has not come whole
+        self._body_bytes, self._chunked = 0, False
         self._asked: int | None = None
         self._answer: asyncio.TimerHandle | None = None
         self._reusable_from = math.inf
@@ -267,7 +269,7 @@ class _Wire(Connection):
     @property
     def unread(self) -> int:
         """How many bytes the client has written that are not yet a whole request."""
-        return len(self._received)
+        return len(self._head) + len(self._received)
 
     @property
     def is_asked(self) -> bool:
@@ -277,15 +279,21 @@ class _Wire(Connection):
     def write(self, data: bytes | bytearray | memoryview[int]) -> None:
         if self._closing:
             return
-        self._received += bytes(data)
-        head, separator, rest = self._received.partition(b"\r\n\r\n")
-        if not separator:
+        self._received += data
+        if not self._head:
+            end = self._received.find(b"\r\n\r\n", max(len(self._received) - len(data) - 3, 0))
+            if end < 0:
+                return
+            self._head = self._received[:end].decode("latin-1")
+            del self._received[: end + 4]
+            fields = self._head.partition("\r\n")[2]
+            length, self._chunked = LENGTH.search(fields), bool(CHUNKED.search(fields))
+            self._body_bytes = int(length[1]) if length else 0
+        if len(self._received) < self._body_bytes or (self._chunked and not self._received.endswith(b"0\r\n\r\n")):
             return
-        first, _, fields = head.decode("latin-1").partition("\r\n")
-        length, chunked = LENGTH.search(fields), CHUNKED.search(fields)
-        if (length and len(rest) < int(length[1])) or (chunked and not rest.endswith(b"0\r\n\r\n")):
-            return
-        self._received = b""
+        first, _, fields = self._head.partition("\r\n")
+        self._head = ""
+        self._received.clear()
         self._reusable_from = math.inf if CLOSE.search(fields) else self._loop.time()
         method, path, _ = first.split(" ", 2)
         self._ask(method, path)

@@ -46,7 +46,7 @@ CHECK_CPU_S = 30.0
 KILL_AFTER_S = 5.0
 """Linux ends a process that is over its limit by this: no signal handler runs in the middle of a long C call."""
 CHECK_MEMORY_MB = 1_024
-"""Memory of this process for one check, beyond what it holds before."""
+"""Memory of this process, beyond what it holds before the first answer."""
 OWN_PROCESS = "SCALELAB_OWN_PROCESS"
 """The environment variable that is set if this process only runs checks, so that the system may limit or end it."""
 
@@ -62,7 +62,8 @@ class _Notebook:
         self.key = self.question = ""
         self.student = ""
         self.boxes: dict[str, fork_server.Box] = {}  # the sandboxes of `student`, by the role of the check
-        self.ended: dict[str, checks.AnswerEnded] = {}  # by question: answers whose next check does not run, either
+        self.ended: dict[str, tuple[str, str]] = {}  # by question whose next check does not run, either: reason, state
+        self.memory = 0  # bytes of data before the first answer
         self.resources = ExitStack()
 
 
@@ -108,10 +109,10 @@ def answer(exercise: str, names: Sequence[str], source: str, key: str = "", *, t
     _limit(CHECK_CPU_S)
     try:
         if _notebook.question in _notebook.ended:
-            raise _notebook.ended[_notebook.question]
+            raise checks.AnswerEnded(*_notebook.ended[_notebook.question])
         namespace.update(_notebook.answer.begin(source, names, takes_turns=takes_turns))
     except checks.AnswerEnded as error:
-        _notebook.ended.setdefault(_notebook.question, error)
+        _notebook.ended.setdefault(_notebook.question, (str(error), error.state))
         _record({"ended": error.state, "reason": str(error)})
         raise
     except KeyboardInterrupt:
@@ -154,9 +155,10 @@ def _limit(cpu_s: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
     if sys.platform == "linux" and OWN_PROCESS in os.environ:
         used = psutil.Process()
+        _notebook.memory = _notebook.memory or used.memory_info().data
         _set_limit(resource.RLIMIT_CORE, 0)
         _set_limit(resource.RLIMIT_CPU, math.ceil(sum(used.cpu_times()[:2]) + cpu_s + KILL_AFTER_S) if cpu_s else None)
-        _set_limit(resource.RLIMIT_DATA, used.memory_info().data + CHECK_MEMORY_MB * 2**20 if cpu_s else None)
+        _set_limit(resource.RLIMIT_DATA, _notebook.memory + CHECK_MEMORY_MB * 2**20 if cpu_s else None)
 
 
 def _set_limit(kind: int, most: int | None) -> None:
@@ -179,7 +181,7 @@ def _record(details: dict[str, Any]) -> None:
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
     if verdict.ended == TIMED_OUT:
-        _notebook.ended[_notebook.question] = checks.AnswerEnded(verdict.expectations[-1].words, verdict.ended)
+        _notebook.ended[_notebook.question] = verdict.expectations[-1].words, verdict.ended
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 
 
