@@ -22,7 +22,8 @@ from scalelab.exercises.reference import BadReference, read_reference
 from scalelab.grading.batch import Summary, grade
 from scalelab.grading.grades import Grade, QuestionGrade
 from scalelab.grading.judging import judge
-from scalelab.grading.judging.fork_server import NotStarted, sandbox_missing
+from scalelab.grading.judging.boxes import NotStarted
+from scalelab.grading.judging.fork_server import sandbox_missing
 from scalelab.grading.judging.judge import NoSandbox, judging
 from scalelab.grading.submissions.layouts import BadInput
 from scalelab.running.isolated import PYTEST_OWN

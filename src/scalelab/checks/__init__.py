@@ -16,11 +16,11 @@ Each verdict is data, too: `checks.verdicts` holds those of this process, in the
 from scalelab.checks._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
-from scalelab.checks._program import assemble
-from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
+from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, run
 from scalelab.checks._side import (
     AnswerEnded,
     Clock,
+    assemble,
     beside,
     by_reference,
     call_each,
@@ -43,7 +43,7 @@ from scalelab.checks._verdict import (
     verdict,
     verdicts,
 )
-from scalelab.checks._words import Idea
+from scalelab.checks._words import Idea, Unmet
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
