@@ -18,8 +18,8 @@ import nbformat
 import psutil
 import pytest
 
-from scalelab.checks import Expectation, Taken, Verdict, help_taken
-from scalelab.checks._help import take_hint
+from scalelab.checks import Expectation, Verdict
+from scalelab.checks._help import Taken, help_taken, take_hint
 from scalelab.cli import main
 from scalelab.course import Course
 from scalelab.exercises.released import student

@@ -25,7 +25,7 @@ from scalelab.exercises.reference import digest_of
 from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import Exercise, ExerciseSet, read_set, sources
 from scalelab.notebooks.files import own_metadata, stored_notebook, unused_path, write_atomically
-from scalelab.notebooks.format import Notebook, digest_of_sources, text_of, written
+from scalelab.notebooks.format import Notebook, digest_of_sources, printed_by, source_of, text_of, written
 from scalelab.running.isolated import Family, family
 from scalelab.running.kernel import JUPYTER, KERNEL_NAME, private_transport
 
@@ -74,11 +74,7 @@ def relative_path(course: Course, path: Path) -> str:
 
 def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
     """Return the printed text of each cell of a reference, by cell id."""
-    outputs = {}
-    for cell in (notebook or {}).get("cells", []):
-        streams = [output for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
-        outputs[str(cell.get("id"))] = "".join(text_of(stream.get("text")) for stream in streams)
-    return outputs
+    return {str(cell.get("id")): printed_by(cell) for cell in (notebook or {}).get("cells", [])}
 
 
 def _has_answers(notebook: Notebook | None) -> bool:
@@ -139,7 +135,7 @@ def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
     """
     notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
-        cell.source = text_of(cell.source)
+        cell.source = source_of(cell)
     # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
     loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
     with family() as own, asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -164,7 +160,7 @@ def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, nam
             f"{name}, exercise {exercise.id}: the {role} cell prints nothing, so nbval would pass every answer. "
             "Print what was checked."
         )
-    return "".join(output.text for output in cell.outputs)
+    return printed_by(cell)
 
 
 async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) -> None:

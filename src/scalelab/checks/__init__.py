@@ -13,7 +13,6 @@ checks.solution("ordered")    # once it has passed
 Each verdict is data, too: `checks.verdicts` holds those of this process, in their order.
 """
 
-from scalelab.checks._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
 from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, run
@@ -67,7 +66,6 @@ __all__ = [
     "Run",
     "Server",
     "Stuck",
-    "Taken",
     "ThreadDeadlock",
     "Unmet",
     "Verdict",
@@ -78,7 +76,6 @@ __all__ = [
     "called_in_loop",
     "count_lines",
     "defined_names",
-    "help_taken",
     "hint",
     "instances",
     "interleave",

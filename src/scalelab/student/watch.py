@@ -20,7 +20,8 @@ from scalelab.checks._help import take_hint, take_solution
 from scalelab.console import count
 from scalelab.errors import ScalelabError
 from scalelab.notebooks.files import stored_notebook, unused_path, write_atomically
-from scalelab.notebooks.format import Notebook, text_of
+from scalelab.notebooks.format import Notebook, source_of
+from scalelab.notebooks.untrusted import name_of
 from scalelab.running.isolated import WarmModule
 from scalelab.student.python_file import (
     SUFFIX,
@@ -28,7 +29,6 @@ from scalelab.student.python_file import (
     Task,
     answers_in,
     as_text,
-    name_of,
     setup,
     tasks,
     text_path,
@@ -416,7 +416,7 @@ def _from_other_cells(notebook: Notebook, task: Task) -> list[str]:
     for cell in notebook["cells"]:
         name = name_of(cell)
         if cell.get("cell_type") == "code" and name != task.name and not name.startswith("setup-"):
-            (course if name in answers else own).update(bound_names(text_of(cell.get("source"))))
+            (course if name in answers else own).update(bound_names(source_of(cell)))
     free = free_names(task.answer)
     return sentences(free & own, free & course, set().union(*map(bound_names, setup(notebook))))
 
