@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL
-from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from scalelab.console import count
 from scalelab.course import Course
@@ -26,12 +18,11 @@ from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import Exercise, ExerciseSet, read_set, sources
 from scalelab.notebooks.files import own_metadata, stored_notebook, unused_path, write_atomically
 from scalelab.notebooks.format import Notebook, digest_of_sources, printed_by, source_of, text_of, written
-from scalelab.running.isolated import Family, family
-from scalelab.running.kernel import JUPYTER, KERNEL_NAME, private_transport
+from scalelab.running.isolated import family
+from scalelab.running.notebook import run_notebook
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT = 60
-KERNEL_START = 60
 
 
 class StudentWork(ScalelabError):
@@ -136,10 +127,13 @@ def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
     notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
         cell.source = source_of(cell)
-    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
-    loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
-    with family() as own, asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run_cells(notebook, own, name))
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        failed = run_notebook(notebook, folder=work, environment=own.environment, timeout=CELL_TIMEOUT)
+    if failed is not None:
+        index, error = failed
+        raise ReferenceFailed(_failure_message(notebook.cells[index], name, error)) from error
     outputs: dict[str, str] = {}
     for exercise in exercises.exercises:
         for role in ("check", "hidden"):
@@ -163,41 +157,7 @@ def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, nam
     return printed_by(cell)
 
 
-async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) -> None:
-    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, coalesce_streams=True)
-    async with _kernel(own) as (client.km, client.kc):
-        client.reset_execution_trackers()
-        for index, cell in enumerate(notebook.cells):
-            try:
-                await client.async_execute_cell(cell, index)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                raise ReferenceFailed(_failure_message(cell, name, error)) from error
-
-
-@asynccontextmanager
-async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in an empty folder; at the end, stop it and close every socket, even if it has died by itself."""
-    work = own.folder / "work"
-    work.mkdir()
-    specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
-    manager = AsyncKernelManager(
-        kernel_name=KERNEL_NAME,
-        kernel_spec_manager=specs,
-        connection_file=str(own.folder / "kernel.json"),
-        **private_transport(),
-    )
-    await manager.start_kernel(cwd=str(work), env=own.environment, stdout=DEVNULL, stderr=DEVNULL)
-    channels = manager.client()
-    try:
-        channels.start_channels()
-        await channels.wait_for_ready(timeout=KERNEL_START)
-        yield manager, channels
-    finally:
-        channels.stop_channels()
-        await manager.shutdown_kernel(now=True)
-
-
-def _failure_message(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
+def _failure_message(cell: nbformat.NotebookNode, name: str, error: BaseException) -> str:
     """Return a message on the cell that ended the execution, with its output."""
     metadata = cell.metadata.get("scalelab", {})
     location = f"exercise {metadata['exercise']}, its {metadata['role']} cell" if "exercise" in metadata else cell.id
