@@ -291,8 +291,8 @@ def test_a_name_from_another_cell_is_named(notebook: Path, capsys: pytest.Captur
     ("answer", "words"),
     [
         ("def add(a, b:", "Your answer fails before it is checked:"),
-        ("while True: pass", "It did not end within 1 s, and was stopped."),
-        ("import os\nos._exit(3)", "Your answer ended its process, with status 3."),
+        ("while True: pass", "Your answer did not end within 1 s, and was stopped."),
+        ("import os\nos._exit(3)", "Your answer ended its process with status 3."),
     ],
     ids=["no-python", "endless", "exit"],
 )

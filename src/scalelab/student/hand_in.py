@@ -22,16 +22,14 @@ from scalelab.exercises.reference import Question, Reference, references_of
 from scalelab.notebooks.files import own_metadata, stored_notebook, write_atomically
 from scalelab.notebooks.format import Cell, Notebook, printed_by, source_of, written
 from scalelab.notebooks.untrusted import CHECKSUM, HandedIn, NoNotebook, names_of, read
-from scalelab.running.isolated import WarmModule
+from scalelab.running.isolated import CellRunner
 from scalelab.student.merge import CHECK, PROGRESS, Released, released
 from scalelab.student.python_file import Task
 from scalelab.student.status import PASSED as PASSED_BEFORE
 from scalelab.student.status import statuses
-from scalelab.student.watch import Judge, Result
+from scalelab.student.watch import IMPORTS, Judge, Result
 from scalelab.student.workspace import TO_HAND_IN
 
-IMPORTS = ("from scalelab import checks", "import aiohttp")
-"""Imports that most sets need, done once for all answers."""
 HELP = "help-taken"
 """The id of the cell that lists the help taken."""
 LOST = (
@@ -105,8 +103,8 @@ def _results(reference: Reference, sources: Mapping[str, str]) -> dict[str, Resu
     The answers are the student's own, on the student's machine: they run with the same rights as in JupyterLab.
     """
     before = [source_of(cell) for cell in reference.setup]
-    with WarmModule("scalelab.running.cells", IMPORTS) as warm:
-        judge = Judge(warm)
+    with CellRunner(IMPORTS) as runner:
+        judge = Judge(runner)
         return {
             question.exercise: judge.result(
                 before, Task(question.exercise, "", sources[question.exercise], source_of(question.visible))
