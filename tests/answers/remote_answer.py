@@ -17,7 +17,8 @@ from scalelab.answers.remote import Answer
 from scalelab.answers.remote_side import RemoteSide
 from scalelab.answers.spawn import spawn
 from scalelab.checks import _side
-from scalelab.grading.judging.fork_server import ADDRESS, Box, NotStarted, connect, fork_server
+from scalelab.grading.judging.boxes import ADDRESS, Box, NotStarted, connect
+from scalelab.grading.judging.fork_server import fork_server
 
 _servers = contextlib.ExitStack()
 _boxes: dict[tuple[str, str], Box] = {}  # by server and set

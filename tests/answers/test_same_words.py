@@ -13,7 +13,8 @@ from remote_answer import judged, local, names_of, remote, started
 
 from scalelab.exercises.source import Exercise, ExerciseSet, read_set
 from scalelab.grading.judging.assemble import _given
-from scalelab.grading.judging.fork_server import ADDRESS, fork_server
+from scalelab.grading.judging.boxes import ADDRESS
+from scalelab.grading.judging.fork_server import fork_server
 
 SETS = [read_set(path) for path in sorted((Path(__file__).parents[2] / "solutions").glob("[0-9][0-9]_*.md"))]
 

@@ -15,7 +15,8 @@ from remote_answer import judged, local, names_of, remote, run_cell, started
 from scalelab import checks
 from scalelab.exercises.source import Exercise, ExerciseSet, Wrong, read_set
 from scalelab.grading.judging.assemble import _given
-from scalelab.grading.judging.fork_server import ADDRESS, fork_server
+from scalelab.grading.judging.boxes import ADDRESS
+from scalelab.grading.judging.fork_server import fork_server
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SETS = [read_set(SOLUTIONS / f"{slug}.md") for slug in ("02_laws", "09_caching")]

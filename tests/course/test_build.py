@@ -293,6 +293,7 @@ def test_the_key_holds_what_chapters_can_import(
         "grading/judge.py",
         "author/sync.py",
         "author/execute.py",
+        "running/notebook.py",
         "figure.js",
     ):
         (library / name).parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +308,8 @@ def test_the_key_holds_what_chapters_can_import(
     assert {key_after(name) for name in ("cli/grade.py", "grading/judge.py", "author/sync.py")} == {before}
     (library / "measure" / "__pycache__").mkdir()
     assert key_after("measure/__pycache__/clock.pyc") == before
-    keys = [before, *(key_after(name) for name in ("measure/clock.py", "figure.js", "author/execute.py", "new.py"))]
+    counts = ("measure/clock.py", "figure.js", "author/execute.py", "running/notebook.py", "new.py")
+    keys = [before, *map(key_after, counts)]
     assert len(set(keys)) == len(keys)
 
 

@@ -97,7 +97,7 @@ def test_answers_that_do_not_do_what_they_should(full: Course, monkeypatch: pyte
         ("add", "the starter passes its visible check"),
         ("add", "the wrong answer no-return passes both checks"),
         ("add", "the wrong answer subtracts fails without its message 'Not what it says.' (it shows 'You subtract.')"),
-        ("add", "the wrong answer multiplies did not end within 8 s"),
+        ("add", "the wrong answer multiplies did not end within 8 s, and was stopped"),
         ("add", "the wrong answer loses-the-sign ended its process with status 3"),
         ("last", "the solution raises (ZeroDivisionError: division by zero)"),
         ("ordered", "the solution fails its hidden cell (Not in order.)"),

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from scalelab.running import isolated
-from scalelab.running.isolated import CAN_FORK, WarmModule
+from scalelab.running.isolated import CAN_FORK, CellRunner, EndedEarly
 
 needs_forks = pytest.mark.skipif(not CAN_FORK, reason="processes are not forked on this system")
-MODULE = "scalelab.running.cells"
 LONG = 60.0
 
 
 @pytest.fixture
-def warm() -> Iterator[WarmModule]:
-    with WarmModule(MODULE, ["import decimal", "import no_such_module", "from fractions import Fraction"]) as opened:
+def warm() -> Iterator[CellRunner]:
+    with CellRunner(["import decimal", "import no_such_module", "from fractions import Fraction"]) as opened:
         yield opened
 
 
-def printed(warm: WarmModule, *cells: str, timeout: float = LONG) -> str | None:
-    """Run the cells; return what the last of them printed, or None where they did not end in time."""
-    text = warm.run(json.dumps(cells), timeout=timeout)
-    return None if text is None else str(json.loads(text)[-1]["printed"])
+def printed(warm: CellRunner, *cells: str, timeout: float = LONG) -> str:
+    """Run the cells; return what the last of them printed."""
+    return warm.run(cells, timeout=timeout)[-1].printed
 
 
 @needs_forks
-def test_runs_find_imports_done_and_share_nothing_else(warm: WarmModule) -> None:
+def test_runs_find_imports_done_and_share_nothing_else(warm: CellRunner) -> None:
     spoil = "import builtins, os, sys; open('left', 'w'); os.environ['LEFT'] = 'x'; sys.path.clear()"
     look = "import os, sys; print('decimal' in sys.modules, os.listdir(), os.environ.get('LEFT'), len(sys.path) > 1)"
     assert printed(warm, spoil, "builtins.print = None") == ""
     assert printed(warm, look) == "True [] None True\n"
     ours = "import numpy, os, random; print(os.getppid(), os.getpid(), random.random(), numpy.random.random())"
-    first, second = (str(printed(warm, ours)).split() for _ in range(2))
+    first, second = (printed(warm, ours).split() for _ in range(2))
     assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, False, False]
 
 
 @needs_forks
-def test_a_run_is_cut_off_and_the_next_one_goes_well(warm: WarmModule) -> None:
-    assert printed(warm, "while True: pass", timeout=1) is None
+def test_a_run_is_cut_off_and_the_next_one_goes_well(warm: CellRunner) -> None:
+    with pytest.raises(EndedEarly, match="did not end within 1 s") as stopped:
+        printed(warm, "while True: pass", timeout=1)
+    assert stopped.value.status is None
     assert printed(warm, "print('here')") == "here\n"
 
 
@@ -53,16 +51,16 @@ def test_a_run_is_cut_off_and_the_next_one_goes_well(warm: WarmModule) -> None:
     [("import os; os._exit(3)", 3), ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", -9)],
     ids=["its own", "the warm one"],
 )
-def test_a_run_that_ends_its_process_harms_no_other(warm: WarmModule, cell: str, status: int) -> None:
+def test_a_run_that_ends_its_process_harms_no_other(warm: CellRunner, cell: str, status: int) -> None:
     for _ in range(2):
-        with pytest.raises(subprocess.CalledProcessError) as failed:
+        with pytest.raises(EndedEarly, match=f"with status {status}") as failed:
             printed(warm, cell, "import time; time.sleep(60)")
-        assert failed.value.returncode == status
+        assert failed.value.status == status
     assert printed(warm, "print('here')") == "here\n"
 
 
 @needs_forks
-def test_what_a_run_started_ends_with_it(warm: WarmModule) -> None:
+def test_what_a_run_started_ends_with_it(warm: CellRunner) -> None:
     start = (
         "import os, subprocess, sys, time\n"
         "started = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
@@ -70,13 +68,12 @@ def test_what_a_run_started_ends_with_it(warm: WarmModule) -> None:
         "print(started.pid, forked)"
     )
     said = printed(warm, start)
-    assert said is not None
     left = [psutil.Process(int(pid)) for pid in said.split() if psutil.pid_exists(int(pid))]
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in left)
 
 
 def test_where_processes_are_not_forked_each_run_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "CAN_FORK", False)
-    with WarmModule(MODULE, ["import decimal"]) as warm:
+    with CellRunner(["import decimal"]) as warm:
         said = printed(warm, "import os, sys; print('decimal' in sys.modules, os.getppid())")
     assert said == f"False {os.getpid()}\n"

@@ -18,8 +18,8 @@ import nbformat
 import psutil
 import pytest
 
-from scalelab.checks import Expectation, Taken, Verdict, help_taken
-from scalelab.checks._help import take_hint
+from scalelab.checks import Expectation, Verdict
+from scalelab.checks._help import Taken, help_taken, take_hint
 from scalelab.cli import main
 from scalelab.course import Course
 from scalelab.exercises.released import student
@@ -291,8 +291,8 @@ def test_a_name_from_another_cell_is_named(notebook: Path, capsys: pytest.Captur
     ("answer", "words"),
     [
         ("def add(a, b:", "Your answer fails before it is checked:"),
-        ("while True: pass", "It did not end within 1 s, and was stopped."),
-        ("import os\nos._exit(3)", "Your answer ended its process, with status 3."),
+        ("while True: pass", "Your answer did not end within 1 s, and was stopped."),
+        ("import os\nos._exit(3)", "Your answer ended its process with status 3."),
     ],
     ids=["no-python", "endless", "exit"],
 )

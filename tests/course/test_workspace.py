@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.checks._help import RAN
 from scalelab.cli import main
 from scalelab.course import Course, CourseNotFound, find_course
 from scalelab.exercises.released import student
 from scalelab.exercises.source import read_set
 from scalelab.notebooks.format import source_of, written
 from scalelab.notebooks.lock import free
+from scalelab.notebooks.untrusted import RAN
 from scalelab.student.install import prepare, reset
 from scalelab.student.merge import PROGRESS, released
 from scalelab.student.run_tracker import digest

@@ -12,13 +12,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from tornado.web import HTTPError
 
 from scalelab.checks import _cells
-from scalelab.checks._help import RAN
 from scalelab.course import Course
 from scalelab.exercises.released import student
 from scalelab.exercises.source import read_set
 from scalelab.lab.author_contents import CourseContents
 from scalelab.lab.workspace_contents import WorkspaceContents
 from scalelab.notebooks.format import source_of, written
+from scalelab.notebooks.untrusted import RAN
 from scalelab.student import run_tracker as remember
 from scalelab.student import status_cell as progress_here
 from scalelab.student.install import prepare

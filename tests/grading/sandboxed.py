@@ -15,7 +15,7 @@ import pytest
 from scalelab.answers.monitor import Monitor
 from scalelab.answers.remote import Answer
 from scalelab.checks import AnswerEnded
-from scalelab.grading.judging.fork_server import ADDRESS, connect
+from scalelab.grading.judging.boxes import ADDRESS, connect
 from scalelab.grading.sandbox import cgroups
 from scalelab.grading.sandbox import namespaces as sandbox
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -22,6 +21,7 @@ from scalelab.grading.outputs.feedback import HEADLINES, MEANING, feedback_page
 from scalelab.grading.outputs.texts import texts_of
 from scalelab.grading.submissions.layouts import Submission
 from scalelab.notebooks.format import text_of
+from scalelab.notebooks.untrusted import HandedIn
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
@@ -113,7 +113,7 @@ def test_an_answer_that_raises_only_the_second_time_is_told_so(asyncio_set: Refe
     given = {one.exercise: Answer("pass") for one in asyncio_set.questions}
     results = dict.fromkeys(given, Result(PASSED, "", passed, passed))
     results[question.exercise] = Result(RAISED, again, visible=passed)
-    submission = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", asyncio_set.slug, 0.0)
+    submission = Submission("ann.ipynb", "ann", asyncio_set.slug, 0.0, HandedIn("", "", ()))
     said = Outline(page_of(grade_of(asyncio_set, submission, given, results))).text
     assert again in said
     assert MEANING[RAISED] not in said

@@ -15,7 +15,7 @@ if sys.platform != "linux":
 from sandboxed import SETUPS, Box, groups_of, has_ended, owner, wait_until
 
 from scalelab.grading.judging import fork_server
-from scalelab.grading.judging.fork_server import ADDRESS, NotStarted
+from scalelab.grading.judging.boxes import ADDRESS, NotStarted, connect
 
 LEAVES_SOMETHING = """
 import os, time
@@ -109,7 +109,7 @@ def test_whatever_is_killed_nothing_is_left(kind, killed, tmp_path):
 def test_answers_end_with_their_client(address):
     client = f"""
 import os, sys
-from scalelab.grading.judging.fork_server import connect
+from scalelab.grading.judging.boxes import connect
 print(connect({address!r}, "numbers").pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -127,7 +127,7 @@ def test_a_server_ends_with_its_block():
     assert wait_until(lambda: all(map(has_ended, family)))
     assert not folder.exists()
     with pytest.raises(NotStarted, match="does not answer"):
-        fork_server.connect(environment[ADDRESS], "numbers")
+        connect(environment[ADDRESS], "numbers")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from scalelab.exercises.reference import BadReference, read_reference
 from scalelab.grading.batch import Summary, grade
 from scalelab.grading.grades import Grade, QuestionGrade
 from scalelab.grading.judging import judge
-from scalelab.grading.judging.fork_server import NotStarted, sandbox_missing
+from scalelab.grading.judging.boxes import NotStarted
+from scalelab.grading.judging.fork_server import sandbox_missing
 from scalelab.grading.judging.judge import NoSandbox, judging
 from scalelab.grading.submissions.layouts import BadInput
 from scalelab.running.isolated import PYTEST_OWN
@@ -382,6 +383,52 @@ def test_the_command_starts_without_what_only_other_processes_need() -> None:
     )
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (fresh.stdout.strip(), fresh.stderr) == ("[]", "")
+
+
+NOTES = """
+import os, sys
+
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("/ann.ipynb"):
+        write("opens", "opened")
+    elif event == "open" and arguments[0] == os.environ.get("SCALELAB_VERDICTS"):  # by the kernel that judges
+        write("imports", " ".join(name for name in sys.modules if name.partition(".")[0] == "scalelab"))
+
+def write(name, line):
+    file = os.open(os.path.join(os.path.dirname(__file__), name), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, line.encode() + b"\\n")
+    os.close(file)
+
+sys.addaudithook(note)
+"""
+GRADE = """
+import sys
+from pathlib import Path
+from scalelab.course import Course
+from scalelab.grading.batch import grade
+
+course, submissions, out = map(Path, sys.argv[1:])
+grade(submissions, out, course=Course(course), sandbox=False, report=lambda line: None)
+"""
+
+
+def test_one_submission_is_opened_once_and_judged_with_few_imports(template: Course, tmp_path: Path) -> None:
+    one = Class(template, tmp_path / "submissions", tmp_path / "grades")
+    one.hand_in("ann", RIGHT | {"add": "def add(a, b):\n    return 0"})
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "sitecustomize.py").write_text(NOTES, encoding="utf-8")  # for every process but those of answers
+    subprocess.run(
+        [sys.executable, "-c", GRADE, template.root, one.submissions, one.out],
+        env=os.environ | {"PYTHONPATH": str(notes)},
+        check=True,
+        timeout=120,
+    )
+    assert [row["total"] for row in rows_of(one.out)] == [str(FULL - POINTS["add"])]
+    assert (notes / "opens").read_text(encoding="utf-8").splitlines() == ["opened"]
+    imported = (notes / "imports").read_text(encoding="utf-8").splitlines()[-1].split()
+    assert "scalelab.grading.judging.trusted" in imported
+    assert len(imported) <= 25, imported
 
 
 def test_a_reference_that_fails_on_this_machine_grades_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

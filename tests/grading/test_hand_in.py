@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.checks import Taken
+from scalelab.checks._help import Taken
 from scalelab.cli import main
 from scalelab.course import Course
 from scalelab.grading.batch import grade

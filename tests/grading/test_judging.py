@@ -26,11 +26,13 @@ from nbval.plugin import find_comment_markers
 from scalelab.answers.monitor import WAITS
 from scalelab.checks import AnswerEnded, CheckFailed, Expectation, Verdict, _side
 from scalelab.exercises.reference import Question, Reference, read_reference
-from scalelab.grading.judging import fork_server, trusted
+from scalelab.grading.judging import CPU_S as CPU_LIMIT
+from scalelab.grading.judging import RECORDS, fork_server, trusted
 from scalelab.grading.judging import judge as judge_module
 from scalelab.grading.judging import nbval_run as session
 from scalelab.grading.judging.assemble import _given, assembled, checks_of
-from scalelab.grading.judging.fork_server import ADDRESS, NotStarted, sandbox_missing
+from scalelab.grading.judging.boxes import ADDRESS, NotStarted
+from scalelab.grading.judging.fork_server import sandbox_missing
 from scalelab.grading.judging.judge import HIDDEN_ENDED, JUDGED_AGAIN, NO_VERDICT, RAISED_AGAIN, Judge, judging
 from scalelab.grading.judging.nbval_run import Record, Stopped
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, Result
@@ -103,7 +105,7 @@ def server(boxed: bool) -> Iterator[Mapping[str, str]]:
 def notebook(server: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrustedNotebook]:
     made = TrustedNotebook(tmp_path / "records")
     made.records.touch()
-    for name, value in (server | {trusted.RECORDS: str(made.records), trusted.CPU_S: str(CPU_S)}).items():
+    for name, value in (server | {RECORDS: str(made.records), CPU_LIMIT: str(CPU_S)}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(trusted, "_notebook", trusted._Notebook())
     monkeypatch.setattr(_side, "current", None)

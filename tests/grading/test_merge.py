@@ -51,7 +51,7 @@ SETS = st.builds(
     setup=st.lists(TEXT, max_size=2).map(tuple),
     exercises=st.lists(EXERCISES, min_size=1, max_size=4, unique_by=lambda one: one.id).map(tuple),
 )
-ANN = Submission(Path("ann.ipynb"), "ann.ipynb", "ann", "01_tiny", 0.0)
+ANN = Submission("ann.ipynb", "ann", "01_tiny", 0.0, HandedIn("", "", ()))
 CHECK_RESULTS = st.builds(CheckResult, st.booleans())
 RESULTS = st.builds(Result, st.sampled_from([PASSED, FAILED]), visible=CHECK_RESULTS, hidden=CHECK_RESULTS)
 FULL = Result(PASSED, visible=CheckResult(passed=True), hidden=CheckResult(passed=True))

@@ -22,7 +22,7 @@ from scalelab.grading.grade_store import GradeStore
 from scalelab.grading.grades import QuestionGrade, as_json, from_json, grade_of, show_table
 from scalelab.grading.judging.results import FAILED, NOT_JUDGED, PASSED, RAISED, CheckResult, Result
 from scalelab.grading.submissions.layouts import Submission
-from scalelab.notebooks.untrusted import SubmittedCell
+from scalelab.notebooks.untrusted import HandedIn, SubmittedCell
 
 SCHEMA = Path(scalelab.grading.__file__).parent / "schemas" / "grade.schema.json"
 
@@ -51,8 +51,8 @@ def graded(one: Reference, states: dict[str, str]) -> dict[str, Any]:
 
 
 def made_up_submission() -> dict[str, Any]:
-    values = {"path": Path("ann.ipynb"), "file": "ann.ipynb", "student": "ann", "exercises": "08_asyncio"}
-    defaults: dict[str, Any] = {"modified": 12.5}
+    values = {"file": "ann.ipynb", "student": "ann", "exercises": "08_asyncio"}
+    defaults: dict[str, Any] = {"modified": 12.5, "contents": HandedIn("", "", ())}
     return {name: values.get(name, defaults.get(name, ())) for name in Submission.__dataclass_fields__}
 
 

@@ -18,7 +18,7 @@ from sandboxed import Box, owner, running, wait_until
 
 import scalelab
 from scalelab.exercises.source import read_set, sources
-from scalelab.grading.judging import fork_server
+from scalelab.grading.judging import boxes, fork_server
 from scalelab.grading.sandbox import cgroups
 from scalelab.grading.sandbox import namespaces as sandbox
 
@@ -131,10 +131,20 @@ def test_an_answer_cannot_import_what_would_solve_its_exercise(course):
     assert {"measure", "theory", "simulate", "caches", "grading", "author"} <= others
     with fork_server.fork_server(setups, boxed=True) as environment:
         for slug in setups:
-            box = Box(environment[fork_server.ADDRESS], slug)
+            box = Box(environment[boxes.ADDRESS], slug)
             visible = sorted({name.partition("/")[0] for name in fork_server.MODULES})
             assert box.run(LOOK, str(package), sorted(others - {"grading"})) == LOOKED.format(visible)
             box.close()
+
+
+def test_an_answer_that_asks_for_help_is_told_that_there_is_none(start):
+    told = start().run("""
+        from scalelab import checks
+        checks.hint("add")
+        checks.solution("add", show_me=True)
+    """)
+    assert "There are no hints on 'add' here" in told
+    assert "There is no solution of 'add' here" in told
 
 
 LOOK = """
@@ -151,7 +161,7 @@ for name in b:
 LOOKED = """\
 {}
 []
-['scalelab.grading.judging', 'scalelab.grading.sandbox', \
+['scalelab.grading.judging', 'scalelab.grading.judging.boxes', 'scalelab.grading.sandbox', \
 'scalelab.grading.sandbox.cgroups', 'scalelab.grading.sandbox.namespaces']"""
 
 
@@ -502,7 +512,7 @@ def test_a_sandbox_that_cannot_be_cleared_ends(start):
             os.mkdir("d")
             os.chdir("d")
     """)
-    with pytest.raises(fork_server.NotStarted, match="ended"):
+    with pytest.raises(boxes.NotStarted, match="ended"):
         box.start()
     assert wait_until(box.is_gone)
 

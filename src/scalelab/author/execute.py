@@ -6,12 +6,9 @@ and executes none itself.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,14 +18,10 @@ import yaml
 from jupyter_book.config import get_final_config
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.cache.main import JupyterCacheBase
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from myst_nb.core.config import NbParserConfig
 from myst_nb.core.read import create_nb_reader
 from myst_parser.config.main import MdParserConfig
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from scalelab.author.build_progress import Plan
@@ -37,14 +30,12 @@ from scalelab.claims import ClaimFailed
 from scalelab.console import Progress, count
 from scalelab.course import Chapter, Course, chapters
 from scalelab.errors import ScalelabError
-from scalelab.running import processes
-from scalelab.running.kernel import JUPYTER, KERNEL_NAME, jupyter_environment, private_transport
+from scalelab.running.kernel import jupyter_environment
+from scalelab.running.notebook import run_notebook, runs
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 HEADING = re.compile(r"^#{1,2} +(.+?)\s*$", re.MULTILINE)
-KERNEL_START = 60
 SHOWN_LINES = 8
-FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 
 
 class ChapterFailed(ScalelabError):
@@ -184,87 +175,24 @@ def run(
 
     variables: environment variables for the kernel, added to those of this process.
     """
-    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
-    loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_run_cells(course, chapter, notebook, plan, variables or {}))
-
-
-async def _run_cells(
-    course: Course, chapter: Chapter, notebook: NotebookNode, plan: Plan, variables: Mapping[str, str]
-) -> Failure | None:
-    timeout = int(_sphinx_config(course).get("nb_execution_timeout", 300))
-    async with _kernel(course, _log(course, chapter, "kernel"), variables) as (manager, channels):
-        # Timing would change the metadata of cells, and the cache would no longer match them.
-        client = NotebookClient(notebook, km=manager, timeout=timeout, coalesce_streams=True, record_timing=False)
-        client.kc = channels
-        client.reset_execution_trackers()
-        info = await channels.kernel_info(reply=True)
-        notebook.metadata["language_info"] = info["content"]["language_info"]
-        plan.ready()
-        for index, cell in enumerate(notebook.cells):
-            if not runs(cell):
-                continue
-            number = len(plan.cells) + 1
-            task = asyncio.create_task(client.async_execute_cell(cell, index, execution_count=number))
-            try:
-                while not task.done():
-                    plan.tick()
-                    # Not awaited directly: nbclient takes a cancellation for a dead kernel.
-                    await asyncio.wait({task}, timeout=1)
-            except asyncio.CancelledError:
-                await manager.interrupt_kernel()
-                await asyncio.wait({task}, timeout=processes.GRACE)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                raise
-            plan.cell()
-            if (error := task.exception()) is not None:
-                if not isinstance(error, FAILURES):
-                    raise error
-                of_claim = isinstance(error, CellExecutionError) and error.ename == ClaimFailed.__name__
-                return Failure(_failure_message(course, chapter, notebook, index, error), of_claim)
-        client.set_widgets_metadata()
-    return None
-
-
-@asynccontextmanager
-async def _kernel(
-    course: Course, log: Path, variables: Mapping[str, str]
-) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in the chapters folder, its stdout and stderr in `log`; at the end, stop it and all it started."""
+    log = _log(course, chapter, "kernel")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="scalelab-", ignore_cleanup_errors=True) as folder:
-        manager = AsyncKernelManager(
-            kernel_name=KERNEL_NAME,
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False),
-            connection_file=str(Path(folder, "kernel.json")),
-            **private_transport(),
+    with log.open("w", encoding="utf-8") as output:
+        failed = run_notebook(
+            notebook,
+            folder=course.chapters,
+            environment={**jupyter_environment(), "IPYTHONDIR": str(course.build / ".ipython"), **(variables or {})},
+            timeout=int(_sphinx_config(course).get("nb_execution_timeout", 300)),
+            output=output,
+            ready=plan.ready,
+            tick=plan.tick,
+            cell=plan.cell,
         )
-        with log.open("w", encoding="utf-8") as output:
-            await manager.start_kernel(
-                cwd=str(course.chapters),
-                env=jupyter_environment() | {"IPYTHONDIR": str(course.build / ".ipython")} | dict(variables),
-                extra_arguments=["--HistoryManager.hist_file=:memory:"],
-                stdout=output,
-                stderr=output,
-            )
-        channels = manager.client()
-        try:
-            channels.start_channels()
-            await channels.wait_for_ready(timeout=KERNEL_START)
-            yield manager, channels
-        finally:
-            assert isinstance(manager.provisioner, LocalProvisioner)
-            started = processes.descendants(manager.provisioner.pid or 0)
-            channels.stop_channels()
-            await manager.shutdown_kernel()
-            processes.end(started)
-
-
-def runs(cell: NotebookNode) -> bool:
-    """Return whether the cell is executed: a code cell with more than white space."""
-    return bool(cell.cell_type == "code" and cell.source.strip())
+    if failed is None:
+        return None
+    index, error = failed
+    of_claim = isinstance(error, CellExecutionError) and error.ename == ClaimFailed.__name__
+    return Failure(_failure_message(course, chapter, notebook, index, error), of_claim)
 
 
 def _failure_message(course: Course, chapter: Chapter, notebook: NotebookNode, index: int, error: BaseException) -> str:

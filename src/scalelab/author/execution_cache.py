@@ -19,6 +19,7 @@ OUTSIDE = (
     *("answers", "author", "checks", "cli", "exercises", "grading", "lab", "notebooks", "running", "student"),
 )
 """Parts of the library that no chapter imports (import-linter enforces this): a change there leaves results valid."""
+RUNNERS = ("author/execute.py", "running/notebook.py")
 
 KEPT_CACHES = 2
 
@@ -42,11 +43,11 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def cache_key(course: Course) -> str:
-    """Return a hash of what executed chapters depend on besides their cells: library, lock, Python, `execute.py`."""
+    """Return a hash of what executed chapters depend on besides their cells: library, lock, Python, what runs them."""
     library = [path for path in files_below(LIBRARY) if path.relative_to(LIBRARY).parts[0] not in OUTSIDE]
     lock = course.root / "requirements.lock"
     parts = [
-        fingerprint(LIBRARY, [*library, LIBRARY / "author" / "execute.py"]),
+        fingerprint(LIBRARY, [*library, *(LIBRARY / name for name in RUNNERS)]),
         fingerprint(course.root, [lock] if lock.is_file() else []),
         f"{platform.python_implementation()} {sys.version}",
     ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,15 +20,16 @@ from jsonschema import Draft7Validator
 
 from scalelab.author.quiz import faults as checkpoint_faults
 from scalelab.author.sync import relative_path, stored_outputs
-from scalelab.checks._verdict import Verdict, recognised
+from scalelab.checks._verdict import Expectation, Verdict, recognised
 from scalelab.console import count, seconds
+from scalelab.cores import usable_cores
 from scalelab.course import REQUIRED, Course, FrontMatterError, front_matter
 from scalelab.exercises.reference import digest_of
 from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import Exercise, ExerciseSet, Problem, SourceError, Wrong, read_set, sources
 from scalelab.notebooks.files import own_metadata, stored_notebook
 from scalelab.notebooks.format import Notebook, text_of, written
-from scalelab.running.isolated import WarmModule, cores
+from scalelab.running.isolated import CellResult, CellRunner, EndedEarly
 
 __all__ = ["Problem", "check"]
 
@@ -74,26 +73,6 @@ NAMES_A_SET = re.compile(r"\bexercises/(\d\d_[a-z0-9_]+)")
 
 
 @dataclass(frozen=True)
-class _CheckResult:
-    """The result of a check: its verdict (None if there was none), its printed text, and its error message."""
-
-    verdict: Verdict | None
-    printed: str
-    error: str
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict is not None and self.verdict.passed
-
-    @property
-    def unmet(self) -> str:
-        """The last line of the messages of the unmet expectations, or else of the error."""
-        expectations = self.verdict.expectations if self.verdict else ()
-        unmet = [expectation.words or expectation.detail for expectation in expectations if not expectation.held]
-        return _last_line("\n".join(unmet) or self.error or "it makes no verdict; use checks.verdict")
-
-
-@dataclass(frozen=True)
 class _AnswerRun:
     """The result of one answer: errors of the set-up and of the answer, and its visible and its hidden check.
 
@@ -103,7 +82,7 @@ class _AnswerRun:
     ended: str = ""
     setup: str = ""
     answer: str = ""
-    checks: tuple[_CheckResult, ...] = ()
+    checks: tuple[CellResult, ...] = ()
 
 
 def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
@@ -313,10 +292,10 @@ def _runs(exercises: ExerciseSet) -> Iterator[dict[tuple[str, str], Future[_Answ
     The answers are called `/starter`, `/solution`, or by a wrong answer's name.
     """
     with ExitStack() as stack:
-        free: SimpleQueue[WarmModule] = SimpleQueue()
-        for _ in range(cores()):
-            free.put(stack.enter_context(WarmModule("scalelab.running.cells", _imports(exercises))))
-        pool = stack.enter_context(ThreadPoolExecutor(cores()))
+        free: SimpleQueue[CellRunner] = SimpleQueue()
+        for _ in range(usable_cores()):
+            free.put(stack.enter_context(CellRunner(_imports(exercises))))
+        pool = stack.enter_context(ThreadPoolExecutor(usable_cores()))
         runs = {}
         for exercise in exercises.exercises:
             answers = {"/starter": exercise.starter, "/solution": exercise.solution}
@@ -340,25 +319,25 @@ def _imports(exercises: ExerciseSet) -> list[str]:
     return list(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)))
 
 
-def _run(cells: list[str], free: SimpleQueue[WarmModule]) -> _AnswerRun:
-    warm = free.get()
+def _run(cells: list[str], free: SimpleQueue[CellRunner]) -> _AnswerRun:
+    runner = free.get()
     try:
-        printed = warm.run(json.dumps(cells), timeout=CUT_OFF_S)
-    except subprocess.CalledProcessError as error:
-        return _AnswerRun(ended=f"ended its process with status {error.returncode}")
+        *setup, answer, visible, hidden = runner.run(cells, timeout=CUT_OFF_S)
+    except EndedEarly as error:
+        return _AnswerRun(ended=str(error))
     finally:
-        free.put(warm)
-    if printed is None:
-        return _AnswerRun(ended=f"did not end within {CUT_OFF_S:g} s")
-    *setup, answer, visible, hidden = json.loads(printed)
-    return _AnswerRun(
-        setup="".join(cell["traceback"] or "it fails" for cell in setup if not cell["ok"]),
-        answer="" if answer["ok"] else answer["traceback"] or "it fails",
-        checks=tuple(
-            _CheckResult(cell["verdict"] and Verdict.from_data(cell["verdict"]), cell["printed"], cell["error"])
-            for cell in (visible, hidden)
-        ),
-    )
+        free.put(runner)
+    return _AnswerRun("", "".join(cell.failure for cell in setup), answer.failure, (visible, hidden))
+
+
+def _expectations(check: CellResult) -> tuple[Expectation, ...]:
+    return Verdict.from_data(check.verdict).expectations if check.verdict else ()
+
+
+def _unmet(check: CellResult) -> str:
+    """Return the last line of the messages of the unmet expectations, or else of the error."""
+    unmet = [each.words or each.detail for each in _expectations(check) if not each.held]
+    return _last_line("\n".join(unmet) or check.error or "it makes no verdict; use checks.verdict")
 
 
 def _behaviour(
@@ -392,7 +371,7 @@ def _solution(run: _AnswerRun, exercise: Exercise, name: str, stored: dict[str, 
         return
     for role, result in zip(("check", "hidden"), run.checks, strict=True):
         if not result.passed:
-            rule = f"the solution fails its {role} cell ({result.unmet})"
+            rule = f"the solution fails its {role} cell ({_unmet(result)})"
             yield Problem(name, where, rule, "correct the solution or the check")
         elif (before := stored.get(f"{exercise.id}-{role}")) and before != result.printed:
             was, now = _last_line(before), _last_line(result.printed)
@@ -410,11 +389,10 @@ def _fault_of_wrong(run: _AnswerRun, exercise: Exercise, wrong: Wrong) -> tuple[
     if not failing:
         return "passes both checks", "check what it does wrong"
     declared = [(idea.name, idea.message) for idea in exercise.wrongs]
-    verdicts = [result.verdict for result in failing if result.verdict]
-    expectations = [expectation for verdict in verdicts for expectation in verdict.expectations]
+    expectations = [expectation for result in failing for expectation in _expectations(result)]
     if wrong.name in recognised(expectations, declared):
         return None
-    rule = f"fails without its message {wrong.message!r} (it shows {failing[0].unmet!r})"
+    rule = f"fails without its message {wrong.message!r} (it shows {_unmet(failing[0])!r})"
     return rule, "name the idea in the check, or say it there"
 
 

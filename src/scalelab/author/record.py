@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from scalelab import recordings
 from scalelab.author.build_progress import Plan
-from scalelab.author.execute import ChapterFailed, read, run, runs
+from scalelab.author.execute import ChapterFailed, read, run
 from scalelab.console import Progress
 from scalelab.course import Course, chapters
 from scalelab.errors import ScalelabError
+from scalelab.running.notebook import runs
 
 
 class NoSuchChapter(ScalelabError):

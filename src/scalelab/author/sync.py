@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL
-from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from scalelab.console import count
 from scalelab.course import Course
@@ -25,13 +17,12 @@ from scalelab.exercises.reference import digest_of
 from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import Exercise, ExerciseSet, read_set, sources
 from scalelab.notebooks.files import own_metadata, stored_notebook, unused_path, write_atomically
-from scalelab.notebooks.format import Notebook, digest_of_sources, text_of, written
-from scalelab.running.isolated import Family, family
-from scalelab.running.kernel import JUPYTER, KERNEL_NAME, private_transport
+from scalelab.notebooks.format import Notebook, digest_of_sources, printed_by, source_of, text_of, written
+from scalelab.running.isolated import family
+from scalelab.running.notebook import run_notebook
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT = 60
-KERNEL_START = 60
 
 
 class StudentWork(ScalelabError):
@@ -74,11 +65,7 @@ def relative_path(course: Course, path: Path) -> str:
 
 def stored_outputs(notebook: Notebook | None) -> dict[str, str]:
     """Return the printed text of each cell of a reference, by cell id."""
-    outputs = {}
-    for cell in (notebook or {}).get("cells", []):
-        streams = [output for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
-        outputs[str(cell.get("id"))] = "".join(text_of(stream.get("text")) for stream in streams)
-    return outputs
+    return {str(cell.get("id")): printed_by(cell) for cell in (notebook or {}).get("cells", [])}
 
 
 def _has_answers(notebook: Notebook | None) -> bool:
@@ -139,11 +126,14 @@ def execute(exercises: ExerciseSet, name: str) -> dict[str, str]:
     """
     notebook = nbformat.from_dict(reference(exercises, {}, ""))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
-        cell.source = text_of(cell.source)
-    # zmq needs an event loop that can watch sockets; the default loop on Windows cannot.
-    loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
-    with family() as own, asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run_cells(notebook, own, name))
+        cell.source = source_of(cell)
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        failed = run_notebook(notebook, folder=work, environment=own.environment, timeout=CELL_TIMEOUT)
+    if failed is not None:
+        index, error = failed
+        raise ReferenceFailed(_failure_message(notebook.cells[index], name, error)) from error
     outputs: dict[str, str] = {}
     for exercise in exercises.exercises:
         for role in ("check", "hidden"):
@@ -164,44 +154,10 @@ def _printed(notebook: nbformat.NotebookNode, exercise: Exercise, role: str, nam
             f"{name}, exercise {exercise.id}: the {role} cell prints nothing, so nbval would pass every answer. "
             "Print what was checked."
         )
-    return "".join(output.text for output in cell.outputs)
+    return printed_by(cell)
 
 
-async def _run_cells(notebook: nbformat.NotebookNode, own: Family, name: str) -> None:
-    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, coalesce_streams=True)
-    async with _kernel(own) as (client.km, client.kc):
-        client.reset_execution_trackers()
-        for index, cell in enumerate(notebook.cells):
-            try:
-                await client.async_execute_cell(cell, index)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                raise ReferenceFailed(_failure_message(cell, name, error)) from error
-
-
-@asynccontextmanager
-async def _kernel(own: Family) -> AsyncIterator[tuple[AsyncKernelManager, Any]]:
-    """Start a kernel in an empty folder; at the end, stop it and close every socket, even if it has died by itself."""
-    work = own.folder / "work"
-    work.mkdir()
-    specs = KernelSpecManager(kernel_dirs=[str(JUPYTER / "kernels")], ensure_native_kernel=False)
-    manager = AsyncKernelManager(
-        kernel_name=KERNEL_NAME,
-        kernel_spec_manager=specs,
-        connection_file=str(own.folder / "kernel.json"),
-        **private_transport(),
-    )
-    await manager.start_kernel(cwd=str(work), env=own.environment, stdout=DEVNULL, stderr=DEVNULL)
-    channels = manager.client()
-    try:
-        channels.start_channels()
-        await channels.wait_for_ready(timeout=KERNEL_START)
-        yield manager, channels
-    finally:
-        channels.stop_channels()
-        await manager.shutdown_kernel(now=True)
-
-
-def _failure_message(cell: nbformat.NotebookNode, name: str, error: Exception) -> str:
+def _failure_message(cell: nbformat.NotebookNode, name: str, error: BaseException) -> str:
     """Return a message on the cell that ended the execution, with its output."""
     metadata = cell.metadata.get("scalelab", {})
     location = f"exercise {metadata['exercise']}, its {metadata['role']} cell" if "exercise" in metadata else cell.id

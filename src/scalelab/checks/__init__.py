@@ -13,14 +13,13 @@ checks.solution("ordered")    # once it has passed
 Each verdict is data, too: `checks.verdicts` holds those of this process, in their order.
 """
 
-from scalelab.checks._help import Taken, help_taken
 from scalelab.checks._interleave import Interleaving, ThreadDeadlock, interleave, together
 from scalelab.checks._network import Page, PageError, Request, Server
-from scalelab.checks._program import assemble
-from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, Unmet, run
+from scalelab.checks._run import AnswerFailed, NestedRun, NotAwaitable, Run, run
 from scalelab.checks._side import (
     AnswerEnded,
     Clock,
+    assemble,
     beside,
     by_reference,
     call_each,
@@ -43,7 +42,7 @@ from scalelab.checks._verdict import (
     verdict,
     verdicts,
 )
-from scalelab.checks._words import Idea
+from scalelab.checks._words import Idea, Unmet
 from scalelab.checks._world import Blocking, Deadlock, NeverEnds, Stuck
 
 __all__ = [
@@ -67,7 +66,6 @@ __all__ = [
     "Run",
     "Server",
     "Stuck",
-    "Taken",
     "ThreadDeadlock",
     "Unmet",
     "Verdict",
@@ -78,7 +76,6 @@ __all__ = [
     "called_in_loop",
     "count_lines",
     "defined_names",
-    "help_taken",
     "hint",
     "instances",
     "interleave",

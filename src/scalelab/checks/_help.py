@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,14 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from scalelab.course import RECORD
+from scalelab.notebooks.files import stored_notebook, stored_object, write_atomically
+from scalelab.notebooks.format import source_of, unfolded
+from scalelab.notebooks.untrusted import name_of, ran_in
+
 COURSE = "SCALELAB_COURSE"
 """The environment variable that names the course's folder, for notebooks that do not lie in it."""
-RECORD = Path(".scalelab", "workspace.json")
-"""In a student's workspace, the file that says which course it is of; the same as in `scalelab.course`."""
-RAN = "application/vnd.scalelab.ran+json"
-"""In a check's outputs, its verdict (`verdict`), and a digest of each answer that had run before it (`ran`)."""
 SUFFIX = ".help.json"
-FOLDED = re.compile(r"\A<details><summary>.*?</summary>\s*(.*?)\s*</details>\s*\Z", re.DOTALL)
 BEFORE, AFTER = "before a pass", "after a pass"
 
 _noted: dict[str, Taken] = {}
@@ -101,8 +100,7 @@ def help_taken(notebook: Path) -> dict[str, Taken]:
 
     It is a note by the student's own machine: good for a conversation, and never for a grade.
     """
-    stored = _loaded(_beside(notebook))
-    noted = stored if isinstance(stored, dict) else {}
+    noted = stored_object(_beside(notebook)) or {}
     return {name: _as_taken(one) for name, one in noted.items() if isinstance(one, dict)}
 
 
@@ -129,8 +127,7 @@ def _student_notebook(exercise: str) -> Path | None:
 def _hints(sources: Mapping[str, str], exercise: str) -> list[str]:
     texts: list[str] = []
     while (text := sources.get(f"{exercise}-hint-{len(texts) + 1}")) is not None:
-        folded = FOLDED.match(text)
-        texts.append(folded[1] if folded else text)
+        texts.append(unfolded(text))
     return texts
 
 
@@ -144,18 +141,10 @@ def _solution(exercise: str, notebook: Path | None) -> str | None:
 
 def _passed(notebook: Path, exercise: str) -> bool:
     """Return whether the notebook, as it was saved, holds a verdict on the exercise that it passed."""
-    cells = [cell for cell in _cells(_loaded(notebook)) if _name(cell) == f"{exercise}-check"]
-    verdict = next(filter(None, (ran_in(cell.get("outputs")) for cell in cells)), {}).get("verdict")
+    cells = (stored_notebook(notebook) or {"cells": []})["cells"]
+    noted = (ran_in(cell) for cell in cells if name_of(cell) == f"{exercise}-check")
+    verdict = next(filter(None, noted), {}).get("verdict")
     return isinstance(verdict, dict) and verdict.get("passed") is True
-
-
-def ran_in(outputs: Any) -> dict[str, Any] | None:
-    """Return what the workspace's kernel noted with a check's outputs (`RAN`); None if it noted nothing."""
-    for output in outputs if isinstance(outputs, list) else []:
-        data = output.get("data") if isinstance(output, dict) else None
-        if isinstance(data, dict) and isinstance(data.get(RAN), dict):
-            return dict(data[RAN])
-    return None
 
 
 def _further_up(folder: str, start: Path) -> Iterator[Path]:
@@ -165,8 +154,8 @@ def _further_up(folder: str, start: Path) -> Iterator[Path]:
     """
     for place in (start, *start.parents):
         yield from _sorted(place / folder)
-        record = _loaded(place / RECORD)
-        if isinstance(record, dict) and isinstance(record.get("course"), str):
+        record = stored_object(place / RECORD) or {}
+        if isinstance(record.get("course"), str):
             yield from _sorted(Path(record["course"], folder))
     if named := os.environ.get(COURSE):
         yield from _sorted(Path(named, folder))
@@ -187,30 +176,8 @@ def _mentions(path: Path, cell: str) -> bool:
 
 
 def _sources(notebook: Path) -> dict[str, str]:
-    return {_name(cell): _text(cell.get("source")) for cell in _cells(_loaded(notebook))}
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _cells(notebook: Any) -> list[dict[str, Any]]:
-    cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
-
-
-def _name(cell: dict[str, Any]) -> str:
-    """Return a cell's name: nbgrader's, which editors keep, or else its id."""
-    metadata = cell.get("metadata")
-    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    return str((nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None) or cell.get("id"))
-
-
-def _text(lines: Any) -> str:
-    return lines if isinstance(lines, str) else "".join(map(str, lines)) if isinstance(lines, list) else ""
+    cells = (stored_notebook(notebook) or {"cells": []})["cells"]
+    return {name_of(cell): source_of(cell) for cell in cells}
 
 
 def _beside(notebook: Path) -> Path:
@@ -234,14 +201,9 @@ def _note(notebook: Path | None, exercise: str, taken: Taken) -> None:
     if notebook is None:
         return
     noted = {**help_taken(notebook), exercise: taken}
-    path = _beside(notebook)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        new.write_text(json.dumps({name: asdict(one) for name, one in sorted(noted.items())}, indent=1) + "\n", "utf-8")
-        os.replace(new, path)
-    except OSError:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+    with suppress(OSError):
+        text = json.dumps({name: asdict(one) for name, one in sorted(noted.items())}, indent=1)
+        write_atomically(_beside(notebook), text + "\n")
 
 
 def _here() -> Path:

@@ -26,7 +26,8 @@ from typing import Any, Protocol
 
 from scalelab.checks import _side, _words
 from scalelab.checks._inside import pool_size, set_attribute, set_name
-from scalelab.checks._run import PATIENCE, Unmet, observed
+from scalelab.checks._run import PATIENCE, observed
+from scalelab.checks._words import Unmet
 from scalelab.checks._world import Ended, NeverEnds, Stuck, instant, let_in, raise_in, settle_errors
 from scalelab.errors import ScalelabError
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scalelab.checks import _side, _words
 from scalelab.checks._inside import patched, warned
 from scalelab.checks._network import ANSWERED, BROKEN, CANCELLED, Request, Server, Service
+from scalelab.checks._words import Unmet
 from scalelab.checks._world import Blocking, Deadlock, Ended, Loop, Stuck, World, raise_in
 from scalelab.errors import ScalelabError
 
@@ -53,19 +54,6 @@ observed: ContextVar[list[Seen] | None] = ContextVar("observed", default=None)  
 
 class NestedRun(ScalelabError):
     """A run was started during another run."""
-
-
-class Unmet(ScalelabError):
-    """An answer does not meet an expectation: `right` states the expectation, the text explains the mistake.
-
-    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first and describes what the answer did;
-    only `detail` quotes the answer.
-    """
-
-    def __init__(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
-        super().__init__("\n".join(filter(None, (detail, text))))
-        self.right, self.words, self.detail = right, str(text), detail
-        self.idea = _words.idea_of(text) or idea
 
 
 class AnswerFailed(Unmet):

@@ -1,19 +1,21 @@
 """Functions of checks that work wherever the answer runs: in a notebook's process, or in a process of its own.
 
-In a student's notebook `current` is None. In the grader it is the `Side` of the answer that is being judged; `run`,
-`interleave` and `assemble` use it, too.
+In a student's notebook `current` is None. In the grader it is the `Side` of the answer that is being judged; `run`
+and `interleave` use it, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import linecache
 import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from scalelab.checks._words import Unmet
 from scalelab.checks._world import NeverEnds, settle_errors
 from scalelab.errors import ScalelabError
 
@@ -60,6 +62,7 @@ class Side(Protocol):
 current: Side | None = None
 STOPPED = "function raised StopIteration"
 """As Python says of a generator."""
+_programs = itertools.count(1)
 
 
 class Clock:
@@ -145,6 +148,31 @@ def instances(definition: Any, count: int) -> list[Any]:
 def defined_names(cls: Any) -> set[str]:
     """Return the names that a class of the answer defines itself."""
     return set(beside(_defined_names)(cls))
+
+
+def assemble(program: str, **names: Any) -> dict[str, Any]:
+    """Run the lines of `program`, with `names` given, and return the names that they define.
+
+    Raises Unmet if Python cannot read the lines, or if they fail.
+    """
+    right = "the lines are a program"
+    if not isinstance(program, str):
+        raise Unmet(right, f"The answer should be text, and is a {type(program).__name__}.")
+    file = f"<program {next(_programs)}>"
+    linecache.cache[file] = (len(program), None, program.splitlines(keepends=True), file)
+    namespace = dict(names)
+    try:
+        if current is not None:
+            return current.assemble(program, file, namespace)
+        exec(compile(program, file, "exec", dont_inherit=True), namespace)
+    except SyntaxError as error:
+        line = f" line {error.lineno}: `{(error.text or '').strip()}`" if error.lineno else ""
+        raise Unmet(right, f"Python cannot read{line} ({error.msg}). Which line must stand right above it?") from None
+    except AnswerEnded:
+        raise
+    except Exception as error:
+        raise Unmet(right, "", detail=f"Running the lines raised {type(error).__name__}: {error}") from None
+    return namespace
 
 
 def _one_for_each(calls: list[list[Any]], results: Any) -> list[Any]:

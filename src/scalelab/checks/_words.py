@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from scalelab.errors import ScalelabError
+
 LONGEST = 160  # characters of a value
 LEAVES = 3  # errors of a group that are told
 NOT_WRITTEN = "Not written yet: the answer's cell holds what it came with. Fill it in and run it, then this one."
@@ -39,6 +41,19 @@ class Idea(str):
 def idea_of(text: str) -> str:
     """Return the name of an `Idea`; "" for other words."""
     return text.name if isinstance(text, Idea) else ""
+
+
+class Unmet(ScalelabError):
+    """An answer does not meet an expectation: `right` states the expectation, the text explains the mistake.
+
+    `idea` names the wrong idea, unless the text is an `Idea`. `detail` comes first and describes what the answer did;
+    only `detail` quotes the answer.
+    """
+
+    def __init__(self, right: str, text: str, *, idea: str = "", detail: str = "") -> None:
+        super().__init__("\n".join(filter(None, (detail, text))))
+        self.right, self.words, self.detail = right, str(text), detail
+        self.idea = idea_of(text) or idea
 
 
 class _Repr(reprlib.Repr):

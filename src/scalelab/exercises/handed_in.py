@@ -14,7 +14,7 @@ from scalelab.checks._cells import LARGEST_READ, free_names, sentences
 from scalelab.exercises import answers as course_answers
 from scalelab.exercises.answers import Answer, ExpectedAnswers
 from scalelab.exercises.reference import Reference
-from scalelab.notebooks.format import text_of
+from scalelab.notebooks.format import source_of
 from scalelab.notebooks.untrusted import HandedIn, NoNotebook, SubmittedCell, short
 
 MOST_READ = 500
@@ -27,11 +27,11 @@ def asked(reference: Reference) -> ExpectedAnswers:
     return ExpectedAnswers(
         wanted={
             question.exercise: course_answers.wanted(
-                question.solution, text_of(question.visible["source"]), text_of(question.hidden["source"])
+                question.solution, source_of(question.visible), source_of(question.hidden)
             )
             for question in reference.questions
         },
-        cells={str(cell["id"]): text_of(cell["source"]) for cell in reference.notebook["cells"]},
+        cells={str(cell["id"]): source_of(cell) for cell in reference.notebook["cells"]},
     )
 
 
@@ -58,7 +58,7 @@ def from_other_cells(reference: Reference, cells: Sequence[SubmittedCell], answe
     searched = list(itertools.islice((cell for cell in other_cells if len(cell.source) <= LARGEST_READ), MOST_READ))
     own = _bound("\n".join(cell.source for cell in searched if not course_cells.intersection(cell.names)))
     course = _bound("\n".join(cell.source for cell in searched if course_cells.intersection(cell.names)))
-    given = _bound("\n".join(text_of(cell["source"]) for cell in reference.setup)) | set(vars(builtins))
+    given = _bound("\n".join(source_of(cell) for cell in reference.setup)) | set(vars(builtins))
     missing = free_names(answer.source or "")
     return sentences(missing & own, missing & course, given)
 

@@ -11,7 +11,7 @@ from scalelab.course import Course
 from scalelab.errors import ScalelabError
 from scalelab.exercises.source import sources
 from scalelab.notebooks.files import own_metadata, stored_notebook
-from scalelab.notebooks.format import Cell, Notebook, text_of
+from scalelab.notebooks.format import Cell, Notebook, source_of
 
 VISIBLE, HIDDEN = "check", "hidden"
 CHECKS = Path(scalelab.__file__).parent / "checks"
@@ -54,7 +54,7 @@ class Question:
     @property
     def solution(self) -> str:
         """The reference's own answer."""
-        return text_of(self.answer["source"])
+        return source_of(self.answer)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 from scalelab.exercises.source import HINTS, KERNEL, Exercise, ExerciseSet
-from scalelab.notebooks.format import Cell, Notebook, digest_of_sources, lines_of, text_of
+from scalelab.notebooks.format import Cell, Notebook, digest_of_sources, lines_of, source_of
 
 NBVAL_COMPARES = "nbval-check-output"
 RUN_ALL_GOES_ON = "raises-exception"
@@ -112,7 +112,7 @@ def _cell(cell_type: str, grade_id: str, source: str, kind: Mapping[str, bool]) 
 def checksum(cell: Cell) -> str:
     """Return the checksum that nbgrader gives a released cell: of its text, its type and its nbgrader metadata."""
     nbgrader = cell["metadata"]["nbgrader"]
-    parts = [text_of(cell["source"]), cell["cell_type"]]
+    parts = [source_of(cell), cell["cell_type"]]
     parts += [str(nbgrader[key]) for key in ("grade", "solution", "locked")]
     parts.append(nbgrader["grade_id"])
     if nbgrader["grade"]:

@@ -34,7 +34,7 @@ from scalelab.grading.submissions.layouts import BadInput, Refused, Submission, 
 from scalelab.grading.submissions.roster import read_roster
 from scalelab.notebooks.files import own_metadata, stored_notebook
 from scalelab.notebooks.format import written
-from scalelab.notebooks.untrusted import HandedIn, NoNotebook, printable, read
+from scalelab.notebooks.untrusted import printable
 
 NOTEBOOKS = "notebooks"
 """The folder in OUT for the notebooks that nbval judged."""
@@ -143,11 +143,10 @@ def grade(
     return Summary(tuple(grades), tuple(refused), table, len(earlier))
 
 
-class _SubmissionContents(NamedTuple):
-    """A submission, the content of its file, and its answers."""
+class _Answered(NamedTuple):
+    """A submission and its answers."""
 
     submission: Submission
-    handed_in: HandedIn
     answers: Mapping[str, Answer]
 
     @property
@@ -185,50 +184,43 @@ class _GradingContext:
                 continue
             if any(question.state == NOT_JUDGED for question in earlier.questions):
                 continue
-            with suppress(NoNotebook):
-                contents = self.read(submission)
-                if digest_of_answers(contents.answers) == earlier.answers_digest:
-                    self.keep_notebook(contents)
-                    notes = self._notes(contents)
-                    grades[submission] = replace(
-                        earlier, file=submission.file, submitted=submission.modified, notes=notes
-                    )
+            answered = self.answered(submission)
+            if digest_of_answers(answered.answers) == earlier.answers_digest:
+                self.keep_notebook(answered)
+                notes = self._notes(answered)
+                grades[submission] = replace(earlier, file=submission.file, submitted=submission.modified, notes=notes)
         return grades
 
-    def read(self, submission: Submission) -> _SubmissionContents:
-        """Read a submission and find its answers. Raises NoNotebook if the file is no longer a notebook."""
-        handed_in = read(submission.path)
-        return _SubmissionContents(
-            submission, handed_in, answers(self.references[submission.exercises], handed_in.cells)
-        )
+    def answered(self, submission: Submission) -> _Answered:
+        """Return a submission and its answers."""
+        return _Answered(submission, answers(self.references[submission.exercises], submission.contents.cells))
 
-    def grade(self, contents: _SubmissionContents, results: Mapping[str, Result], seconds: float) -> Grade:
+    def grade(self, answered: _Answered, results: Mapping[str, Result], seconds: float) -> Grade:
         """Return the grade of a submission, and keep its notebook."""
-        self.keep_notebook(contents)
+        self.keep_notebook(answered)
+        submission = answered.submission
         return grade_of(
-            self.references[contents.submission.exercises],
-            contents.submission,
-            contents.answers,
+            self.references[submission.exercises],
+            submission,
+            answered.answers,
             results,
             seconds=seconds,
-            cells=contents.handed_in.cells,
-            notes=self._notes(contents),
+            cells=submission.contents.cells,
+            notes=self._notes(answered),
             made_with=self.made_with,
         )
 
-    def keep_notebook(self, contents: _SubmissionContents) -> None:
+    def keep_notebook(self, answered: _Answered) -> None:
         """Write the notebook that nbval judges, if notebooks are kept. Raises NotKept."""
         if self.notebooks_folder is not None:
-            path = (
-                self.notebooks_folder
-                / contents.submission.exercises
-                / f"{file_name(contents.submission.student)}.ipynb"
-            )
-            reference = self.references[contents.submission.exercises]
-            write(path, written(assembled(reference, checks_of(reference, contents.sources), for_people=True)))
+            submission = answered.submission
+            path = self.notebooks_folder / submission.exercises / f"{file_name(submission.student)}.ipynb"
+            reference = self.references[submission.exercises]
+            write(path, written(assembled(reference, checks_of(reference, answered.sources), for_people=True)))
 
-    def _notes(self, contents: _SubmissionContents) -> tuple[str, ...]:
-        submission, handed_in, submitted_answers = contents
+    def _notes(self, answered: _Answered) -> tuple[str, ...]:
+        submission, submitted_answers = answered
+        handed_in = submission.contents
         notes = list(handed_in.notes)
         if handed_in.version and handed_in.version != self.versions.get(submission.exercises, handed_in.version):
             notes.append("The notebook was made from another version of the exercises; the course's own one counted.")
@@ -322,7 +314,7 @@ def _judged(
     """Yield each submission with its grade, or with the error that prevented judging, as soon as it is known.
 
     For a reference, yield a line that says that its solutions pass, or raise BadReference. Errors of the judges
-    themselves (ScalelabErrors other than NoNotebook) are raised, because they would occur for all other submissions.
+    themselves (ScalelabErrors) are raised, because they would occur for all other submissions.
     """
     stop = Event()
     done: SimpleQueue[_Outcome | str | BaseException | None] = SimpleQueue()
@@ -365,13 +357,7 @@ def _chunks(submissions: Sequence[Submission], side_by_side: int) -> list[Sequen
 
 
 def _judged_together(chunk: _Chunk, context: _GradingContext, judges: Judge, stop: Event) -> Iterator[_Outcome | str]:
-    items: list[_SubmissionContents | Reference] = []
-    for judgeable in chunk:
-        try:
-            items.append(judgeable if isinstance(judgeable, Reference) else context.read(judgeable))
-        except NoNotebook as error:
-            assert not isinstance(judgeable, Reference)
-            yield judgeable, error
+    items = [judgeable if isinstance(judgeable, Reference) else context.answered(judgeable) for judgeable in chunk]
     unfinished = dict(enumerate(items))
     began = time.perf_counter()
     try:
@@ -398,8 +384,7 @@ def _judged_together(chunk: _Chunk, context: _GradingContext, judges: Judge, sto
 
 
 def _reason(error: BaseException) -> str:
-    message = printable(" ".join(str(error).split()))
-    return message if isinstance(error, NoNotebook) else f"could not be judged ({type(error).__name__}: {message})"
+    return f"could not be judged ({type(error).__name__}: {printable(' '.join(str(error).split()))})"
 
 
 class _Progress:

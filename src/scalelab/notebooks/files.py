@@ -12,14 +12,20 @@ from scalelab.notebooks.format import Notebook
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 
 
-def stored_notebook(path: Path) -> Notebook | None:
-    """Return the notebook in a file, or None if the file cannot be read or does not hold a notebook."""
+def stored_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, or None if the file cannot be read or does not hold an object."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    well_formed = isinstance(data, dict) and isinstance(data.get("cells"), list)
-    return data if well_formed and all(isinstance(cell, dict) for cell in data["cells"]) else None
+    return data if isinstance(data, dict) else None
+
+
+def stored_notebook(path: Path) -> Notebook | None:
+    """Return the notebook in a file, or None if the file cannot be read or does not hold a notebook."""
+    data = stored_object(path)
+    cells = None if data is None else data.get("cells")
+    return data if isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells) else None
 
 
 def own_metadata(notebook: Notebook | None) -> dict[str, Any]:

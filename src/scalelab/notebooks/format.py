@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
+
+HEADING = re.compile(r"^#+\s*(.+?)\s*#*$", re.MULTILINE)
+FOLDED = re.compile(r"\s*<details><summary>.*?</summary>\s*(.*?)\s*</details>\s*", re.DOTALL)
 
 
 def written(notebook: Notebook) -> str:
@@ -29,6 +33,25 @@ def text_of(lines: Any) -> str:
 def source_of(cell: Mapping[str, Any]) -> str:
     """Return a cell's source as one string; it is empty if the cell has none."""
     return text_of(cell.get("source"))
+
+
+def printed_by(cell: Mapping[str, Any]) -> str:
+    """Return the text that a cell has printed, as its outputs hold it."""
+    outputs = cell.get("outputs")
+    streams = [output for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else []
+    return "".join(text_of(stream.get("text")) for stream in streams if stream.get("output_type") == "stream")
+
+
+def heading_of(text: str, default: str) -> str:
+    """Return the first heading of a Markdown text, or `default` if it has none."""
+    heading = HEADING.search(text)
+    return heading[1] if heading else default
+
+
+def unfolded(text: str) -> str:
+    """Return the text below the summary of a folded one (`<details>`); other text is returned as it is."""
+    folded = FOLDED.fullmatch(text)
+    return folded[1] if folded else text
 
 
 def digest_of_sources(cells: list[Cell]) -> str:

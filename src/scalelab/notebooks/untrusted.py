@@ -20,6 +20,8 @@ LARGEST_VALUES = 1_000_000
 """The most values that a notebook's JSON may hold: 50 MB of brackets alone would fill gigabytes of memory."""
 FORMAT = 4
 CHECKSUM = "checksum"
+RAN = "application/vnd.scalelab.ran+json"
+"""In a check's outputs, its verdict (`verdict`), and a digest of each answer that had run before it (`ran`)."""
 TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last string may be cut off
 LONGEST_WORD = 40
 
@@ -192,6 +194,17 @@ def names_of(cell: Mapping[str, Any]) -> tuple[str, ...]:
         metadata.get("id"),
     )
     return tuple(dict.fromkeys(escape_surrogates(name) for name in names if isinstance(name, str) and name))
+
+
+def name_of(cell: Mapping[str, Any]) -> str:
+    """Return the most reliable of a cell's names, or "" if it has none."""
+    return next(iter(names_of(cell)), "")
+
+
+def ran_in(cell: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the workspace's kernel noted with a check's outputs (`RAN`); it is empty if it noted nothing."""
+    noted = (_mapping(_mapping(_mapping(output).get("data")).get(RAN)) for output in _list(cell.get("outputs")))
+    return next(filter(None, noted), {})
 
 
 def _note_language(metadata: Mapping[str, Any], notes: list[str]) -> None:

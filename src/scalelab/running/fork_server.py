@@ -1,8 +1,8 @@
-"""`python -m scalelab.running.fork_server MODULE`: run MODULE repeatedly, each time in a fork of this process. Linux.
+"""`python -m scalelab.running.fork_server`: run `running.cells` repeatedly, each time in a fork of this process. Linux.
 
 Reads lines of JSON from stdin. The first is a list of import statements, which are executed here, so that no fork
 spends time on them; a statement that fails is ignored. Each other line, `{"folder": …, "timeout": …}`, requests one run
-of `MODULE.main()` with the working directory `folder/work`, the file `folder/in` as stdin, and the file `folder/out` as
+of `cells.main()` with the working directory `folder/work`, the file `folder/in` as stdin, and the file `folder/out` as
 stdout and stderr. After each run, one line on stdout gives its exit status, or null if it took longer than `timeout`
 seconds.
 """
@@ -17,18 +17,17 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
+
+from scalelab.running import cells
 
 FAILED = 1
 
 
 def main() -> None:
     """Serve the requests on stdin until it ends."""
-    run = import_module(sys.argv[1]).main
     for statement in json.loads(sys.stdin.readline()):
         with suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -38,15 +37,15 @@ def main() -> None:
     gc.freeze()  # A fork's garbage collector would touch, and so copy, these objects.
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(_status(run, Path(request["folder"]), request["timeout"])), flush=True)
+        print(json.dumps(_status(Path(request["folder"]), request["timeout"])), flush=True)
 
 
-def _status(run: Callable[[], None], folder: Path, timeout: float) -> int | None:
+def _status(folder: Path, timeout: float) -> int | None:
     """Start a run in a fork, and return its exit status, or None if it had to be killed after `timeout` seconds."""
     assert sys.platform == "linux"
     pid = os.fork()
     if pid == 0:
-        _run_in_fork(run, folder)
+        _run_in_fork(folder)
     pidfd = os.pidfd_open(pid)
     try:
         ended = bool(select.select([pidfd], [], [], timeout)[0])
@@ -58,7 +57,7 @@ def _status(run: Callable[[], None], folder: Path, timeout: float) -> int | None
     return status if ended else None
 
 
-def _run_in_fork(run: Callable[[], None], folder: Path) -> NoReturn:
+def _run_in_fork(folder: Path) -> NoReturn:
     assert sys.platform == "linux"
     status = FAILED
     try:
@@ -74,7 +73,7 @@ def _run_in_fork(run: Callable[[], None], folder: Path) -> NoReturn:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()  # Python's own generator is seeded anew in every fork.
-        run()
+        cells.main()
         status = 0
     except BaseException:
         traceback.print_exc()

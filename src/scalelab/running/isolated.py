@@ -1,9 +1,8 @@
-"""Run code that may do anything in separate processes, and end them with everything that they started."""
+"""Run cells that may do anything in separate processes, and end these with everything that they started."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +10,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import psutil
 
+from scalelab.errors import ScalelabError
 from scalelab.running.kernel import jupyter_environment
 
 MARK = "SCALELAB_MARK"
@@ -81,65 +82,71 @@ def family(*, sweep: bool = True) -> Iterator[Family]:
                 processes.end()
 
 
-def run_module(module: str, text: str, *, timeout: float) -> str | None:
-    """Run a fresh `python -m module` with `text` as stdin; return its output, or None if it exceeds `timeout` seconds.
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell, as `running.cells` describes it."""
 
-    Raises subprocess.CalledProcessError, with all of the process's output as its stderr, if the exit status is not 0.
-    """
-    with family() as own:
-        work = own.folder / "work"
-        work.mkdir()
-        argv: Sequence[str] = [sys.executable, "-P", "-m", module]
-        with (own.folder / "in").open("w+", encoding="utf-8") as given, (own.folder / "out").open("w+b") as out:
-            given.write(text)
-            given.seek(0)
-            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and we would wait for it.
-            process = subprocess.Popen(
-                argv, stdin=given, stdout=out, stderr=subprocess.STDOUT, cwd=work, env=own.environment
-            )
-            try:
-                status = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                return None
-            finally:
-                own.end()
-                process.wait()
-            out.seek(0)
-            printed = out.read().decode("utf-8", "replace")
-        if status != 0:
-            raise subprocess.CalledProcessError(status, argv, stderr=printed)
-        return printed
+    ok: bool
+    printed: str
+    error: str
+    traceback: str
+    verdict: dict[str, Any] | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the cell made a verdict that its answer passed."""
+        return self.verdict is not None and self.verdict["passed"] is True
+
+    @property
+    def failure(self) -> str:
+        """The traceback of a cell that raised, or else its error; "" if the cell ended without an error."""
+        return "" if self.ok else self.traceback or self.error or "it fails"
 
 
-class WarmModule:
-    """Runs a module as `run_module` does, in a new process each time, but without waiting for imports.
+class EndedEarly(ScalelabError):
+    """The process ended before the last cell; `status` is None if it was stopped because it took too long."""
+
+    def __init__(self, text: str, status: int | None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class CellRunner:
+    """Runs cells as a notebook does, each list of them in a new process, but without waiting for imports.
 
     `imports` are import statements that are executed before the runs. One run at a time; as a context manager, it
-    leaves no process behind. If processes cannot be forked, each run is a call of `run_module`.
+    leaves no process behind. If processes cannot be forked, each run starts a fresh Python.
     """
 
-    def __init__(self, module: str, imports: Iterable[str]) -> None:
-        self._module, self._imports = module, list(imports)
+    def __init__(self, imports: Iterable[str]) -> None:
+        self._imports = list(imports)
         self._open = ExitStack()
         self._forked_from: tuple[Family, subprocess.Popen[bytes]] | None = None
 
-    def __enter__(self) -> WarmModule:
+    def __enter__(self) -> CellRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._forked_from = None
         self._open.close()
 
-    def run(self, text: str, *, timeout: float) -> str | None:
-        """Return the result that `run_module` would return, and raise the errors that it would raise."""
-        if not CAN_FORK:
-            return run_module(self._module, text, timeout=timeout)
+    def run(self, cells: Sequence[str], *, timeout: float) -> list[CellResult]:
+        """Return the cells' results. Raises EndedEarly, also if they take longer than `timeout` seconds."""
+        run = self._run_forked if CAN_FORK else _run_fresh
+        status, printed = run(json.dumps(cells), timeout)
+        if status is None:
+            raise EndedEarly(f"did not end within {timeout:g} s, and was stopped", None)
+        if status:
+            raise EndedEarly(f"ended its process with status {status}", status)
+        return [CellResult(**result) for result in json.loads(printed)]
+
+    def _run_forked(self, cells: str, timeout: float) -> tuple[int | None, str]:
         own, process = self._forked_from = self._forked_from or self._start()
         before = set(psutil.pids())
         with TemporaryDirectory(dir=own.folder, ignore_cleanup_errors=True) as name:
             folder = Path(name)
             (folder / "work").mkdir()
-            (folder / "in").write_text(text, encoding="utf-8")
+            (folder / "in").write_text(cells, encoding="utf-8")
             (folder / "out").touch()
             reply = _request(process, {"folder": name, "timeout": timeout})
             if set(psutil.pids()) - before:  # Reading every process's mark takes longer than most runs.
@@ -147,14 +154,11 @@ class WarmModule:
             printed = (folder / "out").read_text(encoding="utf-8", errors="replace")
         if not reply:  # The run ended the process that forks.
             self.__exit__()
-        status = json.loads(reply) if reply else process.returncode
-        if status:
-            raise subprocess.CalledProcessError(status, self._module, stderr=printed)
-        return None if status is None else printed
+        return json.loads(reply) if reply else process.returncode, printed
 
     def _start(self) -> tuple[Family, subprocess.Popen[bytes]]:
         own = self._open.enter_context(family())
-        argv = [sys.executable, "-P", "-m", "scalelab.running.fork_server", self._module]
+        argv = [sys.executable, "-P", "-m", "scalelab.running.fork_server"]
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -170,6 +174,31 @@ class WarmModule:
         return own, process
 
 
+def _run_fresh(cells: str, timeout: float) -> tuple[int | None, str]:
+    with family() as own:
+        work = own.folder / "work"
+        work.mkdir()
+        with (own.folder / "in").open("w+", encoding="utf-8") as given, (own.folder / "out").open("w+b") as out:
+            given.write(cells)
+            given.seek(0)
+            # Files, not pipes: a process that the code leaves behind would keep a pipe open, and we would wait for it.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "scalelab.running.cells"],
+                stdin=given,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=work,
+                env=own.environment,
+            )
+            status = None
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(timeout)
+            own.end()
+            process.wait()
+            out.seek(0)
+            return status, out.read().decode("utf-8", "replace")
+
+
 def _send(process: subprocess.Popen[bytes], message: object) -> None:
     assert process.stdin is not None
     process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -181,8 +210,3 @@ def _request(process: subprocess.Popen[bytes], message: object) -> bytes:
     with suppress(BrokenPipeError):
         _send(process, message)
     return process.stdout.readline()
-
-
-def cores() -> int:
-    """Return the number of processes to run side by side."""
-    return os.cpu_count() or 1

@@ -26,15 +26,6 @@ def jupyter_environment(base: dict[str, str] | None = None) -> dict[str, str]:
     return environment
 
 
-def private_transport() -> dict[str, str]:
-    """Return the traits of a kernel manager that hide the kernel's messages from other users.
-
-    On POSIX, these are sockets in the folder of the connection file, which also avoid a race for ports between kernels
-    that start side by side; on Windows, which has no such sockets, they are encrypted ports.
-    """
-    return {"transport": "ipc"} if os.name == "posix" else {"transport_encryption": transport_encryption()}
-
-
 def transport_encryption() -> str:
     """Return jupyter_client's encryption policy: `auto` if this build of zmq can encrypt, else `disabled`."""
     import zmq  # noqa: PLC0415 (`scalelab grade` does not need it)

@@ -20,18 +20,16 @@ from scalelab.exercises.answers import Answer
 from scalelab.exercises.handed_in import answers, digest_of_answers, from_other_cells, marks, recognise
 from scalelab.exercises.reference import Question, Reference, references_of
 from scalelab.notebooks.files import own_metadata, stored_notebook, write_atomically
-from scalelab.notebooks.format import Cell, Notebook, text_of, written
+from scalelab.notebooks.format import Cell, Notebook, printed_by, source_of, written
 from scalelab.notebooks.untrusted import CHECKSUM, HandedIn, NoNotebook, names_of, read
-from scalelab.running.isolated import WarmModule
+from scalelab.running.isolated import CellRunner
 from scalelab.student.merge import CHECK, PROGRESS, Released, released
 from scalelab.student.python_file import Task
 from scalelab.student.status import PASSED as PASSED_BEFORE
 from scalelab.student.status import statuses
-from scalelab.student.watch import Judge, Result
+from scalelab.student.watch import IMPORTS, Judge, Result
 from scalelab.student.workspace import TO_HAND_IN
 
-IMPORTS = ("from scalelab import checks", "import aiohttp")
-"""Imports that most sets need, done once for all answers."""
 HELP = "help-taken"
 """The id of the cell that lists the help taken."""
 LOST = (
@@ -104,12 +102,12 @@ def _results(reference: Reference, sources: Mapping[str, str]) -> dict[str, Resu
 
     The answers are the student's own, on the student's machine: they run with the same rights as in JupyterLab.
     """
-    before = [text_of(cell["source"]) for cell in reference.setup]
-    with WarmModule("scalelab.running.cells", IMPORTS) as warm:
-        judge = Judge(warm)
+    before = [source_of(cell) for cell in reference.setup]
+    with CellRunner(IMPORTS) as runner:
+        judge = Judge(runner)
         return {
             question.exercise: judge.result(
-                before, Task(question.exercise, "", sources[question.exercise], text_of(question.visible["source"]))
+                before, Task(question.exercise, "", sources[question.exercise], source_of(question.visible))
             )
             for question in reference.questions
             if question.exercise in sources
@@ -170,12 +168,11 @@ def _small(cell: Cell) -> Cell:
     if cell.get("cell_type") != "code":
         return cell
     is_check = any(name.endswith(f"-{CHECK}") for name in names_of(cell))
-    return {**cell, "outputs": _printed(cell.get("outputs")) if is_check else []}
+    return {**cell, "outputs": _printed(cell) if is_check else []}
 
 
-def _printed(outputs: Any) -> Sequence[dict[str, Any]]:
-    streams = [output for output in outputs or () if isinstance(output, dict) and output.get("output_type") == "stream"]
-    text = "".join(text_of(stream.get("text")) for stream in streams)
+def _printed(cell: Cell) -> Sequence[dict[str, Any]]:
+    text = printed_by(cell)
     if not text:
         return []
     cut = text if len(text) <= LONGEST_OUTPUT else f"{text[:LONGEST_OUTPUT]}…\n"

@@ -16,7 +16,8 @@ import jupytext
 import nbformat
 
 from scalelab.errors import ScalelabError
-from scalelab.notebooks.format import Cell, Notebook, text_of
+from scalelab.notebooks.format import Notebook, heading_of, source_of
+from scalelab.notebooks.untrusted import name_of
 from scalelab.student.run_tracker import digest, mark
 
 SUFFIX = ".py"
@@ -41,19 +42,12 @@ class Task:
     check: str | None
 
 
-def name_of(cell: Cell) -> str:
-    """Return a cell's name: nbgrader's, which editors keep, or else its id."""
-    metadata = cell.get("metadata")
-    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    return str((nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None) or cell.get("id"))
-
-
 def tasks(notebook: Notebook) -> tuple[Task, ...]:
     """Return the exercises of a student's notebook, in order: every answer cell whose prompt is there too."""
-    by_name = {name_of(cell): text_of(cell.get("source")) for cell in notebook["cells"]}
+    by_name = {name_of(cell): source_of(cell) for cell in notebook["cells"]}
     names = [name.removesuffix("-prompt") for name in by_name if name.endswith("-prompt")]
     return tuple(
-        Task(name, _title(by_name[f"{name}-prompt"]), by_name[name], by_name.get(f"{name}-check"))
+        Task(name, heading_of(by_name[f"{name}-prompt"], name), by_name[name], by_name.get(f"{name}-check"))
         for name in names
         if name in by_name
     )
@@ -61,7 +55,7 @@ def tasks(notebook: Notebook) -> tuple[Task, ...]:
 
 def setup(notebook: Notebook) -> list[str]:
     """Return the sources of the set-up cells, which all exercises share."""
-    return [text_of(cell.get("source")) for cell in notebook["cells"] if name_of(cell).startswith("setup-")]
+    return [source_of(cell) for cell in notebook["cells"] if name_of(cell).startswith("setup-")]
 
 
 def as_text(notebook: Notebook) -> str:
@@ -70,7 +64,7 @@ def as_text(notebook: Notebook) -> str:
     markdown_names = {"intro", *(f"{name}-prompt" for name in names)}
     file = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     for cell in notebook["cells"]:
-        name, source = name_of(cell), text_of(cell.get("source"))
+        name, source = name_of(cell), source_of(cell)
         if name in names:
             file.cells.append(nbformat.v4.new_code_cell(source, metadata={ANSWER: name}))  # type: ignore[no-untyped-call]
         elif name.startswith("setup-"):
@@ -140,7 +134,7 @@ def with_outputs(
     for cell in changed["cells"]:
         if name_of(cell).endswith("-check") and (exercise := name_of(cell).removesuffix("-check")) in results:
             answer = answers[exercise]
-            ran = {str(answer.get("id")): digest(text_of(answer.get("source")))}
+            ran = {str(answer.get("id")): digest(source_of(answer))}
             outputs, verdict = results[exercise]
             data = mark(ran, verdict)
             cell["outputs"] = [*outputs, {"output_type": "display_data", "metadata": {}, "data": data}]
@@ -150,8 +144,3 @@ def with_outputs(
 def text_path(notebook: Path) -> Path:
     """Return the path of a notebook's plain file."""
     return notebook.with_suffix(SUFFIX)
-
-
-def _title(prompt: str) -> str:
-    lines = [line for line in prompt.splitlines() if line.strip()]
-    return lines[0].lstrip("#").strip() if lines else ""

@@ -9,7 +9,7 @@ import hashlib
 from typing import Any
 
 from scalelab.checks import _cells
-from scalelab.checks._help import RAN
+from scalelab.notebooks.untrusted import RAN
 from scalelab.running.verdicts import verdict_since, verdicts_so_far
 
 CHECK = "-check"

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scalelab.checks._help import ran_in
-from scalelab.notebooks.format import Cell, Notebook, source_of
-from scalelab.notebooks.untrusted import names_of
+from scalelab.notebooks.format import Cell, Notebook, heading_of, source_of
+from scalelab.notebooks.untrusted import names_of, ran_in
 from scalelab.student.merge import CHECK, PROMPT, Released
 from scalelab.student.run_tracker import digest
 
@@ -71,7 +70,8 @@ def _status(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, l
     check = release.cells.get(f"{name}-{CHECK}", {})
     possible = int(check.get("metadata", {}).get("nbgrader", {}).get("points", 0))
     state, note = _state(name, cells, release, live)
-    return ExerciseStatus(name, _title(name, release), state, possible if state == PASSED else 0, possible, note)
+    title = heading_of(release.expected.cells.get(f"{name}-{PROMPT}", ""), name)
+    return ExerciseStatus(name, title, state, possible if state == PASSED else 0, possible, note)
 
 
 def _state(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, live: Live | None) -> tuple[str, str]:
@@ -86,7 +86,7 @@ def _state(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, li
         passed = ran_before is not None
         ran_cells: Any = ran_before
         current = live.ran.get(str(answer.get("id")), current)  # the file may be older
-    elif "verdict" in (saved := ran_in(check.get("outputs")) or {}):
+    elif "verdict" in (saved := ran_in(check)):
         passed = isinstance(saved["verdict"], dict) and saved["verdict"].get("passed") is True
         ran_cells = saved.get("ran")
     elif check.get("outputs"):
@@ -102,9 +102,3 @@ def _state(name: str, cells: Mapping[str, Sequence[Cell]], release: Released, li
     else:
         return PASSED, ""
     return TRIED, note
-
-
-def _title(name: str, release: Released) -> str:
-    lines = str(release.expected.cells.get(f"{name}-{PROMPT}", "")).splitlines()
-    heading = next((line for line in lines if line.startswith("#")), name)
-    return heading.lstrip("#").strip() or name

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +19,15 @@ from scalelab.checks._help import take_hint, take_solution
 from scalelab.console import count
 from scalelab.errors import ScalelabError
 from scalelab.notebooks.files import stored_notebook, unused_path, write_atomically
-from scalelab.notebooks.format import Notebook, text_of
-from scalelab.running.isolated import WarmModule
+from scalelab.notebooks.format import Notebook, source_of
+from scalelab.notebooks.untrusted import name_of
+from scalelab.running.isolated import CellRunner, EndedEarly
 from scalelab.student.python_file import (
     SUFFIX,
     BadText,
     Task,
     answers_in,
     as_text,
-    name_of,
     setup,
     tasks,
     text_path,
@@ -40,6 +39,8 @@ from scalelab.student.python_file import (
 POLL_S = 0.25
 SETTLE_S = 0.05
 CUT_OFF_S = 20.0
+IMPORTS = ("from scalelab import checks", "import aiohttp")
+"""Imports that most sets need, done once for all answers."""
 LAST_LINES = 12
 READS_BEFORE_NOTICE = 6
 KEYS = "[h] hint  [s] solution  [n] next  [l] list  [q] quit"
@@ -106,8 +107,8 @@ def find_notebook(wanted: str, workspace: Path | None = None) -> Path:
 class Judge:
     """Runs answers with their checks, each in a process of its own, and remembers the results."""
 
-    def __init__(self, warm: WarmModule) -> None:
-        self._warm = warm
+    def __init__(self, runner: CellRunner) -> None:
+        self._runner = runner
         self._known: dict[tuple[str, ...], Result] = {}
 
     def result(self, before: Sequence[str], task: Task) -> Result:
@@ -128,24 +129,20 @@ class Judge:
 
     def _run(self, cells: Sequence[str]) -> Result:
         try:
-            reply = self._warm.run(json.dumps(cells), timeout=CUT_OFF_S)
-        except subprocess.CalledProcessError as error:
-            return Result(False, f"Your answer ended its process, with status {error.returncode}.")
-        if reply is None:
-            reason = "A loop that never ends, or a wait for something that never comes?"
-            return Result(False, f"It did not end within {CUT_OFF_S:g} s, and was stopped. {reason}", ended=False)
-        *setup_cells, answer, check = json.loads(reply)
+            *setup_cells, answer, check = self._runner.run(cells, timeout=CUT_OFF_S)
+        except EndedEarly as error:
+            ended = error.status is not None
+            reason = "" if ended else " A loop that never ends, or a wait for something that never comes?"
+            return Result(False, f"Your answer {error}.{reason}", ended=ended)
         for cell, subject in [
             *((cell, "A cell that the notebook begins with") for cell in setup_cells),
             (answer, "Your answer"),
         ]:
-            if not cell["ok"]:
-                lines = (cell["traceback"] or cell["error"]).strip().splitlines()
+            if cell.failure:
+                lines = cell.failure.strip().splitlines()
                 return Result(False, "\n".join([f"{subject} fails before it is checked:", *lines[-LAST_LINES:]]))
-        message = "\n".join(filter(None, (check["printed"].rstrip(), check["error"].strip())))
-        verdict = check["verdict"]
-        passed = verdict is not None and verdict["passed"]
-        return Result(passed, message, check["printed"], check["error"], verdict=verdict)
+        message = "\n".join(filter(None, (check.printed.rstrip(), check.error.strip())))
+        return Result(check.passed, message, check.printed, check.error, verdict=check.verdict)
 
 
 class Files:
@@ -291,12 +288,12 @@ def watch(notebook: Path, *, as_python: bool = False, once: bool = False) -> boo
     as_python: write a plain file beside the notebook first. once: show the results once, and return. On a terminal,
     keys give hints and solutions; elsewhere, lines are printed one below the other. Raises NotebookNotFound.
     """
-    with WarmModule("scalelab.running.cells", ["from scalelab import checks", "import aiohttp"]) as warm:
+    with CellRunner(IMPORTS) as runner:
         screen = _Screen(sys.stdout, live=not once and sys.stdout.isatty() and sys.stdin.isatty())
         files = Files(notebook, screen.notice)
         if as_python:
             files.write_text()
-        session = _Session(files, Judge(warm), screen)
+        session = _Session(files, Judge(runner), screen)
         with _keys(live=screen.live) as pressed:  # from the first page on, because it names the keys
             session.check()
             while not once and (key := pressed(POLL_S)) != "q":
@@ -416,7 +413,7 @@ def _from_other_cells(notebook: Notebook, task: Task) -> list[str]:
     for cell in notebook["cells"]:
         name = name_of(cell)
         if cell.get("cell_type") == "code" and name != task.name and not name.startswith("setup-"):
-            (course if name in answers else own).update(bound_names(text_of(cell.get("source"))))
+            (course if name in answers else own).update(bound_names(source_of(cell)))
     free = free_names(task.answer)
     return sentences(free & own, free & course, set().union(*map(bound_names, setup(notebook))))
 

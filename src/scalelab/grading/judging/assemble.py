@@ -12,7 +12,7 @@ from scalelab.exercises.answers import wanted
 from scalelab.exercises.reference import HIDDEN, VISIBLE, Question, Reference
 from scalelab.exercises.released import NBVAL_COMPARES
 from scalelab.exercises.source import KERNEL
-from scalelab.notebooks.format import Cell, Notebook, text_of
+from scalelab.notebooks.format import Cell, Notebook, source_of
 
 SET_UP = "set-up"
 IMPORT = "from scalelab.grading.judging import trusted"
@@ -53,7 +53,7 @@ def assembled(reference: Reference, checks: Sequence[Check], *, for_people: bool
 
 
 def _set_up_source(reference: Reference) -> str:
-    cells = [text_of(cell["source"]) for cell in reference.setup]
+    cells = [source_of(cell) for cell in reference.setup]
     literals = "".join(f",\n    {cell!a}" for cell in cells)
     return f"{IMPORT}\n\ntrusted.set_up({reference.slug!a}{literals})"
 
@@ -61,8 +61,8 @@ def _set_up_source(reference: Reference) -> str:
 def _source(check: Check) -> str:
     """Return the check's cell: a line that runs the answer, the visible check's code for a hidden check, the check."""
     question = check.question
-    visible, own = (text_of(question.check(role)["source"]) for role in ("check", check.role))
-    names = sorted(wanted(question.solution, visible, text_of(question.hidden["source"])))
+    visible, own = (source_of(question.check(role)) for role in ("check", check.role))
+    names = sorted(wanted(question.solution, visible, source_of(question.hidden)))
     # On one line, because nbval and IPython give some lines a special meaning. An answer may define `trusted`, so each
     # cell imports it again.
     turns = "" if "interleave" in visible + own else ", takes_turns=False"

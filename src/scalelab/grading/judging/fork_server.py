@@ -33,12 +33,10 @@ import psutil
 import scalelab
 from scalelab.answers import process as answer_process
 from scalelab.answers.channel import Channel
-from scalelab.errors import ScalelabError
+from scalelab.grading.judging.boxes import ADDRESS, NotStarted
 from scalelab.grading.sandbox import namespaces as sandbox
 from scalelab.grading.sandbox.cgroups import bytes_of, join, mounted_hierarchies, total_pss, writable_hierarchies
 
-ADDRESS = "SCALELAB_ANSWERS"
-"""The environment variable with the path of a fork server's socket."""
 SPARES = 2
 """Sandboxes that are ready before a client asks for one."""
 LIMITS = sandbox.Limits(cpu_s=60, memory_mb=512, processes=64)
@@ -50,7 +48,7 @@ MEMORY_POLL_S = 0.25
 """How often a sandbox's memory is added up, if no control group limits it."""
 CONTROL = 3
 """The descriptor on which a sandbox's init receives requests to start an answer's process."""
-MODULES = ("__init__.py", "__init__.pyi", "errors.py", "checks", "answers")
+MODULES = ("__init__.py", "__init__.pyi", "errors.py", "course.py", "notebooks", "checks", "answers")
 """The parts of this package that an answer can import."""
 WARM = (
     "IPython.core.inputtransformer2",
@@ -75,10 +73,6 @@ ENVIRONMENT = {
     "USER": sandbox.USER,
 }
 """All of an answer's environment, except PATH."""
-
-
-class NotStarted(ScalelabError):
-    """The fork server did not start, or cannot start a process; the message gives the reason."""
 
 
 @contextmanager
@@ -122,49 +116,6 @@ def fork_server(setups: Mapping[str, Sequence[str]], *, boxed: bool) -> Iterator
         until = time.monotonic() + CHILDREN_TIMEOUT_S  # sandboxes of a server that was killed end soon
         while not mounted_hierarchies(folder.name).remove() and time.monotonic() < until:
             time.sleep(0.01)
-
-
-class Box:
-    """A sandbox in which one answer's process runs at a time; `pid` is that of their parent, the sandbox's init."""
-
-    def __init__(self, control: socket.socket, pid: int, slug: str) -> None:
-        self.pid = pid
-        self._control = control
-        self._slug = slug
-
-    def start(self) -> socket.socket:
-        """End the processes in the sandbox; return the connection to a new answer's process.
-
-        Raises NotStarted if the sandbox has ended.
-        """
-        own_end, other_end = socket.socketpair()
-        with other_end:
-            try:
-                socket.send_fds(self._control, [self._slug.encode()], [other_end.fileno()])
-                if self._control.recv(1):
-                    return own_end
-            except OSError:
-                pass
-        own_end.close()
-        raise NotStarted("The sandbox has ended.")
-
-    def close(self) -> None:
-        """End the sandbox and its processes."""
-        self._control.close()
-
-
-def connect(address: str, slug: str) -> Box:
-    """Return a new sandbox for answers of a set. Raises NotStarted."""
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(address)
-            data, handles, _, _ = socket.recv_fds(client, 4096, 1)
-        except OSError as error:
-            raise NotStarted(f"The fork server does not answer ({error}).") from error
-    reply = json.loads(data or b'{"error": "it ended"}')
-    if "error" in reply:
-        raise NotStarted(f"No process could be started for an answer: {reply['error']}")
-    return Box(socket.socket(fileno=handles[0]), reply["pid"], slug)
 
 
 @cache

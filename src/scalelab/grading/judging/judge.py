@@ -14,10 +14,11 @@ from scalelab.checks import Verdict
 from scalelab.errors import ScalelabError
 from scalelab.exercises.reference import HIDDEN, VISIBLE, Reference
 from scalelab.grading.judging.assemble import Check, assembled, checks_of
-from scalelab.grading.judging.fork_server import NotStarted, fork_server
+from scalelab.grading.judging.boxes import NotStarted
+from scalelab.grading.judging.fork_server import fork_server
 from scalelab.grading.judging.nbval_run import Record, Stopped, run
 from scalelab.grading.judging.results import ENDED, FAILED, NOT_JUDGED, PASSED, RAISED, TIMED_OUT, CheckResult, Result
-from scalelab.notebooks.format import text_of
+from scalelab.notebooks.format import source_of
 
 __all__ = ["Judge", "NoSandbox", "Stopped", "judging"]
 
@@ -121,7 +122,7 @@ class Judge:
 @contextmanager
 def judging(references: Iterable[Reference], *, sandbox: bool, cpu_s: float) -> Iterator[Judge]:
     """Yield a judge of answers to these references. Raises NoSandbox if `sandbox` is set and does not work here."""
-    setups = {reference.slug: [text_of(cell["source"]) for cell in reference.setup] for reference in references}
+    setups = {reference.slug: [source_of(cell) for cell in reference.setup] for reference in references}
     try:
         server = fork_server(setups, boxed=sandbox)
         environment = server.__enter__()

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
 
-from scalelab.grading.judging import PREFIX, trusted
+from scalelab.grading.judging import CPU_S, OWN_PROCESS, PREFIX, RECORDS
 from scalelab.grading.judging.assemble import SET_UP
 from scalelab.notebooks.format import Notebook, written
 from scalelab.running.isolated import family
@@ -84,9 +84,9 @@ def run(
                 **own.environment,
                 **environment,
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                trusted.RECORDS: str(records),
-                trusted.CPU_S: str(cpu_s),
-                trusted.OWN_PROCESS: "1",
+                RECORDS: str(records),
+                CPU_S: str(cpu_s),
+                OWN_PROCESS: "1",
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

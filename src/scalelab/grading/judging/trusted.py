@@ -26,20 +26,15 @@ from typing import Any
 import psutil
 
 from scalelab import checks
-from scalelab.answers.monitor import Monitor
+from scalelab.answers.monitor import Monitor, OutOfTime
 from scalelab.answers.remote import Answer
 from scalelab.answers.remote_side import RemoteSide
 from scalelab.checks import _side, _verdict, _words
-from scalelab.grading.judging import fork_server
-from scalelab.grading.judging.results import TIMED_OUT
+from scalelab.grading.judging import CPU_S, OWN_PROCESS, RECORDS, boxes
 
 if sys.platform != "win32":
     import resource
 
-RECORDS = "SCALELAB_VERDICTS"
-"""The environment variable with the path of the file for verdicts, a line of JSON each."""
-CPU_S = "SCALELAB_CPU_S"
-"""The environment variable with an answer's processor time per check, in seconds."""
 DEFAULT_CPU_S = 10.0
 CHECK_CPU_S = 30.0
 """Processor time of this process for one check; an answer that makes it work longer has sent too much."""
@@ -47,8 +42,6 @@ KILL_AFTER_S = 5.0
 """Linux ends a process that is over its limit by this: no signal handler runs in the middle of a long C call."""
 CHECK_MEMORY_MB = 1_024
 """Memory of this process, beyond what it holds before the first answer."""
-OWN_PROCESS = "SCALELAB_OWN_PROCESS"
-"""The environment variable that is set if this process only runs checks, so that the system may limit or end it."""
 
 
 class _Notebook:
@@ -61,7 +54,7 @@ class _Notebook:
         self.answer: Answer | None = None
         self.key = self.question = ""
         self.student = ""
-        self.boxes: dict[str, fork_server.Box] = {}  # the sandboxes of `student`, by the role of the check
+        self.boxes: dict[str, boxes.Box] = {}  # the sandboxes of `student`, by the role of the check
         self.ended: dict[str, tuple[str, str]] = {}  # by question whose next check does not run, either: reason, state
         self.memory = 0  # bytes of data before the first answer
         self.resources = ExitStack()
@@ -78,7 +71,9 @@ def set_up(slug: str, *cells: str) -> None:
         file = f"<set-up {number}>"
         linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
         _notebook.cells.append(compile(cell, file, "exec", dont_inherit=True))
-    if fork_server.ADDRESS not in os.environ:  # a person runs this notebook
+    if boxes.ADDRESS not in os.environ:
+        from scalelab.grading.judging import fork_server  # noqa: PLC0415 (only a person's notebook starts its own)
+
         os.environ |= _notebook.resources.enter_context(fork_server.fork_server({slug: cells}, boxed=True))
         atexit.register(_notebook.resources.close)
     # IPython's own names begin with _, and change from cell to cell.
@@ -133,10 +128,10 @@ def _start(student: str, role: str) -> tuple[socket.socket, int]:
             box.close()
         _notebook.student, _notebook.boxes = student, {}
     if role in _notebook.boxes:
-        with suppress(fork_server.NotStarted):
+        with suppress(boxes.NotStarted):
             return _notebook.boxes[role].start(), _notebook.boxes[role].pid
         _notebook.boxes.pop(role).close()
-    box = _notebook.boxes[role] = fork_server.connect(os.environ[fork_server.ADDRESS], _notebook.slug)
+    box = _notebook.boxes[role] = boxes.connect(os.environ[boxes.ADDRESS], _notebook.slug)
     return box.start(), box.pid
 
 
@@ -180,7 +175,7 @@ def _record(details: dict[str, Any]) -> None:
 
 
 def _record_verdict(verdict: _verdict.Verdict) -> None:
-    if verdict.ended == TIMED_OUT:
+    if verdict.ended == OutOfTime.state:
         _notebook.ended[_notebook.question] = verdict.expectations[-1].words, verdict.ended
     _record({"verdict": verdict.as_data(), "printed": _printed()})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from scalelab.exercises.released import reference, student
 from scalelab.exercises.source import ExerciseSet
 from scalelab.notebooks.files import write_atomically
-from scalelab.notebooks.format import Cell, Notebook, text_of, written
+from scalelab.notebooks.format import Cell, Notebook, source_of, written
 
 CONFIG = "nbgrader_config.py"
 KERNEL_SPEC = Path("jupyter", "kernels", "python3", "kernel.json")
@@ -72,6 +72,6 @@ def source_notebook(exercises: ExerciseSet) -> Notebook:
 
 def _marked(hidden: Cell) -> Cell:
     """Return a hidden check between nbgrader's markers: a release keeps only the line before them."""
-    source = "\n".join([STANDS_FOR_HIDDEN, BEGIN, text_of(hidden["source"]), END])
+    source = "\n".join([STANDS_FOR_HIDDEN, BEGIN, source_of(hidden), END])
     # Other metadata of a hidden check, such as the wrong ideas that it recognises, are not for students.
     return {**hidden, "metadata": {"nbgrader": hidden["metadata"]["nbgrader"]}, "source": source.splitlines(True)}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scalelab.exercises.reference import Question, Reference
-from scalelab.notebooks.format import text_of
-
-HEADING = re.compile(r"^#+\s*(.+?)\s*#*$", re.MULTILINE)
-FOLDED = re.compile(r"<details><summary>.*?</summary>\s*(.*?)\s*</details>", re.DOTALL)
+from scalelab.notebooks.format import heading_of, source_of, unfolded
 
 
 @dataclass(frozen=True)
@@ -35,19 +31,16 @@ class SetTexts:
 
 def texts_of(reference: Reference) -> SetTexts:
     """Return the texts of a reference's cells; an exercise's title is its prompt's first heading, or else its id."""
-    cells = {str(cell.get("id")): text_of(cell.get("source")) for cell in reference.notebook["cells"]}
+    cells = {str(cell.get("id")): source_of(cell) for cell in reference.notebook["cells"]}
     title = reference.notebook.get("metadata", {}).get("title", reference.slug)
     return SetTexts(str(title), {question.exercise: _question(question, cells) for question in reference.questions})
 
 
 def _question(question: Question, cells: Mapping[str, str]) -> QuestionTexts:
     name = question.exercise
-    heading = HEADING.search(cells.get(f"{name}-prompt", ""))
-    hint = cells.get(f"{name}-hint-1", "")
-    folded = FOLDED.fullmatch(hint.strip())
     return QuestionTexts(
-        title=heading.group(1) if heading else name,
-        hint=folded.group(1) if folded else hint,
+        title=heading_of(cells.get(f"{name}-prompt", ""), name),
+        hint=unfolded(cells.get(f"{name}-hint-1", "")),
         reading=cells.get(f"{name}-reading", ""),
         wrong=dict(question.wrong),
         visible_points=question.visible_points,

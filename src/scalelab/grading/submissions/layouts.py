@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
 from scalelab.exercises.handed_in import recognise
-from scalelab.notebooks.untrusted import NoNotebook, escape_surrogates, printable, read
+from scalelab.notebooks.untrusted import HandedIn, NoNotebook, escape_surrogates, printable, read
 
 CHECKPOINTS = ".ipynb_checkpoints"
 
@@ -22,14 +22,15 @@ class BadInput(ScalelabError):
 class Submission:
     """One notebook that was handed in: its student, its exercise set, and its last change (seconds since 1970).
 
-    `older` names the same student's older files for the set, which are not graded.
+    `contents` is the file as it was found. `older` names the same student's older files for the set, which are not
+    graded.
     """
 
-    path: Path
     file: str
     student: str
     exercises: str
     modified: float
+    contents: HandedIn = field(compare=False, repr=False)
     older: tuple[str, ...] = ()
 
 
@@ -63,16 +64,16 @@ def find(
     for path in paths:
         file = _file(folder, path)
         try:
-            exercises = recognise(read(path), sets)
             modified = path.lstat().st_mtime
+            contents = read(path)
+            exercises = recognise(contents, sets)
         except NoNotebook as error:
             refused.append(Refused(file, str(error)))
         except OSError as error:
             refused.append(Refused(file, f"cannot be read ({error.strerror})"))
         else:
-            submissions.append(
-                Submission(path, file, escape_surrogates(_student(folder, path, sets)), exercises, modified)
-            )
+            student = escape_surrogates(_student(folder, path, sets))
+            submissions.append(Submission(file, student, exercises, modified, contents))
     if not submissions and not refused:
         raise BadInput(f"{folder} holds no file; expected notebooks (.ipynb), in it or in folders per student.")
     return _newest(submissions, refused), refused
