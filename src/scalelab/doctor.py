@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -196,8 +196,14 @@ def _server(kind: ServerKind) -> Finding:
 
 
 def _free_threaded() -> Finding:
-    get = f"`uv python install {interpreters.UV_VERSIONS[0]}`, or name one in {interpreters.FREE_THREADED_VARIABLE}"
-    return _interpreter("free-threaded Python", "chapter 06: threads without the lock", get, interpreters.free_threaded)
+    advised, discouraged = interpreters.ADVISED_VERSION, interpreters.DISCOURAGED_VERSION
+    get = f"`uv python install {advised}`, or name one in {interpreters.FREE_THREADED_VARIABLE}"
+    purpose = "chapter 06: threads without the lock"
+    finding = _interpreter("free-threaded Python", purpose, get, interpreters.free_threaded)
+    if finding.version.startswith(f"{discouraged.rstrip('t')}."):
+        found = f"{finding.found}, discouraged: {discouraged} was an experiment; `uv python install {advised}`"
+        finding = replace(finding, found=found)
+    return finding
 
 
 def _pypy() -> Finding:

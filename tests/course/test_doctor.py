@@ -143,6 +143,18 @@ def test_other_interpreters_are_asked_what_they_are(bare: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
+def test_the_free_threaded_version_that_was_an_experiment_is_discouraged(bare: Path) -> None:
+    answers = 'case "$*" in *version*) echo {};; *) echo False;; esac'
+    path = bare / "python3.13t"
+    for version, discouraged in (("3.13.5", True), ("3.14.0", False)):
+        path.write_text(f"#!/bin/sh\n{answers.format(version)}\n", encoding="utf-8")
+        path.chmod(0o755)
+        finding = found("free-threaded Python")
+        assert finding.version == version
+        assert ("discouraged: 3.13t was an experiment" in finding.found) is discouraged
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts")
 def test_an_engine_that_does_not_answer_is_none(bare: Path) -> None:
     path = bare / "docker"
     path.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")

@@ -9,7 +9,9 @@ from typing import Any
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from nbformat.sign import MemorySignatureStore
 from tornado.web import HTTPError
+from traitlets.config import Config
 
 from scalelab.checks import _cells
 from scalelab.course import Course
@@ -29,6 +31,10 @@ from scalelab.student.workspace import START, Workspace
 from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, source, tiny_course
 
 EXERCISES = f"exercises/{SLUG}.ipynb"
+NO_DATABASE = Config(
+    {"HistoryManager": {"enabled": False}, "NotebookNotary": {"store_factory": MemorySignatureStore}},
+)
+"""Settings for what would open the reader's own databases of inputs and of trusted notebooks."""
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def workspace(course: Course, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def contents(course: Course, workspace: Workspace) -> WorkspaceContents:
-    manager = WorkspaceContents(root_dir=str(workspace.root))
+    manager = WorkspaceContents(root_dir=str(workspace.root), config=NO_DATABASE)
     manager.course, manager.workspace = course, workspace
     return manager
 
@@ -86,7 +92,7 @@ def test_the_start_page_is_written_anew_at_each_save_and_each_visit(
 
 
 def test_what_is_generated_opens_in_the_course_and_is_not_saved(course: Course) -> None:
-    manager = CourseContents(root_dir=str(course.root))
+    manager = CourseContents(root_dir=str(course.root), config=NO_DATABASE)
     before = (course.root / EXERCISES).read_bytes()
     model = asyncio.run(manager.get(EXERCISES, type="notebook"))
     assert model["writable"] is False
@@ -103,8 +109,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     monkeypatch.setattr(remember, "ran", {})
     monkeypatch.setattr(_cells, "runs", {})
     monkeypatch.setattr(_cells, "definers", {})
-    made = InteractiveShell()
-    made.history_manager.enabled = False
+    made = InteractiveShell(config=NO_DATABASE)
     remember.load_ipython_extension(made)
     return made
 

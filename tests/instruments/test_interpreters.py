@@ -38,7 +38,7 @@ def test_none_is_found_where_none_is(path):
 
 
 @posix
-@pytest.mark.parametrize("name", ["python3.14t", "python3.13t", "python3t"])
+@pytest.mark.parametrize("name", ["python3.15t", "python3.14t", "python3.13t", "python3t"])
 def test_one_is_found_by_its_name(path, name):
     wanted = program(path / name, HONEST)
     assert free_threaded() == wanted
@@ -58,6 +58,17 @@ def test_one_that_holds_the_lock_or_fails_is_passed_over(path, does):
     program(path / "python3.14t", does)
     wanted = program(path / "python3.13t", HONEST)
     assert free_threaded() == wanted
+
+
+@posix
+def test_the_newest_is_taken_and_the_discouraged_one_only_where_there_is_no_other(path):
+    program(path / "python3.13t", HONEST)
+    managed = program(path / "managed", HONEST)
+    program(path / "scripts" / "uv", f'case "$@" in *3.14t) echo {managed};; *) exit 2;; esac')
+    assert free_threaded() == managed
+    program(path / "python3.14t", HONEST)
+    newest = program(path / "python3.15t", HONEST)
+    assert free_threaded() == newest
 
 
 @posix
@@ -86,7 +97,7 @@ def test_uv_is_asked_and_not_allowed_to_download(path):
     program(path / "scripts" / "uv", f'echo "$@" >> {asked}\ncase "$@" in *3.13t) echo {wanted};; *) exit 2;; esac')
     assert free_threaded() == wanted
     calls = asked.read_text().splitlines()
-    assert [call.split()[-1] for call in calls] == ["3.14t", "3.13t"]
+    assert [call.split()[-1] for call in calls] == ["3.15t", "3.14t", "3.13t"]
     assert all("--no-python-downloads" in call for call in calls)
 
 

@@ -17,9 +17,12 @@ FREE_THREADED_VARIABLE = "SCALELAB_FREETHREADED"
 PYPY_VARIABLE = "SCALELAB_PYPY"
 """The environment variable that names a PyPy, by its path or by a name on PATH."""
 
-FREE_THREADED_NAMES = ("python3.14t", "python3.13t", "python3t")
+FREE_THREADED_VERSIONS = ("3.15t", "3.14t")
+ADVISED_VERSION = "3.14t"
+"""The free-threaded version to install: Python 3.14 is the first that supports one officially."""
+DISCOURAGED_VERSION = "3.13t"
+"""An experiment, for which packages no longer build wheels: it is taken if there is no other."""
 PYPY_NAMES = ("pypy3", "pypy3.11", "pypy3.10")
-UV_VERSIONS = ("3.14t", "3.13t")
 TIMEOUT_S = 30.0
 
 
@@ -30,9 +33,10 @@ class InterpreterError(ScalelabError):
 def free_threaded() -> str | None:
     """Return the path of an interpreter that really runs without the interpreter lock, or None.
 
-    The search order is: the interpreter named in SCALELAB_FREETHREADED; this interpreter; python3.14t, python3.13t and
-    python3t on PATH; 3.14t and 3.13t as found by uv, without a download. Each candidate is started and checked. Raises
-    InterpreterError if the interpreter named in SCALELAB_FREETHREADED does not run, or runs with the lock.
+    The search order is: the interpreter named in SCALELAB_FREETHREADED; this interpreter; python3.15t, python3.14t and
+    python3t on PATH; 3.15t and 3.14t as found by uv, without a download; 3.13t, which is discouraged, in the same two
+    ways. Each candidate is started and checked. Raises InterpreterError if the interpreter named in
+    SCALELAB_FREETHREADED does not run, or runs with the lock.
     """
     if name := os.environ.get(FREE_THREADED_VARIABLE):
         path = shutil.which(name)
@@ -40,7 +44,7 @@ def free_threaded() -> str | None:
             reason = "there is no such program" if path is None else "it does not run with the interpreter lock off"
             raise InterpreterError(
                 f"Expected a free-threaded Python in {FREE_THREADED_VARIABLE}; got {name!r}: {reason}. "
-                f"`uv python install {UV_VERSIONS[0]}` gets one; or unset {FREE_THREADED_VARIABLE}."
+                f"`uv python install {ADVISED_VERSION}` gets one; or unset {FREE_THREADED_VARIABLE}."
             )
         return path
     return next((path for path in _candidates() if _runs_without_lock(path)), None)
@@ -53,9 +57,8 @@ def missing_free_threaded() -> str:
     """
     if free_threaded():
         return ""
-    return (
-        f"a free-threaded Python (uv python install {UV_VERSIONS[0]} gets one, or name one in {FREE_THREADED_VARIABLE})"
-    )
+    get = f"uv python install {ADVISED_VERSION} gets one, or name one in {FREE_THREADED_VARIABLE}"
+    return f"a free-threaded Python ({get})"
 
 
 def pypy() -> str | None:
@@ -90,11 +93,19 @@ def _is_pypy(python: str) -> bool:
 def _candidates() -> Iterator[str]:
     if sys.executable:
         yield sys.executable
-    for name in FREE_THREADED_NAMES:
-        if path := shutil.which(name):
-            yield path
+    yield from _named(*FREE_THREADED_VERSIONS, "3t")
+    yield from _found_by_uv(*FREE_THREADED_VERSIONS)
+    yield from _named(DISCOURAGED_VERSION)
+    yield from _found_by_uv(DISCOURAGED_VERSION)
+
+
+def _named(*versions: str) -> Iterator[str]:
+    yield from filter(None, (shutil.which(f"python{version}") for version in versions))
+
+
+def _found_by_uv(*versions: str) -> Iterator[str]:
     uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    for version in UV_VERSIONS if uv else ():
+    for version in versions if uv else ():
         if path := _stdout_of([str(uv), "python", "find", "--no-python-downloads", "--no-project", version]):
             yield path
 

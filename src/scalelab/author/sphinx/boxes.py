@@ -1,4 +1,4 @@
-"""Boxes on a page: answers that open without a script, quoted beliefs, and the cells of an exercise."""
+"""Boxes on a page: quoted beliefs, and the cells of an exercise."""
 
 from __future__ import annotations
 
@@ -6,36 +6,8 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.transforms.post_transforms import SphinxPostTransform
 
 BELIEF = "What people believe: "
-
-
-class details(nodes.General, nodes.Element):
-    """A box that the reader can open; its first child is the `summary`."""
-
-
-class summary(nodes.General, nodes.TextElement):
-    """The line that opens the box when it is clicked."""
-
-
-class DropdownToDetails(SphinxPostTransform):
-    """Replace each admonition of class `dropdown` by a `details` box."""
-
-    default_priority = 200
-    formats = ("html",)
-
-    def run(self, **_: Any) -> None:
-        for box in list(self.document.findall(nodes.Element)):
-            if not isinstance(box, nodes.Admonition) or "dropdown" not in box["classes"]:
-                continue
-            title = box.next_node(nodes.title)
-            details_box = details("", classes=[name for name in box["classes"] if name != "dropdown"], ids=box["ids"])
-            if title is not None:
-                box.remove(title)
-                details_box += summary("", "", *title.children)
-            details_box += box.children
-            box.replace_self(details_box)
 
 
 def _mark_beliefs(app: Sphinx, doctree: nodes.document) -> None:
@@ -65,20 +37,3 @@ def _mark_cells(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", _mark_beliefs)
     app.connect("doctree-read", _mark_cells)
-    app.add_node(details, html=(_open("details", "sl-details"), _close("details")))
-    app.add_node(summary, html=(_open("summary"), _close("summary")))
-    app.add_post_transform(DropdownToDetails)
-
-
-def _open(tag: str, *classes: str) -> Any:
-    def visit(translator: Any, node: nodes.Element) -> None:
-        translator.body.append(translator.starttag(node, tag, "", CLASS=" ".join(classes)))
-
-    return visit
-
-
-def _close(tag: str) -> Any:
-    def depart(translator: Any, node: nodes.Element) -> None:
-        translator.body.append(f"</{tag}>\n")
-
-    return depart
