@@ -37,6 +37,7 @@ NEEDS = {
     "course/test_check.py": ("kernel",),
     "course/test_exercise_sets.py": ("kernel",),
     "course/test_isolated.py": ("kernel",),
+    "course/test_made_up_chapter.py": ("kernel",),
     "course/test_one_chapter.py": ("kernel",),
     "course/test_record.py": ("kernel",),
     "course/test_release.py": ("kernel",),
