@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
+from proven import Proven
 from scalelab.course import Course, find_course
 from support import COMMAND, Served, start, write_small_course
 
@@ -88,6 +89,10 @@ LONGEST = (
     *("test_grade", "test_lab", "test_nbgrader", "test_cluster", "test_queue", "test_class", "test_serve"),
     *("test_sandbox", "test_cache", "test_resume", "test_honest", "test_judging", "test_caches"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Proven(find_course(Path(__file__).parent).root))
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects

@@ -38,12 +38,26 @@ def run_nbval(folder: Path, notebook: Path) -> dict[str, int]:
     return {outcome: int(number) for number, outcome in re.findall(r"(\d+) (\w+)", run.stdout.splitlines()[-1])}
 
 
-@pytest.mark.parametrize("slug", sorted({*SLUGS, *SETS}))
+def texts_of(slug: str) -> list[str]:
+    """Return the files of a chapter and its exercise set that exist, relative to the course."""
+    names = (f"chapters/{slug}.md", f"exercises/{slug}.ipynb", f"solutions/{slug}.md", f"solutions/{slug}.ipynb")
+    return [name for name in names if (COURSE.root / name).is_file()]
+
+
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.proven_by(*texts_of(slug))) for slug in sorted({*SLUGS, *SETS})]
+)
 def test_every_rule_is_kept(course: Course, slug: str) -> None:
     assert "\n".join(map(str, check(course, only=slug))) == ""
 
 
-@pytest.mark.parametrize("slug", SETS)
+def test_contents_chapters_and_sets_belong_together(course: Course) -> None:
+    assert "\n".join(map(str, check(course, only="no chapter"))) == ""
+
+
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.proven_by(f"solutions/{slug}.ipynb")) for slug in SETS]
+)
 def test_nbval_agrees_with_every_reference(course: Course, tmp_path: Path, slug: str) -> None:
     reference = course.solutions / f"{slug}.ipynb"
     cells = sum(one["cell_type"] == "code" for one in load(reference)["cells"])

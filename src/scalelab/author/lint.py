@@ -109,7 +109,8 @@ class _AnswerRun:
 def check(course: Course, *, only: str = "", report: Callable[[str], None] = print) -> list[Problem]:
     """Return every broken rule of the course, and report each of them and the answers that were run; write nothing.
 
-    only: the slug of the only chapter to check, with its exercise set; "" for all.
+    only: the slug of the only chapter whose text and exercise set are checked; "" for all. What belongs together
+    (contents, chapters, notebooks and their sources) is always checked.
     Each starter, solution and wrong answer runs in its own process, which is stopped after `CUT_OFF_S` seconds.
     """
     problems: list[Problem] = []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 QUICK = "not (book or browser or kernel or lab or peer or sandbox or server)"
 """The tests without a marker of what they need; tests/conftest.py sets the markers."""
+SKIP_PROVEN = "SCALELAB_SKIP_PROVEN"
+"""The environment variable under which tests skip what tests/proven.py finds proven."""
 NAMES_A_CHAPTER = re.compile(r"\d{1,2}(_\w+)?")
 
 url_option = click.option(
@@ -122,7 +124,7 @@ def test(quick: bool, again: bool, times: int | None, arguments: tuple[str, ...]
     if arguments:
         return pytest(*arguments)
     if not again:
-        environment[MEASURE_AGAIN] = "quickest"
+        environment |= {MEASURE_AGAIN: "quickest", SKIP_PROVEN: "1"}
     # Chapters measure: they are executed with nothing beside them.
     subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
     alone = pytest(CHAPTER_TESTS)
