@@ -83,6 +83,7 @@ def test_sync_writes_its_notebooks_and_no_other(made_up: Course, synced: list[Pa
     assert check(made_up, only=MADE_UP, report=lambda line: None) == []
 
 
+@pytest.mark.timeout(900)  # it collects every test of the course
 def test_every_test_of_a_chapter_or_a_set_has_one_for_it(made_up: Course) -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
     collected = subprocess.run(command, cwd=made_up.root, capture_output=True, text=True, encoding="utf-8", check=False)
