@@ -12,7 +12,7 @@ NBGRADER := .venv-nbgrader
 NBGRADER_STAMP := $(NBGRADER)/.installed
 BENCH ?=
 
-.PHONY: course lab book release check test clean services nbgrader bench-grading lock
+.PHONY: course lab book release check test coverage clean services nbgrader bench-grading lock
 
 course: $(STAMP)
 	@$(BIN)/scalelab course
@@ -35,6 +35,14 @@ check: $(DEVELOPERS)
 TESTS ?=
 test: $(DEVELOPERS)
 	@$(BIN)/scalelab test $(TESTS)
+
+# The share of the library's lines and branches that the tests run; it does not see what runs in processes of its own
+# (kernels, answers, servers). It slows the tests, so only the nightly workflow runs it. Before Python 3.12, coverage and
+# the tests of `checks.interleave` would both need `sys.settrace`, and these tests would not end.
+coverage: $(DEVELOPERS)
+	@$(BIN)/python -c "import sys; sys.version_info >= (3, 12) or sys.exit('make coverage needs Python 3.12 or later')"
+	@$(BIN)/scalelab test $(or $(TESTS),tests --ignore=tests/chapters) --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
+	  --cov=scalelab --cov-branch --cov-report=term:skip-covered
 
 clean:
 	@rm -rf _build .venv $(NBGRADER)

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
+from longest_first import LongestFirst
+from proven import Proven
 from scalelab.course import Course, find_course
 from support import COMMAND, Served, start, write_small_course
 
@@ -30,13 +32,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 NEEDS = {
     "answers/test_attacks_on_the_protocol.py": ("sandbox",),
     "answers/test_same_words.py": ("sandbox", "kernel"),
-    "chapters": ("book", "kernel"),
+    "chapters": ("kernel",),
     "checks/test_help.py": ("kernel",),
     "checks/test_verdict.py": ("kernel",),
     "course/test_build.py": ("kernel",),
     "course/test_check.py": ("kernel",),
     "course/test_exercise_sets.py": ("kernel",),
     "course/test_isolated.py": ("kernel",),
+    "course/test_made_up_chapter.py": ("kernel",),
+    "course/test_one_chapter.py": ("kernel",),
     "course/test_record.py": ("kernel",),
     "course/test_release.py": ("kernel",),
     "course/test_serve.py": ("lab",),
@@ -73,35 +77,24 @@ NEEDS = {
 }
 """The markers of the tests in a folder or a file: what they need besides Python. `make check` runs those without."""
 TOLD = "told"
-LONGEST = (
-    # The workers take these in turn.
-    *(
-        "test_site_browser",
-        "test_servers",
-        "test_explorables_browser",
-        "test_attacks",
-        "test_build",
-        "test_exercise_sets",
-    ),
-    *("test_grade", "test_lab", "test_nbgrader", "test_cluster", "test_queue", "test_class", "test_serve"),
-    *("test_sandbox", "test_cache", "test_resume", "test_honest", "test_judging", "test_caches"),
-)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    root = find_course(Path(__file__).parent).root
+    needs = frozenset(marker for markers in NEEDS.values() for marker in markers)
+    config.pluginmanager.register(Proven(root))
+    config.pluginmanager.register(LongestFirst(root / "_build" / "test-seconds.json", needs))
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, and begin with the longest files.
-
-    Workers that take a file at a time (`--dist=loadfile`) then end together.
-    """
+    """Mark tests by what they need."""
     tests = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(tests)
         for key in (path.as_posix(), path.parts[0]):
             for marker in NEEDS.get(key, ()):
                 item.add_marker(marker)
-    rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture

@@ -23,6 +23,10 @@ class CourseNotFound(ScalelabError):
     """Neither the start folder nor a folder above it holds the course."""
 
 
+class NoSuchChapter(ScalelabError):
+    """The course has no chapter of that number or name."""
+
+
 class FrontMatterError(ScalelabError):
     """A chapter's front matter is missing, is not a YAML mapping, or lacks a key."""
 
@@ -128,6 +132,16 @@ def front_matter(path: Path) -> dict[str, Any]:
 def chapters(course: Course) -> list[Chapter]:
     """Return every chapter, in the order of their numbers. Raises FrontMatterError."""
     return [read_chapter(path) for path in sorted(course.chapters.glob("[0-9][0-9]_*.md"))]
+
+
+def find_chapter(course: Course, wanted: str) -> Chapter:
+    """Return the chapter whose number or name is `wanted`, such as 2, 02 or 02_laws. Raises NoSuchChapter."""
+    written = chapters(course)
+    for chapter in written:
+        if wanted == chapter.slug or wanted.zfill(2) == chapter.number:
+            return chapter
+    names = ", ".join(chapter.slug for chapter in written)
+    raise NoSuchChapter(f"Expected a chapter or its number; got {wanted!r}. There are {names}.")
 
 
 def read_chapter(path: Path) -> Chapter:

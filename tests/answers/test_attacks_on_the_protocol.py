@@ -16,10 +16,13 @@ from remote_answer import Outcome, judged, remote
 from scalelab.answers import remote as answers_remote
 from scalelab.answers.process_threads import fewest_steps
 
-pytestmark = pytest.mark.filterwarnings(  # a thread of the check's that is ended while it looks at the answer's process
-    "ignore:unclosed file <_io.* name='/proc/:ResourceWarning",
-    "ignore:Exception ignored in. <_io.* name='/proc/:pytest.PytestUnraisableExceptionWarning",
-)
+pytestmark = [
+    pytest.mark.filterwarnings(  # a thread of the check's that is ended while it looks at the answer's process
+        "ignore:unclosed file <_io.* name='/proc/:ResourceWarning",
+        "ignore:Exception ignored in. <_io.* name='/proc/:pytest.PytestUnraisableExceptionWarning",
+    ),
+    pytest.mark.proven_by(),
+]
 TRUSTED_CPU_S = 10.0
 """Processor time that the check's process may lose to one attack; it is a second or two as a rule."""
 FRAMES = 10_000

@@ -26,7 +26,11 @@ def answers(exercise: Exercise) -> dict[str, str]:
 
 
 CASES = [
-    pytest.param(exercises, exercise, role, source, id=f"{exercises.slug}-{exercise.id}-{name}-{role}")
+    pytest.param(
+        *(exercises, exercise, role, source),
+        id=f"{exercises.slug}-{exercise.id}-{name}-{role}",
+        marks=pytest.mark.proven_by(f"solutions/{exercises.slug}.md"),
+    )
     for exercises in SETS
     for exercise in exercises.exercises
     for name, source in answers(exercise).items()
@@ -74,7 +78,11 @@ print("a warning", file=sys.stderr)
 @pytest.mark.parametrize(
     ("exercises", "exercise"),
     [
-        pytest.param(exercises, exercise, id=f"{exercises.slug}-{exercise.id}")
+        pytest.param(
+            *(exercises, exercise),
+            id=f"{exercises.slug}-{exercise.id}",
+            marks=pytest.mark.proven_by(f"solutions/{exercises.slug}.md"),
+        )
         for exercises in SETS
         for exercise in exercises.exercises
     ],

@@ -10,9 +10,9 @@ import pytest
 
 from scalelab import recordings
 from scalelab.author.execute import ChapterFailed
-from scalelab.author.record import NoSuchChapter, record
+from scalelab.author.record import record
 from scalelab.console import Progress
-from scalelab.course import Course
+from scalelab.course import Course, NoSuchChapter
 
 CHAPTER = """---
 title: Two runs

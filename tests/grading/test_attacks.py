@@ -49,6 +49,7 @@ from tiny import (
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux" or bool(sandbox_missing()), reason="answers cannot be sandboxed here"),
     pytest.mark.timeout(1_500),
+    pytest.mark.proven_by("solutions", "exercises", "tests/tiny_course"),
 ]
 
 ATTACKS = Path(__file__).with_name("attacks")

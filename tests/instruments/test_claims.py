@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from IPython.utils.capture import capture_output
 
 from scalelab import claim
-from scalelab.claims import Claim, ClaimError, ClaimFailed, claim_from_metadata, number
+from scalelab.claims import GO_ON, Claim, ClaimError, ClaimFailed, claim_from_metadata, number
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -53,6 +53,16 @@ def test_a_claim_that_does_not_hold_raises_and_says_what_was_measured(bounds):
     with pytest.raises(ClaimFailed, match=r"does not hold here: it is so\. Measured 3×, expected") as caught:
         claim("it is so", 3, unit="×", **bounds)
     assert "Why yours may differ" in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "sign"), [(3, "✗"), (7, "✓")])
+def test_a_claim_that_may_go_on_says_whether_it_holds(monkeypatch, value, sign):
+    monkeypatch.setenv(GO_ON, "1")
+    output = shown("it is so", value, at_least=5)
+    assert output.data["text/plain"] == f"{sign} it is so"
+    assert f">{sign}</span>" in output.data["text/html"]
+    assert output.metadata["scalelab"]["holds"] is (value == 7)
+    assert claim_from_metadata(output.metadata["scalelab"]).value == value
 
 
 def test_nothing_measured_is_no_evidence():

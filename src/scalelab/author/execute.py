@@ -68,16 +68,17 @@ class Execution:
         return sum(self.cells)
 
 
-def execute(course: Course, progress: Progress) -> list[Execution]:
+def execute(course: Course, progress: Progress, *, only: str = "", again: bool = False) -> list[Execution]:
     """Execute every chapter that is not in the cache, in order, and return the time that each chapter took.
 
+    only: the slug of the only chapter to execute, or "" for all. again: execute chapters that are in the cache, too.
     If a claim does not hold, its chapter runs once more, and a message says so: a disturbance of a measurement is gone
     the second time, a false claim is not. A chapter that fails does not stop the others: their results are cached, then
     ChapterFailed names every failure. Raises NotAMystNotebook and FrontMatterError before anything runs.
     """
     with _store(course) as store:
-        book = [(chapter, read(course, chapter)) for chapter in chapters(course)]
-        done = {chapter.slug: _recall(store, chapter, notebook) for chapter, notebook in book}
+        book = [(chapter, read(course, chapter)) for chapter in chapters(course) if only in ("", chapter.slug)]
+        done = {chapter.slug: None if again else _recall(store, chapter, notebook) for chapter, notebook in book}
         todo = [(chapter, notebook) for chapter, notebook in book if done[chapter.slug] is None]
         plan = Plan(course, [chapter.slug for chapter, _ in todo], progress)
         failures = []

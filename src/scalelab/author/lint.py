@@ -85,9 +85,11 @@ class _AnswerRun:
     checks: tuple[CellResult, ...] = ()
 
 
-def check(course: Course, *, report: Callable[[str], None] = print) -> list[Problem]:
+def check(course: Course, *, only: str = "", report: Callable[[str], None] = print) -> list[Problem]:
     """Return every broken rule of the course, and report each of them and the answers that were run; write nothing.
 
+    only: the slug of the only chapter whose text and exercise set are checked; "" for all. What belongs together
+    (contents, chapters, notebooks and their sources) is always checked.
     Each starter, solution and wrong answer runs in its own process, which is stopped after `CUT_OFF_S` seconds.
     """
     problems: list[Problem] = []
@@ -97,10 +99,12 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
             problems.append(problem)
             report(str(problem))
 
-    note(_chapters(course))
+    note(_chapters(course, only))
     note(_toc(course))
     note(_strays(course))
     for path in sources(course):
+        if only not in ("", path.stem):
+            continue
         began = time.perf_counter()
         name = relative_path(course, path)
         try:
@@ -117,8 +121,10 @@ def check(course: Course, *, report: Callable[[str], None] = print) -> list[Prob
     return problems
 
 
-def _chapters(course: Course) -> Iterator[Problem]:
+def _chapters(course: Course, only: str) -> Iterator[Problem]:
     for path in sorted(course.chapters.glob("*.md")):
+        if only not in ("", path.stem):
+            continue
         name = relative_path(course, path)
         try:
             header = front_matter(path)

@@ -8,13 +8,8 @@ from scalelab import recordings
 from scalelab.author.build_progress import Plan
 from scalelab.author.execute import ChapterFailed, read, run
 from scalelab.console import Progress
-from scalelab.course import Course, chapters
-from scalelab.errors import ScalelabError
+from scalelab.course import Course, find_chapter
 from scalelab.running.notebook import runs
-
-
-class NoSuchChapter(ScalelabError):
-    """The course has no chapter of that name."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +21,12 @@ class Recordings:
 
 
 def record(course: Course, wanted: str, progress: Progress) -> Recordings:
-    """Run the chapter whose slug is `wanted`, or begins with `wanted_`, and store its experiments' data in the library.
+    """Run the chapter whose number or name is `wanted`, and store its experiments' data in the library.
 
     An experiment keeps its earlier recording if this machine lacks something for it. If the run fails half-way, the
     recordings made until then are kept. Raises NoSuchChapter and ChapterFailed.
     """
-    matches = [
-        chapter for chapter in chapters(course) if chapter.slug == wanted or chapter.slug.startswith(f"{wanted}_")
-    ]
-    if len(matches) != 1:
-        names = ", ".join(chapter.slug for chapter in chapters(course))
-        raise NoSuchChapter(f"Expected a chapter or its number; got {wanted!r}. There are {names}.")
-    (chapter,) = matches
+    chapter = find_chapter(course, wanted)
     notebook = read(course, chapter)
     plan = Plan(course, [chapter.slug], progress)
     plan.begin(chapter.slug, sum(runs(cell) for cell in notebook.cells))

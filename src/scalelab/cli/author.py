@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scalelab.cli.options import FAILED, FILE, chosen_course, course_option, open_option, port_option
 from scalelab.console import Progress
 
-CHAPTER_TESTS = "tests/chapters"
+if TYPE_CHECKING:
+    from scalelab.course import Course
+
 QUICK = "not (book or browser or kernel or lab or peer or sandbox or server)"
 """The tests without a marker of what they need; tests/conftest.py sets the markers."""
-KEPT_CHAPTERS = "SCALELAB_KEPT_CHAPTERS"  # tells tests which chapters were not executed for them
+SKIP_PROVEN = "SCALELAB_SKIP_PROVEN"
+"""The environment variable under which tests skip what tests/proven.py finds proven."""
+NAMES_A_CHAPTER = re.compile(r"\d{1,2}(_\w+)?")
 
 url_option = click.option(
     "--url",
@@ -81,16 +87,32 @@ def release(url: str, out: Path) -> None:
 @click.command(
     # Without -h, which pytest's arguments may contain: `-kthreads`.
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-    options_metavar="[--course DIR] [--quick]",
+    options_metavar="[OPTIONS]",
 )
 @click.option("--quick", is_flag=True, help="Only style, types, and tests that need nothing but Python.")
-@click.argument("arguments", nargs=-1, metavar="[PYTEST ARGUMENTS]", type=click.UNPROCESSED)
+@click.option("--all", "again", is_flag=True, help="Test again what passed before and has not changed since.")
+@click.option(
+    "--under-load",
+    "times",
+    type=click.IntRange(min=1),
+    metavar="TIMES",
+    help="With a chapter: run its cells so often beside two busy loops, and list which claims and cells failed.",
+)
+@click.argument("arguments", nargs=-1, metavar="[CHAPTER | PYTEST ARGUMENTS]", type=click.UNPROCESSED)
 @course_option
-def test(quick: bool, arguments: tuple[str, ...]) -> int:
-    """Run the tests of the course. Other arguments go to pytest: `scalelab test -k grading`."""
+def test(quick: bool, again: bool, times: int | None, arguments: tuple[str, ...]) -> int:
+    """Test the course, or one chapter: `scalelab test 08` runs its cells, claims and exercises, and builds its page.
+
+    Other arguments go to pytest: `scalelab test -k grading`.
+    """
     course = chosen_course()
-    from scalelab.author.execute import recall
-    from scalelab.course import chapters
+    if arguments and NAMES_A_CHAPTER.fullmatch(arguments[0]):
+        if quick or len(arguments) > 1:
+            raise click.UsageError(f"Expected chapter {arguments[0]} alone, or with --all or --under-load.")
+        return _test_chapter(course, arguments[0], again=again, times=times)
+    if times is not None:
+        raise click.UsageError("--under-load runs one chapter: give its number, such as `scalelab test 08`.")
+    from scalelab.author.one_chapter import CHAPTER_TESTS, MEASURE_AGAIN
 
     def pytest(*arguments: str) -> int:
         command = [sys.executable, "-m", "pytest", *arguments]
@@ -101,14 +123,29 @@ def test(quick: bool, arguments: tuple[str, ...]) -> int:
         return pytest("-m", QUICK, "--numprocesses=2", *arguments)
     if arguments:
         return pytest(*arguments)
-    kept = [chapter.slug for chapter in chapters(course) if recall(course, chapter) is not None]
-    environment[KEPT_CHAPTERS] = ",".join(kept)
-    # Chapters measure: they are executed, and judged again, with nothing beside them.
+    if not again:
+        environment |= {MEASURE_AGAIN: "quickest", SKIP_PROVEN: "1"}
+    # Chapters measure: they are executed with nothing beside them.
     subprocess.run([sys.executable, "-m", "scalelab.cli", "book"], cwd=course.root, check=False)
     alone = pytest(CHAPTER_TESTS)
     # Two workers per core of the machines that this is meant for: most tests wait for what they started.
     shared = pytest(f"--ignore={CHAPTER_TESTS}", "--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
     return alone or shared
+
+
+def _test_chapter(course: Course, wanted: str, *, again: bool, times: int | None) -> int:
+    from scalelab.author.one_chapter import examine_chapter
+    from scalelab.author.under_load import report, run_under_load
+    from scalelab.course import find_chapter
+
+    chapter = find_chapter(course, wanted)
+    progress = Progress()
+    if times is None:
+        results = examine_chapter(course, chapter, progress, again=again)
+        return FAILED if any(result.passed is False for result in results) else 0
+    trials = run_under_load(course, chapter, times, progress)
+    progress.say("\n".join(report(trials)))
+    return 0 if trials.passed else FAILED
 
 
 @click.command()
