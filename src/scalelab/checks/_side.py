@@ -135,14 +135,17 @@ def count_lines(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[
     return _one_for_each(calls, results), int(lines)
 
 
-def time_calls(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[list[Any], float]:
-    """Return [function(*args) for args in zip(*columns)], and the processor time in seconds that these calls took.
+def time_calls(function: Callable[..., Any], *columns: Iterable[Any], parts: int = 1) -> tuple[list[Any], float]:
+    """Return [function(*args) for args in zip(*columns)], and the processor time in seconds of the quickest part.
 
-    Compare times of one process only, such as those of a small and a large input, and take the shortest of several:
-    other programs lengthen some of them. Where the clock is coarse (15 ms on Windows), short calls take 0 s.
+    The calls are timed in `parts` of the same length, because other programs and the collection of garbage lengthen
+    some of them. Compare only times of one process, such as those of a small and of a large input. If the clock is
+    coarse (15 ms on Windows), short parts take 0 s. Raises ValueError if the calls cannot be divided into the parts.
     """
     calls = [list(args) for args in zip(*columns, strict=True)]
-    results, seconds = beside(_time_calls)(function, calls)
+    if not calls or len(calls) % parts:
+        raise ValueError(f"{len(calls)} calls cannot be divided into {parts} parts of the same length")
+    results, seconds = beside(_time_calls)(function, calls, parts)
     return _one_for_each(calls, results), float(seconds)
 
 
@@ -227,10 +230,14 @@ _settrace = sys.settrace
 _process_time = time.process_time
 
 
-def _time_calls(function: Callable[..., Any], calls: list[list[Any]]) -> tuple[list[Any], float]:
-    begun = _process_time()
-    results = [_called(function, args) for args in calls]
-    return results, _process_time() - begun
+def _time_calls(function: Callable[..., Any], calls: list[list[Any]], parts: int) -> tuple[list[Any], float]:
+    """Make the calls; return their results, and the processor time of the quickest part of them in seconds."""
+    results, seconds, size = [], [], len(calls) // parts
+    for start in range(0, len(calls), size):
+        begun = _process_time()
+        results += [_called(function, args) for args in calls[start : start + size]]
+        seconds.append(_process_time() - begun)
+    return results, min(seconds)
 
 
 def _count_lines(function: Callable[..., Any], calls: list[list[Any]]) -> tuple[list[Any], int]:
