@@ -59,6 +59,28 @@ STARTS = """    starts = [0.0]
 """
 
 RIGHT = {
+    "percentiles": {
+        "by the words of the task": """
+def percentile(sample, p):
+    return min(value for value in sample if 100 * sum(other <= value for other in sample) >= p * len(sample))
+
+
+fooled = [10] * 9 + [110]
+""",
+        "as NumPy rounds": """
+import numpy as np
+
+
+def percentile(sample, p):
+    return np.percentile(sample, p, method="inverted_cdf")
+
+
+fooled = [10] * 9 + [110]
+""",
+        "the ceiling by whole division": changed(
+            "percentiles", ("math.ceil(p * len(sample) / 100)", "int(-(-p * len(sample) // 100))")
+        ),
+    },
     "load_test": {
         "starts added up": """
 async def load_test(send, rate, requests, warm_up):

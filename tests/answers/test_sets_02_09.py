@@ -21,7 +21,7 @@ from scalelab.grading.judging.fork_server import fork_server
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SETS = [read_set(SOLUTIONS / f"{slug}.md") for slug in ("02_laws", "09_caching")]
 EXERCISES = [(exercises, exercise) for exercises in SETS for exercise in exercises.exercises]
-MAX_FRAMES = 5_000
+MAX_FRAMES = 5_500
 
 STYLES = {  # what a student writes above and below an answer
     "prints and warns": ("import sys, warnings\nprint(1)\nwarnings.warn('old')\nsys.stderr.write('careful')\n", ""),

@@ -655,3 +655,12 @@ def test_sleeping_until_a_moment_between_two_ticks_ends():
         return clock()
 
     assert checks.run(answer).result == pytest.approx(2 / 3, abs=3e-9)
+
+
+def test_calls_are_timed_in_parts_and_by_the_processor() -> None:
+    results, seconds = checks.time_calls(pow, range(8), [2] * 8, parts=4)
+    assert results == [0, 1, 4, 9, 16, 25, 36, 49]
+    assert 0 <= seconds < 0.1
+    assert checks.time_calls(time.sleep, [0.2])[1] < 0.1, "who sleeps does not use the processor"
+    with pytest.raises(ValueError, match="8 calls cannot be divided into 3 parts"):
+        checks.time_calls(pow, range(8), [2] * 8, parts=3)

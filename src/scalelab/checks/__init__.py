@@ -30,6 +30,7 @@ from scalelab.checks._side import (
     shared,
     shared_list,
     source,
+    time_calls,
 )
 from scalelab.checks._verdict import (
     CheckFailed,
@@ -84,6 +85,7 @@ __all__ = [
     "shared_list",
     "solution",
     "source",
+    "time_calls",
     "together",
     "verdict",
     "verdicts",
