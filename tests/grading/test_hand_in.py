@@ -97,6 +97,15 @@ def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: Ha
     assert f"checksum of its answers {handed_in.checked.checksum[:12]}" in said
 
 
+def test_every_expectation_that_fails_is_told_and_a_cut_is_marked() -> None:
+    faults = [f"✗ fault {number}\n  because" for number in range(14)]
+    message = "\n".join(f"✓ right {number}\n{fault}" for number, fault in enumerate(faults))
+    assert hand_in.without_what_holds(message) == "\n".join(faults).splitlines()
+    cut = hand_in.without_what_holds("\n".join([message] * 2))
+    assert len(cut) == hand_in.SHOWN_LINES + 1
+    assert cut[-1] == "… and 26 more lines; run the check in JupyterLab to see all."
+
+
 def test_what_a_notebook_says_of_itself_gives_no_points(handed_in: HandedIn) -> None:
     out = released(load(handed_in.workspace.handed_out / "exercises" / f"{SLUG}.ipynb"))
     claims = {one.exercise: one.state for one in statuses(load(handed_in.notebook), out)}

@@ -37,7 +37,7 @@ LOST = (
     "Kernel, Restart Kernel and Run All Cells.",
 )
 LONGEST_OUTPUT = 2_000
-SHOWN_LINES = 12
+SHOWN_LINES = 30  # of a check's message
 
 
 class NotToHandIn(ScalelabError):
@@ -141,7 +141,15 @@ def _lines(question: Question, answer: Answer, result: Result | None, release: R
         yield f"  ○ {name}: 0 of {points}. Not answered yet."
     else:
         yield f"  ✗ {name}: 0 of {points}."
-        yield from (f"      {line}" for line in result.message.splitlines()[:SHOWN_LINES])
+        yield from (f"      {line}" for line in without_what_holds(result.message))
+
+
+def without_what_holds(message: str) -> list[str]:
+    """Return the lines of a check's message, without those of expectations that hold, and at most SHOWN_LINES."""
+    lines = [line for line in message.splitlines() if not line.startswith("✓")]
+    more = len(lines) - SHOWN_LINES
+    last = [f"… and {count(more, 'more line')}; run the check in JupyterLab to see all."] if more > 0 else []
+    return [*lines[:SHOWN_LINES], *last]
 
 
 def _folder(path: Path) -> Path:
