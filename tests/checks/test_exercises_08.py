@@ -306,36 +306,6 @@ async def crawl(start, most):
         await asyncio.gather(*workers, return_exceptions=True)
     return titles, failures
 """,
-        "workers that pause themselves": """
-async def crawl(start, most):
-    seen, titles, failures = {start}, {}, {}
-    queue = asyncio.Queue()
-    await queue.put(start)
-
-    async def worker(session):
-        while True:
-            url = await queue.get()
-            try:
-                async with session.get(url) as response:
-                    response.raise_for_status()
-                    page = await response.json()
-                titles[url] = page["title"]
-                await asyncio.sleep(0.1)
-                for link in set(page["links"]) - seen:
-                    seen.add(link)
-                    await queue.put(link)
-            except aiohttp.ClientError as error:
-                failures[url] = error
-            finally:
-                queue.task_done()
-
-    async with aiohttp.ClientSession() as session:
-        workers = [asyncio.create_task(worker(session)) for _ in range(most)]
-        await queue.join()
-        for each in workers:
-            each.cancel()
-    return titles, failures
-""",
         "gather all the way down": """
 async def crawl(start, most):
     places = asyncio.Semaphore(most)
@@ -392,6 +362,41 @@ async def thumbnails(urls):
 """
     with pytest.raises(CheckFailed, match="other pages"):
         run_cells(exercises, "unblock", answer)
+
+
+def test_workers_that_pause_instead_of_asking_fail(exercises: ExerciseSet) -> None:
+    answer = """
+async def crawl(start, most):
+    seen, titles, failures = {start}, {}, {}
+    queue = asyncio.Queue()
+    await queue.put(start)
+
+    async def worker(session):
+        while True:
+            url = await queue.get()
+            try:
+                async with session.get(url) as response:
+                    response.raise_for_status()
+                    page = await response.json()
+                titles[url] = page["title"]
+                await asyncio.sleep(0.1)
+                for link in set(page["links"]) - seen:
+                    seen.add(link)
+                    await queue.put(link)
+            except aiohttp.ClientError as error:
+                failures[url] = error
+            finally:
+                queue.task_done()
+
+    async with aiohttp.ClientSession() as session:
+        workers = [asyncio.create_task(worker(session)) for _ in range(most)]
+        await queue.join()
+        for each in workers:
+            each.cancel()
+    return titles, failures
+"""
+    with pytest.raises(CheckFailed, match="keep its place while it"):
+        run_cells(exercises, "crawler", answer)
 
 
 def test_there_is_another_right_answer_to_every_exercise(exercises: ExerciseSet) -> None:
