@@ -63,6 +63,18 @@ async def values(urls):
         tasks = [group.create_task(value(session, url)) for url in urls]
     return [task.result() for task in tasks]
 """,
+        "a tuple": """
+async def value(session, url):
+    async with session.get(url) as response:
+        page = await response.json()
+        return page["value"]
+
+
+async def values(urls):
+    async with aiohttp.ClientSession() as session:
+        waiting = [value(session, url) for url in urls]
+        return tuple(await asyncio.gather(*waiting))
+""",
         "as they come, sorted out by url": """
 async def value(session, url):
     response = await session.get(url)
@@ -107,6 +119,17 @@ async def fetch_all(urls, most):
         for _ in range(most):
             group.create_task(worker(session))
     return pages
+""",
+        "a tuple": """
+async def fetch_all(urls, most):
+    places = asyncio.Semaphore(most)
+    async with aiohttp.ClientSession() as session:
+
+        async def fetch(url):
+            async with places, session.get(url) as response:
+                return await response.json()
+
+        return tuple(await asyncio.gather(*map(fetch, urls)))
 """,
         "wait for the first": """
 async def fetch_all(urls, most):
@@ -253,6 +276,16 @@ async def thumbnail(session, url):
 async def thumbnails(urls):
     async with aiohttp.ClientSession() as session:
         return await asyncio.gather(*(thumbnail(session, url) for url in urls))
+""",
+        "a tuple": """
+async def thumbnail(session, url):
+    async with session.get(url) as response:
+        return await asyncio.to_thread(shrink, await response.json())
+
+
+async def thumbnails(urls):
+    async with aiohttp.ClientSession() as session:
+        return tuple(await asyncio.gather(*(thumbnail(session, url) for url in urls)))
 """,
         "a pool of one's own": """
 from concurrent.futures import ThreadPoolExecutor
