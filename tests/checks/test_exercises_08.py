@@ -397,9 +397,7 @@ async def thumbnails(urls):
         run_cells(exercises, "unblock", answer)
 
 
-def test_workers_that_pause_instead_of_asking_fail(
-    exercises: ExerciseSet, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_workers_that_pause_instead_of_asking_fail(exercises: ExerciseSet, capsys: pytest.CaptureFixture[str]) -> None:
     answer = """
 async def crawl(start, most):
     seen, titles, failures = {start}, {}, {}
