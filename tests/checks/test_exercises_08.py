@@ -63,6 +63,18 @@ async def values(urls):
         tasks = [group.create_task(value(session, url)) for url in urls]
     return [task.result() for task in tasks]
 """,
+        "a tuple": """
+async def value(session, url):
+    async with session.get(url) as response:
+        page = await response.json()
+        return page["value"]
+
+
+async def values(urls):
+    async with aiohttp.ClientSession() as session:
+        waiting = [value(session, url) for url in urls]
+        return tuple(await asyncio.gather(*waiting))
+""",
         "as they come, sorted out by url": """
 async def value(session, url):
     response = await session.get(url)
@@ -107,6 +119,17 @@ async def fetch_all(urls, most):
         for _ in range(most):
             group.create_task(worker(session))
     return pages
+""",
+        "a tuple": """
+async def fetch_all(urls, most):
+    places = asyncio.Semaphore(most)
+    async with aiohttp.ClientSession() as session:
+
+        async def fetch(url):
+            async with places, session.get(url) as response:
+                return await response.json()
+
+        return tuple(await asyncio.gather(*map(fetch, urls)))
 """,
         "wait for the first": """
 async def fetch_all(urls, most):
@@ -254,6 +277,16 @@ async def thumbnails(urls):
     async with aiohttp.ClientSession() as session:
         return await asyncio.gather(*(thumbnail(session, url) for url in urls))
 """,
+        "a tuple": """
+async def thumbnail(session, url):
+    async with session.get(url) as response:
+        return await asyncio.to_thread(shrink, await response.json())
+
+
+async def thumbnails(urls):
+    async with aiohttp.ClientSession() as session:
+        return tuple(await asyncio.gather(*(thumbnail(session, url) for url in urls)))
+""",
         "a pool of one's own": """
 from concurrent.futures import ThreadPoolExecutor
 
@@ -304,36 +337,6 @@ async def crawl(start, most):
         for each in workers:
             each.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return titles, failures
-""",
-        "workers that pause themselves": """
-async def crawl(start, most):
-    seen, titles, failures = {start}, {}, {}
-    queue = asyncio.Queue()
-    await queue.put(start)
-
-    async def worker(session):
-        while True:
-            url = await queue.get()
-            try:
-                async with session.get(url) as response:
-                    response.raise_for_status()
-                    page = await response.json()
-                titles[url] = page["title"]
-                await asyncio.sleep(0.1)
-                for link in set(page["links"]) - seen:
-                    seen.add(link)
-                    await queue.put(link)
-            except aiohttp.ClientError as error:
-                failures[url] = error
-            finally:
-                queue.task_done()
-
-    async with aiohttp.ClientSession() as session:
-        workers = [asyncio.create_task(worker(session)) for _ in range(most)]
-        await queue.join()
-        for each in workers:
-            each.cancel()
     return titles, failures
 """,
         "gather all the way down": """
@@ -392,6 +395,43 @@ async def thumbnails(urls):
 """
     with pytest.raises(CheckFailed, match="other pages"):
         run_cells(exercises, "unblock", answer)
+
+
+def test_workers_that_pause_instead_of_asking_fail(exercises: ExerciseSet, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = """
+async def crawl(start, most):
+    seen, titles, failures = {start}, {}, {}
+    queue = asyncio.Queue()
+    await queue.put(start)
+
+    async def worker(session):
+        while True:
+            url = await queue.get()
+            try:
+                async with session.get(url) as response:
+                    response.raise_for_status()
+                    page = await response.json()
+                titles[url] = page["title"]
+                await asyncio.sleep(0.1)
+                for link in set(page["links"]) - seen:
+                    seen.add(link)
+                    await queue.put(link)
+            except aiohttp.ClientError as error:
+                failures[url] = error
+            finally:
+                queue.task_done()
+
+    async with aiohttp.ClientSession() as session:
+        workers = [asyncio.create_task(worker(session)) for _ in range(most)]
+        await queue.join()
+        for each in workers:
+            each.cancel()
+    return titles, failures
+"""
+    with pytest.raises(CheckFailed):
+        run_cells(exercises, "crawler", answer)
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("✗")]
+    assert failed == ["✗ no place stays empty while links may be followed"]
 
 
 def test_there_is_another_right_answer_to_every_exercise(exercises: ExerciseSet) -> None:
