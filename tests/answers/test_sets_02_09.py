@@ -335,23 +335,27 @@ circle = {{"LRU, 3 places": 0, "LRU, 4 places": 16, "always A, B, C": {}}}
 """
 SHAPES = {  # right answers whose values have other types, by exercise and type
     ("trace", "views of dicts"): TRACE.format('dict.fromkeys("EBD").keys()', 'OrderedDict.fromkeys("BAD").keys()', 15),
-    ("trace", "dicts"): TRACE.format('dict(E=1, B=2, D=3)', 'OrderedDict.fromkeys("BAD")', 15),
+    ("trace", "dicts"): TRACE.format("dict(E=1, B=2, D=3)", 'OrderedDict.fromkeys("BAD")', 15),
     ("trace", "texts"): TRACE.format('"EBD"', '"B, A, D"', 15),
     ("trace", "iterators"): TRACE.format('iter("EBD")', '(key for key in "BAD")', 15),
 }
-ANSWERS = [
-    pytest.param(exercises, exercise, above + exercise.solution + below, id=f"{exercise.id}-{style}")
-    for (exercises, exercise), (style, (above, below)) in zip(EXERCISES, itertools.cycle(STYLES.items()))
-] + [
-    pytest.param(exercises, exercise, RIGHT[exercise.id], id=f"{exercise.id}-another")
-    for exercises, exercise in EXERCISES
-    if exercise.id in RIGHT
-] + [
-    pytest.param(exercises, exercise, source, id=f"{exercise.id}-{kind}")
-    for exercises, exercise in EXERCISES
-    for (name, kind), source in SHAPES.items()
-    if name == exercise.id
-]
+ANSWERS = (
+    [
+        pytest.param(exercises, exercise, above + exercise.solution + below, id=f"{exercise.id}-{style}")
+        for (exercises, exercise), (style, (above, below)) in zip(EXERCISES, itertools.cycle(STYLES.items()))
+    ]
+    + [
+        pytest.param(exercises, exercise, RIGHT[exercise.id], id=f"{exercise.id}-another")
+        for exercises, exercise in EXERCISES
+        if exercise.id in RIGHT
+    ]
+    + [
+        pytest.param(exercises, exercise, source, id=f"{exercise.id}-{kind}")
+        for exercises, exercise in EXERCISES
+        for (name, kind), source in SHAPES.items()
+        if name == exercise.id
+    ]
+)
 
 WRONG = {  # by exercise, the check that they fail, and the kind
     ("speed_up", "hidden", "a row of calls that ends early"): """
@@ -533,7 +537,11 @@ def cached(function):
         return deepcopy(answers[key])
     return answer
 """,
-    ("expiry", "the end is a part of the life", "After exactly 60 s it is still found, and after 60.1 s it is not."): """
+    (
+        "expiry",
+        "the end is a part of the life",
+        "After exactly 60 s it is still found, and after 60.1 s it is not.",
+    ): """
 class Expiring:
     def __init__(self, ttl, jitter, clock, draw):
         self.ttl, self.jitter, self.clock, self.draw = ttl, jitter, clock, draw
