@@ -77,6 +77,10 @@ def percentile(sample, p):
 
 fooled = [10] * 9 + [110]
 """,
+        "latencies in an array": changed(
+            "percentiles", ("fooled = [", "import numpy\nfooled = numpy.array(["), ("110]", "110])")
+        ),
+        "latencies in a tuple": changed("percentiles", ("fooled = [", "fooled = ("), ("110]", "110)")),
         "the ceiling by whole division": changed(
             "percentiles", ("math.ceil(p * len(sample) / 100)", "int(-(-p * len(sample) // 100))")
         ),
@@ -240,6 +244,15 @@ def test_a_rate_that_is_too_high_is_not_called_a_burst() -> None:
     assert "a burst" in failed("open_loop", changed("open_loop", ("len(starts) / rate if", "0.0 if")))[0]
 
 
+def test_a_serial_sender_is_not_told_of_a_bound() -> None:
+    serial = changed(
+        "open_loop", ("asyncio.create_task(one(i))", "await one(i)"), ("await task for task", "task for task")
+    )
+    visible, hidden = failed("open_loop", serial)
+    assert "this is a closed loop" in " ".join(visible.split())
+    assert "are held back" not in " ".join(hidden.split())
+
+
 SAID = [
     pytest.param(
         "pause", ("open_loop = [40, 340, 240, 140, 40, 40]", "open_loop = 7"), "must be a list", id="a number"
@@ -252,6 +265,16 @@ SAID = [
     ),
     pytest.param("percentiles", ("    return ordered", "    ordered"), "is there a `return`?", id="percentiles"),
     pytest.param("compared", ("    return ratio, floor, word", ""), "is there a `return`?", id="compared"),
+    pytest.param(
+        "percentiles", ("fooled = [10,", "fooled = [0,"), "every request takes some time", id="a latency of 0"
+    ),
+    pytest.param("percentiles", ("fooled = [10,", "fooled = 7, [10,"), "must have ten entries", id="two entries"),
+    pytest.param(
+        "load_test",
+        ("latencies.count(math.inf)", "found.count(math.inf)"),
+        "also counts failures of the warm-up",
+        id="failures of the warm-up",
+    ),
     pytest.param(
         "compared", ("return ratio, floor, word", "return 1.0, 1.0, word"), "An interval is", id="no intervals"
     ),

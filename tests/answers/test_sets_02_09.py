@@ -327,14 +327,35 @@ store = Store({"boots": 80.0}, discounts={"ann": 0.25})
 checks.run(lambda: ask(make_app(store), "GET", "/price/boots?user=ann")).result[:2]
 """,
 }
-ANSWERS = [
-    pytest.param(exercises, exercise, above + exercise.solution + below, id=f"{exercise.id}-{style}")
-    for (exercises, exercise), (style, (above, below)) in zip(EXERCISES, itertools.cycle(STYLES.items()))
-] + [
-    pytest.param(exercises, exercise, RIGHT[exercise.id], id=f"{exercise.id}-another")
-    for exercises, exercise in EXERCISES
-    if exercise.id in RIGHT
-]
+TRACE = """
+lru, fifo = "mmmhmmhhhmh", "mmmhmmmhhmm"
+lru_holds = {}
+fifo_holds = {}
+circle = {{"LRU, 3 places": 0, "LRU, 4 places": 16, "always A, B, C": {}}}
+"""
+SHAPES = {  # right answers whose values have other types, by exercise and type
+    ("trace", "views of dicts"): TRACE.format('dict.fromkeys("EBD").keys()', 'OrderedDict.fromkeys("BAD").keys()', 15),
+    ("trace", "dicts"): TRACE.format("dict(E=1, B=2, D=3)", 'OrderedDict.fromkeys("BAD")', 15),
+    ("trace", "texts"): TRACE.format('"EBD"', '"B, A, D"', 15),
+    ("trace", "iterators"): TRACE.format('iter("EBD")', '(key for key in "BAD")', 15),
+}
+ANSWERS = (
+    [
+        pytest.param(exercises, exercise, above + exercise.solution + below, id=f"{exercise.id}-{style}")
+        for (exercises, exercise), (style, (above, below)) in zip(EXERCISES, itertools.cycle(STYLES.items()))
+    ]
+    + [
+        pytest.param(exercises, exercise, RIGHT[exercise.id], id=f"{exercise.id}-another")
+        for exercises, exercise in EXERCISES
+        if exercise.id in RIGHT
+    ]
+    + [
+        pytest.param(exercises, exercise, source, id=f"{exercise.id}-{kind}")
+        for exercises, exercise in EXERCISES
+        for (name, kind), source in SHAPES.items()
+        if name == exercise.id
+    ]
+)
 
 WRONG = {  # by exercise, the check that they fail, and the kind
     ("speed_up", "hidden", "a row of calls that ends early"): """
@@ -498,6 +519,64 @@ class LRU:
 }
 
 SAID = {  # by exercise, the kind, and words of the visible check
+    ("key", "the order of names", "The same arguments by name, given in another order,"): """
+def frozen(value):
+    if isinstance(value, list):
+        return "list", tuple(map(frozen, value))
+    if isinstance(value, dict):
+        return "dict", frozenset((name, frozen(entry)) for name, entry in value.items())
+    return value
+
+
+def cached(function):
+    answers = {}
+    def answer(*args, **kwargs):
+        key = frozen(list(args)), tuple((name, frozen(entry)) for name, entry in kwargs.items())
+        if key not in answers:
+            answers[key] = deepcopy(function(*args, **kwargs))
+        return deepcopy(answers[key])
+    return answer
+""",
+    (
+        "expiry",
+        "the end is a part of the life",
+        "After exactly 60 s it is still found, and after 60.1 s it is not.",
+    ): """
+class Expiring:
+    def __init__(self, ttl, jitter, clock, draw):
+        self.ttl, self.jitter, self.clock, self.draw = ttl, jitter, clock, draw
+        self.entries = {}
+    def put(self, key, value):
+        until = self.clock() + self.ttl * (1 - self.jitter * self.draw.random())
+        self.entries[key] = value, until
+    def get(self, key, default=None):
+        value, until = self.entries.get(key, (default, math.inf))
+        return value if self.clock() <= until else default
+""",
+    ("expiry", "None for the default", "It must return the `default` that it was given."): """
+class Expiring:
+    def __init__(self, ttl, jitter, clock, draw):
+        self.ttl, self.jitter, self.clock, self.draw = ttl, jitter, clock, draw
+        self.entries = {}
+    def put(self, key, value):
+        until = self.clock() + self.ttl * (1 - self.jitter * self.draw.random())
+        self.entries[key] = value, until
+    def get(self, key, default=None):
+        value, until = self.entries.get(key, (default, math.inf))
+        return value if self.clock() < until else None
+""",
+    ("expiry", "a life that is too long", "After 60.1 s it is still found, though not for ever."): """
+class Expiring:
+    def __init__(self, ttl, jitter, clock, draw):
+        self.ttl, self.jitter, self.clock, self.draw = ttl, jitter, clock, draw
+        self.entries = {}
+    def put(self, key, value):
+        until = self.clock() + self.ttl * (1 + self.jitter * self.draw.random()) + 5
+        self.entries[key] = value, until
+    def get(self, key, default=None):
+        value, until = self.entries.get(key, (default, math.inf))
+        return value if self.clock() < until else default
+""",
     ("key", "cached", "is there a `return` for the function"): """
 def cached(function):
     answers = {}
@@ -558,6 +637,12 @@ def predict(n, throughput, at):
 def choose(servers, look, draw):
     two = draw.sample(range(servers), 2)
 """,
+    ("trace", "capital letters", "small letters, h or m, with no spaces"): """
+lru, fifo = "MMMHMMHHHMH", "MMMHMMMHHMM"
+lru_holds, fifo_holds, circle = {"B", "D", "E"}, {"A", "B", "D"}, {}
+""",
+    ("trace", "no keys", "must be a set of three keys, each of them a letter. Seen: 7"): TRACE.format(7, '"BAD"', 15),
+    ("trace", "numbers as text", "as numbers, not as text"): TRACE.format('"EBD"', '"BAD"', '"15"'),
     ("trace", "numbers", "`circle` must be a dict"): """
 lru = "mmmhmmhhhmh"
 lru_holds = 7

@@ -219,6 +219,12 @@ def move(batch):
 """,
     },
     "thread_map": {
+        "a tuple of the results": """
+def thread_map(function, items, most):
+    with ThreadPoolExecutor(most) as pool:
+        futures = [pool.submit(function, item) for item in items]
+    return tuple(future.result() for future in futures)
+""",
         "a list whose end is an error": """
 def thread_map(function, items, most):
     todo, found = list(enumerate(items)), {}
