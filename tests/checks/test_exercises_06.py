@@ -770,6 +770,55 @@ async def report(rows, value):
         "the parts are too long",
         id="report: a turn after 250 rows",
     ),
+    pytest.param(
+        "service",
+        """
+class Service:
+    def __init__(self, handle, workers):
+        self.handle = handle
+        self.jobs = queue.Queue()
+        self.lock = threading.Lock()
+        self.closing = False
+        self.handled = 0
+        self.failed = []
+        self.threads = [threading.Thread(target=self.work) for _ in range(workers)]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, job):
+        with self.lock:
+            if self.closing:
+                raise RuntimeError("the service is closed")
+            self.jobs.put(job)
+
+    def work(self):
+        while True:
+            try:
+                job = self.jobs.get(timeout=1)
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            try:
+                self.handle(job)
+            except Exception as error:
+                self.failed.append((job, error))
+            else:
+                with self.lock:
+                    self.handled += 1
+
+    def close(self):
+        with self.lock:
+            if not self.closing:
+                self.closing = True
+                for _ in self.threads:
+                    self.jobs.put(None)
+        for thread in self.threads:
+            thread.join()
+""",
+        "the workers look again and again whether one has come",
+        id="service: waits a second at most",
+    ),
 ]
 
 
