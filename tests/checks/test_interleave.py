@@ -383,6 +383,25 @@ def test_waiting_takes_virtual_time(cell: dict[str, Any]) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.01, 1 / 3, 0.25])
+def test_waits_with_a_time_limit_end_one_after_another(cell: dict[str, Any], seconds: float) -> None:
+    """0.1 + 0.1 + 0.1 is a little more than 0.3."""
+
+    def wait() -> int:
+        empty = 0
+        for _ in range(40):
+            try:
+                cell["jobs_from_before"].get(timeout=seconds)
+            except queue.Empty:
+                empty += 1
+        return empty
+
+    cell["wait"] = wait
+    run = checks.interleave(wait, seed=1)
+    assert run.result == 40
+    assert run.seconds == pytest.approx(40 * seconds)
+
+
 def test_misuse_raises_what_the_library_raises(cell: dict[str, Any]) -> None:
     assert cell["run"](cell["misuse"]).result == [
         "cannot join thread before it is started",

@@ -427,6 +427,12 @@ class Turns:
             ready = [member for member in alive if member.can_go_on(self.now)]
         return self._draw.choice(ready)
 
+    def _end_of_wait(self, seconds: float) -> float:
+        end = instant(self.now + seconds)
+        if seconds > 0 and end <= self.now:  # it was rounded away, but a thread that has waited expects a later time
+            end = max(self.now + seconds, math.nextafter(self.now, math.inf))
+        return end
+
     def wait(self, ready: Callable[[], bool], seconds: float | None, wants: Lock | Member | None = None) -> bool:
         """Wait in the calling thread until `ready()`, at most so many virtual seconds; return `ready()`."""
         self._count()
@@ -436,7 +442,7 @@ class Turns:
             raise ValueError("Invalid value NaN (not a number)")  # in Python's words
         member = self._by_ident[_thread.get_ident()]
         member.ready, member.wants = ready, wants
-        member.until = None if seconds is None else instant(self.now + seconds)
+        member.until = None if seconds is None else self._end_of_wait(seconds)
         member.place = self._where(member)
         self._pass_on(member)
         if self.closed:
