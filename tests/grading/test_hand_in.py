@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.checks._help import Taken
+from scalelab.checks._verdict import Expectation, Verdict
 from scalelab.cli import main
 from scalelab.course import Course
 from scalelab.grading.batch import grade
@@ -19,6 +21,7 @@ from scalelab.student.hand_in import Checked, NotToHandIn, submit_check
 from scalelab.student.install import prepare
 from scalelab.student.merge import PROGRESS, released
 from scalelab.student.status import statuses
+from scalelab.student.watch import Result
 from scalelab.student.workspace import Workspace
 from tiny import RIGHT, SLUG, cell, check_outputs, edited, load, quiet_sync, tiny_course
 
@@ -98,12 +101,18 @@ def test_it_is_said_in_words_what_passes_and_why_the_rest_does_not(handed_in: Ha
 
 
 def test_every_expectation_that_fails_is_told_and_a_cut_is_marked() -> None:
-    faults = [f"✗ fault {number}\n  because" for number in range(14)]
-    message = "\n".join(f"✓ right {number}\n{fault}" for number, fault in enumerate(faults))
-    assert hand_in.without_what_holds(message) == "\n".join(faults).splitlines()
-    cut = hand_in.without_what_holds("\n".join([message] * 2))
+    pairs = [
+        (Expectation(f"right {number}", True), Expectation(f"fault {number}", False, "because")) for number in range(14)
+    ]
+    verdict = Verdict("add", tuple(itertools.chain(*pairs)))
+    result = Result(False, f"{verdict}\n✓ printed by the answer", verdict=verdict.as_data())
+    wanted = "\n".join([*(str(fault) for _, fault in pairs), "✓ printed by the answer"]).splitlines()
+    assert hand_in.faults(result) == wanted
+    cut = hand_in.faults(Result(False, "\n".join(wanted * 2)))
     assert len(cut) == hand_in.SHOWN_LINES + 1
-    assert cut[-1] == "… and 26 more lines; run the check in JupyterLab to see all."
+    assert (
+        cut[-1] == f"… and {2 * len(wanted) - hand_in.SHOWN_LINES} more lines; run the check in JupyterLab to see all."
+    )
 
 
 def test_what_a_notebook_says_of_itself_gives_no_points(handed_in: HandedIn) -> None:

@@ -31,7 +31,7 @@ while True:
 
 @dataclass(frozen=True)
 class Trials:
-    """What several runs of a chapter showed.
+    """The results of several runs of a chapter.
 
     claims: for each claim's id, the claim as each run measured it, in order. failures: for each place (file, line,
     cell) where runs ended with an error, the messages in order; a claim that does not hold ends no run.

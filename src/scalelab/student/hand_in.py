@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scalelab.checks._help import Taken, help_taken, in_words
+from scalelab.checks._verdict import Verdict
 from scalelab.console import count
 from scalelab.course import RECORD, Course
 from scalelab.errors import ScalelabError
@@ -141,12 +142,14 @@ def _lines(question: Question, answer: Answer, result: Result | None, release: R
         yield f"  ○ {name}: 0 of {points}. Not answered yet."
     else:
         yield f"  ✗ {name}: 0 of {points}."
-        yield from (f"      {line}" for line in without_what_holds(result.message))
+        yield from (f"      {line}" for line in faults(result))
 
 
-def without_what_holds(message: str) -> list[str]:
-    """Return the lines of a check's message, without those of expectations that hold, and at most SHOWN_LINES."""
-    lines = [line for line in message.splitlines() if not line.startswith("✓")]
+def faults(result: Result) -> list[str]:
+    """Return the lines of a check's message, without expectations that hold, and at most SHOWN_LINES."""
+    expectations = Verdict.from_data(result.verdict).expectations if result.verdict else ()
+    held = {str(expectation) for expectation in expectations if expectation.held}
+    lines = [line for line in result.message.splitlines() if line not in held]
     more = len(lines) - SHOWN_LINES
     last = [f"… and {count(more, 'more line')}; run the check in JupyterLab to see all."] if more > 0 else []
     return [*lines[:SHOWN_LINES], *last]
