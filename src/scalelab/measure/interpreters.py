@@ -21,7 +21,7 @@ FREE_THREADED_VERSIONS = ("3.15t", "3.14t")
 ADVISED_VERSION = "3.14t"
 """The free-threaded version to install: Python 3.14 is the first that supports one officially."""
 DISCOURAGED_VERSION = "3.13t"
-"""An experiment, for which packages no longer build wheels: it is taken if there is no other."""
+"""An experiment of Python 3.13: it is taken if there is no other."""
 PYPY_NAMES = ("pypy3", "pypy3.11", "pypy3.10")
 TIMEOUT_S = 30.0
 
